@@ -1,0 +1,1 @@
+"""What a fitted network does: fixed points, flow, connectivity, metrics."""

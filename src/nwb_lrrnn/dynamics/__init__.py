@@ -1,0 +1,6 @@
+"""The model as mathematics, free of torch: `LowRankDynamics` and the nonlinearities of its neurons."""
+
+from nwb_lrrnn.dynamics.network import LowRankDynamics
+from nwb_lrrnn.dynamics.nonlinearity import HOMOGENEOUS, NONLINEARITIES, ODD
+
+__all__ = ["HOMOGENEOUS", "NONLINEARITIES", "ODD", "LowRankDynamics"]

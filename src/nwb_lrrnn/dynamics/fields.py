@@ -1,0 +1,157 @@
+"""The fields of `LowRankDynamics`: their names, dims and checks, spelled here and nowhere else."""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+import xarray as xr
+
+from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
+
+DIMS = {
+    "left_vectors": ("neuron", "latent"),
+    "right_vectors": ("neuron", "latent"),
+    "bias": ("neuron",),
+    "thresholds": ("neuron",),
+    "input_weights": ("neuron", "input"),
+    "drive": ("latent",),
+    "latent_input_weights": ("latent", "input"),
+    "latent_noise": ("latent", "latent_"),
+    "private_noise": ("neuron",),
+    "initial_mean": ("latent",),
+    "initial_covariance": ("latent", "latent_"),
+    "initial_input_weights": ("latent", "input"),
+    "loadings": ("unit", "latent"),
+    "readout_input_weights": ("unit", "input"),
+    "offset": ("unit",),
+    "observation_variance": ("unit",),
+    "dispersion": ("unit",),
+    "latent_mean": ("latent",),
+    "latent_covariance": ("latent", "latent_"),
+}
+ATTRS = ("dt", "tau", "nonlinearity", "filter_inputs", "readout", "likelihood", "link")
+CHOICES = {
+    "nonlinearity": NONLINEARITIES,
+    "readout": ("latents", "currents", "rates"),
+    "likelihood": ("gaussian", "poisson", "negative_binomial"),
+    "link": ("identity", "softplus", "exp"),
+}
+_COVARIANCES = ("latent_noise", "initial_covariance", "latent_covariance")
+_NON_NEGATIVE = ("private_noise", "observation_variance", "dispersion")
+
+
+def choose(argument: str, got: object, valid: tuple[str, ...]) -> str:
+    """Return `got` when it is one of `valid`; else raise a ValueError that lists them and the closest match."""
+    if isinstance(got, str) and got in valid:
+        return got
+    close = difflib.get_close_matches(str(got), valid, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"{argument}: got {got!r}, wanted one of {', '.join(map(repr, valid))}{hint}")
+
+
+def normalise(net) -> None:
+    """Turn the fields of a new network into read-only float64 arrays and check every shape (called once)."""
+    for name, valid in CHOICES.items():
+        if name == "link" and net.link is None:
+            object.__setattr__(net, "link", "identity" if net.likelihood == "gaussian" else "softplus")
+        choose(name, getattr(net, name), valid)
+    if net.likelihood != "gaussian" and net.link == "identity":
+        raise ValueError(f"link: got 'identity' with likelihood={net.likelihood!r}, wanted 'softplus' or 'exp'")
+    for name in ("dt", "tau"):
+        object.__setattr__(net, name, float(getattr(net, name)))
+    if not (0 < net.dt <= net.tau * (1 + 1e-12) and np.isfinite(net.tau)):
+        raise ValueError(f"tau: got {net.tau} with dt = {net.dt}, wanted 0 < dt <= tau, both finite")
+    sizes: dict[str, int] = {}
+    for name, dims in DIMS.items():
+        value = getattr(net, name)
+        if value is None:
+            continue
+        if name == "loadings" and net.readout != "latents":
+            dims = ("neuron",)
+        object.__setattr__(net, name, _checked(name, value, dims, sizes))
+        if name == "loadings":
+            _agree("loadings", "unit", net.loadings.shape[0], sizes)
+    if net.nonlinearity == "clipped_relu" and net.thresholds is None:
+        raise ValueError("thresholds: None, but nonlinearity='clipped_relu' saturates there; pass (neuron,)")
+    if net.unit_ids is not None:
+        ids = np.array(net.unit_ids)
+        _agree("unit_ids", "unit", len(ids), sizes)
+        object.__setattr__(net, "unit_ids", ids)
+
+
+def _checked(name: str, value: object, dims: tuple[str, ...], sizes: dict[str, int]) -> np.ndarray:
+    array = np.array(value, dtype=np.float64)  # a copy: nobody else can write to it
+    if array.ndim != len(dims):
+        wanted = ", ".join(dim.rstrip("_") for dim in dims)
+        raise ValueError(f"{name}: got an array of shape {array.shape}, wanted ({wanted})")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: got values that are not finite, wanted finite numbers")
+    for dim, size in zip(dims, array.shape, strict=True):
+        _agree(name, dim.rstrip("_"), size, sizes)
+    if name in _NON_NEGATIVE and (array < 0).any():
+        raise ValueError(f"{name}: got negative values, wanted variances (or dispersions) >= 0")
+    if name in _COVARIANCES:
+        scale = max(1e-300, np.abs(array).max(initial=0.0))
+        if not np.allclose(array, array.T, atol=1e-8 * scale) or np.linalg.eigvalsh(array).min() < -1e-8 * scale:
+            raise ValueError(f"{name}: got a matrix that is no covariance, wanted it symmetric, eigenvalues >= 0")
+    array.flags.writeable = False
+    return array
+
+
+def _agree(name: str, dim: str, size: int, sizes: dict[str, int]) -> None:
+    if sizes.setdefault(dim, size) != size:
+        raise ValueError(f"{name}: got {size} along {dim}, wanted {sizes[dim]} like the fields before it")
+
+
+def n_inputs(net) -> int:
+    """Return the number of inputs that the fields imply, 0 when none takes one."""
+    for name in ("input_weights", "latent_input_weights", "initial_input_weights", "readout_input_weights"):
+        value = getattr(net, name)
+        if value is not None:
+            return value.shape[1]
+    return 0
+
+
+def checked_latents(net, latents) -> np.ndarray:
+    """Return latents as float64 (..., latent), or say what is wrong."""
+    z = np.asarray(latents, dtype=np.float64)
+    if z.ndim == 0 or z.shape[-1] != net.rank:
+        raise ValueError(f"latents: got shape {z.shape}, wanted (..., {net.rank}), the last axis being the latents")
+    return z
+
+
+def checked_inputs(net, inputs) -> np.ndarray:
+    """Return inputs as float64 (..., input), or say what is wrong."""
+    u = np.asarray(inputs, dtype=np.float64)
+    if u.ndim == 0 or u.shape[-1] != net.n_inputs:
+        raise ValueError(f"inputs: got shape {u.shape}, wanted (..., {net.n_inputs}), the last axis being the inputs")
+    return u
+
+
+def to_dataset(net) -> xr.Dataset:
+    """Return the network as a Dataset (see `LowRankDynamics.to_dataset`)."""
+    variables = {}
+    for name, dims in DIMS.items():
+        value = getattr(net, name)
+        if value is not None:
+            dims = ("neuron",) if name == "loadings" and net.readout != "latents" else dims
+            variables[name] = (dims, np.array(value))
+    dataset = xr.Dataset(variables, attrs={name: getattr(net, name) for name in ATTRS})
+    if net.unit_ids is not None:
+        dataset = dataset.assign_coords(unit=("unit", np.array(net.unit_ids)))
+    return dataset
+
+
+def from_dataset(dataset: xr.Dataset) -> dict:
+    """Return the keyword arguments of the network stored in a Dataset; other variables are ignored."""
+    missing = [name for name in ("left_vectors", "right_vectors") if name not in dataset]
+    missing += [name for name in ("dt", "tau") if name not in dataset.attrs]
+    if missing:
+        raise ValueError(f"dataset: got no {', '.join(missing)}, wanted a Dataset made by LowRankDynamics.to_dataset()")
+    kwargs = {name: dataset.attrs[name] for name in ATTRS if name in dataset.attrs}
+    kwargs["filter_inputs"] = bool(kwargs.get("filter_inputs", False))  # files store flags as integers
+    kwargs |= {name: dataset[name].values for name in DIMS if name in dataset}
+    if "unit" in dataset.coords:
+        kwargs["unit_ids"] = dataset["unit"].values
+    return kwargs

@@ -1,0 +1,106 @@
+"""The nonlinearities phi of the model neurons: value, slope, and both averaged over private Gaussian noise."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf as _erf
+from scipy.special import expit, log_ndtr, ndtr
+
+Array = NDArray[np.floating]
+
+NONLINEARITIES = ("tanh", "erf", "relu", "clipped_relu", "softplus", "identity")
+ODD = ("tanh", "erf", "identity")  # phi(-x) = -phi(x): a neuron's sign is free
+HOMOGENEOUS = ("relu", "clipped_relu")  # phi(c x; c h) = c phi(x; h) for c > 0: a neuron's scale is free
+
+_HALF_SQRT_PI = 0.5 * np.sqrt(np.pi)
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+
+
+def phi(name: str, x: Array, thresholds: Array | None = None) -> Array:
+    """Return phi(x; h), elementwise; h (neuron,) is the saturation of clipped_relu, relu(x + h) - relu(x).
+
+    >>> phi("clipped_relu", np.array([-2.0, -0.5, 3.0]), np.ones(3))
+    array([0. , 0.5, 1. ])
+    """
+    match name:
+        case "tanh":
+            return np.tanh(x)
+        case "erf":
+            return _erf(_HALF_SQRT_PI * x)
+        case "relu":
+            return np.maximum(x, 0.0)
+        case "clipped_relu":
+            return np.maximum(x + _required(thresholds), 0.0) - np.maximum(x, 0.0)
+        case "softplus":
+            return np.logaddexp(0.0, x)
+        case _:
+            return x
+
+
+def slope(name: str, x: Array, thresholds: Array | None = None) -> Array:
+    """Return d phi / d x, elementwise (0 at the kinks of the piecewise linear ones, from the left)."""
+    match name:
+        case "tanh":
+            return 1.0 - np.tanh(x) ** 2
+        case "erf":
+            return np.exp(-((_HALF_SQRT_PI * x) ** 2))
+        case "relu":
+            return (x > 0).astype(float)
+        case "clipped_relu":
+            return (x + _required(thresholds) > 0).astype(float) - (x > 0)
+        case "softplus":
+            return expit(x)
+        case _:
+            return np.ones_like(x)
+
+
+def noisy_phi(name: str, x: Array, variance: Array, thresholds: Array | None = None) -> Array:
+    """Return E phi(x + e) for e ~ N(0, variance (neuron,)): closed form, or 40-point Gauss-Hermite (tanh, softplus)."""
+    sd = np.sqrt(variance)
+    match name:
+        case "erf":
+            return _erf(_HALF_SQRT_PI * x / np.sqrt(1.0 + 0.5 * np.pi * variance))
+        case "relu":
+            return _noisy_relu(x, sd)
+        case "clipped_relu":
+            return _noisy_relu(x + _required(thresholds), sd) - _noisy_relu(x, sd)
+        case "identity":
+            return x
+        case _:
+            return np.tensordot(phi(name, x[..., None] + sd[:, None] * _NODES), _WEIGHTS, axes=1)
+
+
+def noisy_slope(name: str, x: Array, variance: Array, thresholds: Array | None = None) -> Array:
+    """Return d/dx E phi(x + e) for e ~ N(0, variance (neuron,))."""
+    sd = np.sqrt(variance)
+    match name:
+        case "erf":
+            spread = 1.0 + 0.5 * np.pi * variance
+            return np.exp(-((_HALF_SQRT_PI * x) ** 2) / spread) / np.sqrt(spread)
+        case "relu":
+            return _noisy_step(x, sd)
+        case "clipped_relu":
+            return _noisy_step(x + _required(thresholds), sd) - _noisy_step(x, sd)
+        case "identity":
+            return np.ones_like(x)
+        case _:
+            return np.tensordot(slope(name, x[..., None] + sd[:, None] * _NODES), _WEIGHTS, axes=1)
+
+
+def _noisy_relu(x: Array, sd: Array) -> Array:
+    safe = np.where(sd > 0, sd, 1.0)
+    u = x / safe
+    density = np.exp(-0.5 * u**2) / np.sqrt(2 * np.pi)
+    return np.where(sd > 0, x * np.exp(log_ndtr(u)) + safe * density, np.maximum(x, 0.0))
+
+
+def _noisy_step(x: Array, sd: Array) -> Array:
+    return np.where(sd > 0, ndtr(x / np.where(sd > 0, sd, 1.0)), (x > 0).astype(float))
+
+
+def _required(thresholds: Array | None) -> Array:
+    if thresholds is None:
+        raise ValueError("thresholds: None, but nonlinearity='clipped_relu' saturates there; pass (neuron,)")
+    return thresholds

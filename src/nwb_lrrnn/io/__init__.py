@@ -1,0 +1,1 @@
+"""Reading and writing NWB: lazy xarray in, processing modules out."""

@@ -1,0 +1,1 @@
+"""Estimators: scikit-learn verbs on the outside, torch and numba inside."""

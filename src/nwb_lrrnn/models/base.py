@@ -1,0 +1,210 @@
+"""`LatentModel`: the six verbs of every estimator, from the input gate to the user's own kind of array."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.models.parameters import choose
+from nwb_lrrnn.trials import Trials, as_trials
+
+logger = logging.getLogger("nwb_lrrnn")
+
+LIKELIHOODS = ("auto", "gaussian", "poisson", "negative_binomial")
+
+
+class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+    """The verbs that every model of latents shares; a subclass says how to fit, infer and score `Trials`.
+
+    A subclass has a constructor that only assigns (with at least `bin_size` and `likelihood`), sets `dynamics_`,
+    `loadings_` and `offset_` in `_fit_trials(trials)`, and offers `_latents(trials)` -> (trial, time, latent) and
+    `_log_evidence(trials)` -> (trial,), log p(Y) of each trial in nats and in units of X.
+    """
+
+    # pre-requested, so that GridSearchCV and Pipeline hand inputs on once metadata routing is enabled
+    __metadata_request__fit = {"inputs": True}
+    __metadata_request__transform = {"inputs": True}
+    __metadata_request__score = {"inputs": True}
+
+    bin_size: float | None
+    likelihood: str
+    dynamics_: LowRankDynamics
+    bin_size_: float
+    unit_ids_: np.ndarray
+    n_inputs_: int
+    likelihood_: str
+
+    _likelihoods: tuple[str, ...] = LIKELIHOODS
+    _allow_nan = False
+
+    # --- the verbs -------------------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, *, inputs: Any = None):
+        """Return the model fitted to X.
+
+        Parameters
+        ----------
+        X : DataArray (trial, time, unit) or (time, unit), array of 2 or 3 dims, DataFrame, or list of 2-D trials
+            The recording; counts or continuous values.
+        y : None
+            Ignored; present for scikit-learn.
+        inputs : like X with `input` in place of `unit`, optional
+            Known inputs u.
+        """
+        trials = self._gate(X, inputs, reset=True)
+        self.n_inputs_ = 0 if trials.inputs is None else trials.inputs.shape[2]
+        self.likelihood_ = self._resolve_likelihood(trials)
+        self._fit_trials(trials)
+        return self
+
+    def transform(self, X: Any, *, inputs: Any = None) -> Any:
+        """Return the latents of X in the kind of X: (trial, time, latent), trial and time coordinates kept."""
+        trials = self._gate(X, inputs, reset=False)
+        return trials.restore(self._latents(trials), "latent")
+
+    def score(self, X: Any, y: Any = None, *, inputs: Any = None) -> float:
+        """Return log p(X) per observed time bin, in nats, summed over units, constants included.
+
+        The initial state is integrated out, and the density is that of X in the user's units, so that scores of all
+        models of one likelihood compare on the same X.
+        """
+        trials = self._gate(X, inputs, reset=False)
+        return float(self._log_evidence(trials).sum() / trials.n_observed_bins)
+
+    def score_trials(self, X: Any, *, inputs: Any = None) -> xr.DataArray:
+        """Return log p of each trial in nats (not per bin), dims (trial,), with coordinate `n_bins` (observed bins)."""
+        trials = self._gate(X, inputs, reset=False)
+        ids = (
+            X["trial"].values if isinstance(X, xr.DataArray) and "trial" in X.coords else np.arange(len(trials.lengths))
+        )
+        return xr.DataArray(
+            self._log_evidence(trials),
+            dims="trial",
+            coords={"trial": np.atleast_1d(ids), "n_bins": ("trial", trials.bins.sum(axis=1))},
+            name="log_likelihood",
+        )
+
+    def inverse_transform(self, latents: Any, *, inputs: Any = None) -> Any:
+        """Return the expected value of X given latents, in the kind of `latents` and the units of X."""
+        check_is_fitted(self)
+        shown = _latents_as_units(latents)
+        trials = as_trials(shown, inputs=inputs, bin_size=self.bin_size_)
+        expected = self.dynamics_.expected(trials.values, self._driving(trials))
+        return trials.restore(expected, "unit", self.unit_ids_)
+
+    def rates(self, latents: Any, *, inputs: Any = None) -> Any:
+        """Return expected rates in spikes/s (counts per second of bin), in the kind of `latents`; counts only."""
+        check_is_fitted(self)
+        if self.likelihood_ == "gaussian":
+            raise ValueError("rates: this model is Gaussian and has no spikes; call inverse_transform(latents)")
+        expected = self.inverse_transform(latents, inputs=inputs)
+        if isinstance(expected, list):
+            return [values / self.bin_size_ for values in expected]
+        return expected / self.bin_size_
+
+    def simulate(
+        self, n_trials: int, n_steps: int, *, inputs: Any = None, initial_latents: Any = None, random_state: Any = None
+    ) -> xr.Dataset:
+        """Return a Dataset of `latents` and `observations` drawn from the fitted model."""
+        check_is_fitted(self)
+        return self.dynamics_.simulate(
+            n_trials, n_steps, inputs=inputs, initial_latents=initial_latents, random_state=random_state
+        )
+
+    # --- what the verbs stand on -----------------------------------------------------------------------------------
+
+    def _fit_trials(self, trials: Trials) -> None:
+        raise AttributeError(f"{type(self).__name__} defines no _fit_trials")
+
+    def _latents(self, trials: Trials) -> np.ndarray:
+        raise AttributeError(f"{type(self).__name__} defines no _latents")
+
+    def _log_evidence(self, trials: Trials) -> np.ndarray:
+        raise AttributeError(f"{type(self).__name__} defines no _log_evidence")
+
+    def _gate(self, X: Any, inputs: Any, *, reset: bool) -> Trials:
+        if not reset:
+            check_is_fitted(self)
+        trials = as_trials(
+            X, inputs=inputs, bin_size=self.bin_size, estimator=self, reset=reset, allow_nan=self._allow_nan
+        )
+        if not reset:
+            self._check_inputs(trials)
+            if self.likelihood_ != "gaussian":
+                _refuse_non_counts(trials, self.likelihood_)
+        return trials
+
+    def _check_inputs(self, trials: Trials) -> None:
+        got = 0 if trials.inputs is None else trials.inputs.shape[2]
+        if got == self.n_inputs_:
+            return
+        if got == 0:
+            raise ValueError(
+                f"inputs: got None, wanted {self.n_inputs_} inputs as in fit; pass inputs=, and inside GridSearchCV or "
+                "Pipeline call sklearn.set_config(enable_metadata_routing=True)"
+            )
+        raise ValueError(f"inputs: got {got} inputs, wanted {self.n_inputs_} as in fit")
+
+    def _resolve_likelihood(self, trials: Trials) -> str:
+        """Return the likelihood that `likelihood` means for these data; 'auto' says once in the log what it chose."""
+        name = choose("likelihood", self.likelihood, self._likelihoods)
+        if name == "auto":
+            values = trials.values
+            counts = bool((values >= 0).all() and (values == np.round(values)).all() and values.any())
+            name = "poisson" if counts and "poisson" in self._likelihoods else "gaussian"
+            unit = " in spikes/s" if trials.bin_size_is_known else " in counts per bin"
+            kind = f"non-negative whole numbers: poisson,{unit}" if name == "poisson" else "not counts: gaussian"
+            logger.info("likelihood='auto': X holds %s", kind)
+        elif name != "gaussian":
+            _refuse_non_counts(trials, name)
+        return name
+
+    def _driving(self, trials: Trials) -> np.ndarray | None:
+        """Return v (trial, time, input), the inputs that drive the network, or None."""
+        return None if trials.inputs is None else self.dynamics_.filtered_inputs(trials.inputs)
+
+    @property
+    def loadings_(self) -> np.ndarray:
+        """C (unit, latent)."""
+        return np.asarray(self.dynamics_.loadings)
+
+    @property
+    def offset_(self) -> np.ndarray:
+        """The offset d (unit,)."""
+        return np.asarray(self.dynamics_.offset)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "dynamics_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self._allow_nan
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+def _refuse_non_counts(trials: Trials, likelihood: str) -> None:
+    values = trials.values
+    negative, fractional = values < 0, values != np.round(values)
+    for wrong, what in ((negative, "negative"), (fractional, "fractional")):
+        if wrong.any():
+            at = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"X: {what} value {values[tuple(at)]:.6g} at {trials.place(*at)}; {likelihood} wants counts "
+                "(whole numbers >= 0); pass binned spikes, or likelihood='gaussian' for continuous data"
+            )
+
+
+def _latents_as_units(latents: Any) -> Any:
+    """Return latents with their last dim called `unit`, so that the one input gate reads them."""
+    if isinstance(latents, xr.DataArray):
+        return latents.rename(latent="unit") if "latent" in latents.dims else latents
+    if isinstance(latents, list) and latents and isinstance(latents[0], xr.DataArray):
+        return [_latents_as_units(trial) for trial in latents]
+    return latents

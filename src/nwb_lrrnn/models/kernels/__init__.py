@@ -1,0 +1,1 @@
+"""Fused numba kernels and their hand-written adjoints."""

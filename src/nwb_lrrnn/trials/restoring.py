@@ -1,0 +1,44 @@
+"""Results go back in the kind the user gave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwb_lrrnn.trials.kinds import is_list_of_trials
+
+
+def restore(source: Any, values: NDArray, lengths: NDArray, dim: str, ids: Sequence | np.ndarray | None) -> Any:
+    """Return values (trial, time, k) in the kind of `source`, with the last dim named `dim`."""
+    if is_list_of_trials(source):
+        return [_restore_one(trial, values[k, : lengths[k]], dim, ids) for k, trial in enumerate(source)]
+    if isinstance(source, xr.DataArray) and source.ndim == 3:
+        return _like(source, values, dim, ids)
+    if getattr(source, "ndim", None) == 3:
+        return values
+    return _restore_one(source, values[0], dim, ids)
+
+
+def _restore_one(source: Any, values: NDArray, dim: str, ids: Sequence | np.ndarray | None) -> Any:
+    if isinstance(source, xr.DataArray):
+        return _like(source, values, dim, ids)
+    if isinstance(source, pd.DataFrame):
+        columns = [f"{dim}{k}" for k in range(values.shape[1])] if ids is None else list(ids)
+        frame = pd.DataFrame(values, index=source.index, columns=columns)
+        frame.attrs = dict(source.attrs)
+        return frame
+    return values
+
+
+def _like(source: xr.DataArray, values: NDArray, dim: str, ids: Sequence | np.ndarray | None) -> xr.DataArray:
+    dims = (*source.dims[:-1], dim)
+    coords = {name: c for name, c in source.coords.items() if "unit" not in c.dims and name != "unit_kind"}
+    if ids is not None:
+        coords[dim] = (dim, np.asarray(ids))
+    attrs = {key: source.attrs[key] for key in ("bin_size", "source") if key in source.attrs}
+    return xr.DataArray(values, dims=dims, coords=coords, name=dim + "s", attrs=attrs)

@@ -3,12 +3,9 @@
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from .source import Source, check_nwb2, plain
-
-if TYPE_CHECKING:
-    import h5py
+from .source import H5, Source, check_nwb2, plain
 
 # Subject, session and the like are read by name; `specifications` holds cached schemas, thousands of objects of no use.
 _NOT_WALKED = ("specifications", "general")
@@ -36,8 +33,6 @@ class SeriesEntry:
     timestamps_shape: tuple[int, ...] | None
     region: str | None
     n_region: int
-    description: str
-    object_id: str
     parents: tuple[str, ...]
     fault: str | None = None
 
@@ -56,7 +51,6 @@ class TableEntry:
     n_rows: int
     columns: tuple[str, ...]
     n_spikes: int | None
-    object_id: str
 
     @property
     def name(self) -> str:
@@ -176,7 +170,7 @@ def listed(names: Sequence[object], at_most: int = 12) -> str:
     return shown + (f" and {len(names) - at_most} more" if len(names) > at_most else "")
 
 
-def _walk(group: "h5py.Group", path: str, parents: tuple[str, ...]) -> "Iterator[SeriesEntry | TableEntry]":
+def _walk(group: H5, path: str, parents: tuple[str, ...]) -> "Iterator[SeriesEntry | TableEntry]":
     """Yield the entries below a group. Soft links are skipped: what they name is met at its own place."""
     import h5py
 
@@ -191,17 +185,17 @@ def _walk(group: "h5py.Group", path: str, parents: tuple[str, ...]) -> "Iterator
         child = group[name]
         kind = plain(child.attrs.get("neurodata_type")) or ""
         if "colnames" in child.attrs:
-            yield _table(child, f"{path}/{name}", kind)
+            yield table_entry(child, f"{path}/{name}", kind)
         elif kind and any(key in child for key in ("data", "timestamps", "starting_time")):
             yield _series(child, f"{path}/{name}", kind, parents)
         else:
             yield from _walk(child, f"{path}/{name}", (*parents, kind or name))
 
 
-def _series(group: "h5py.Group", path: str, kind: str, parents: tuple[str, ...]) -> SeriesEntry:
+def _series(group: H5, path: str, kind: str, parents: tuple[str, ...]) -> SeriesEntry:
     """Return the entry of a time series."""
     data, fault = _dataset(group, "data")
-    attributes = {} if data is None else dict(data.attrs)
+    attributes = {} if data is None else data.attrs  # read one by one: each costs as much as opening the dataset
     timestamps, timestamps_fault = _dataset(group, "timestamps")
     starting_time = rate = None
     start, _ = _dataset(group, "starting_time")
@@ -223,15 +217,28 @@ def _series(group: "h5py.Group", path: str, kind: str, parents: tuple[str, ...])
         timestamps_shape=None if timestamps is None else timestamps.shape,
         region=region if region_data is not None and region_data.ndim == 1 else None,
         n_region=region_data.shape[0] if region_data is not None and region_data.ndim == 1 else 0,
-        description=str(plain(group.attrs.get("description")) or ""),
-        object_id=str(plain(group.attrs.get("object_id")) or ""),
         parents=parents,
         fault=fault or timestamps_fault,
     )
 
 
-def _table(group: "h5py.Group", path: str, kind: str) -> TableEntry:
-    """Return the entry of a table; rows are counted by `id`, which every DynamicTable has."""
+def table_entry(group: H5, path: str, kind: str) -> TableEntry:
+    """Return the entry of a table; rows are counted by `id`, which every DynamicTable has.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        The group of the table.
+    path : str
+        Its path in the file.
+    kind : str
+        Its neurodata_type.
+
+    Returns
+    -------
+    entry : TableEntry
+        Columns in the order of `colnames`.
+    """
     import h5py
 
     names = [name for name in group if name != "id" and not (name.endswith("_index") and name[:-6] in group)]
@@ -248,11 +255,10 @@ def _table(group: "h5py.Group", path: str, kind: str) -> TableEntry:
         n_rows=rows.shape[0] if rows is not None and rows.ndim else 0,
         columns=tuple(ordered),
         n_spikes=None if spikes is None or spikes.ndim != 1 else spikes.shape[0],
-        object_id=str(plain(group.attrs.get("object_id")) or ""),
     )
 
 
-def _dataset(group: "h5py.Group", name: str) -> "tuple[h5py.Dataset | None, str | None]":
+def _dataset(group: H5, name: str) -> tuple[H5 | None, str | None]:
     """Return a dataset and None, or None and why it cannot be reached (None where it simply is not there)."""
     import h5py
 
@@ -262,7 +268,7 @@ def _dataset(group: "h5py.Group", name: str) -> "tuple[h5py.Dataset | None, str 
         return None, f"`{name}` cannot be reached ({error})"
     if isinstance(found, h5py.Dataset):
         return found, None
-    link = group.get(name, getlink=True) if name in group.keys() else None  # noqa: SIM118: `in group` follows links
+    link = group.get(name, getlink=True) if name in group.keys() else None  # `in group` would follow the link
     if isinstance(link, h5py.ExternalLink):
         return None, f"`{name}` lies in another file, {link.filename}, which is missing"
     if isinstance(link, h5py.SoftLink):
@@ -276,18 +282,22 @@ def _number(value: Any, default: Any = None) -> Any:
     return float(value) if isinstance(value, int | float) else default
 
 
-def _session(file: "h5py.File") -> dict[str, Any]:
+def _session(file: H5) -> dict[str, Any]:
     """Return the session and subject fields of the file; subject fields are named `subject_...`."""
     import h5py
 
     session: dict[str, Any] = {}
     general = file.get("general")
     subject = general.get("subject") if isinstance(general, h5py.Group) else None
-    groups = ((file, _SESSION_FIELDS, ""), (general, _GENERAL_FIELDS, ""), (subject, None, "subject_"))
+    groups: tuple[tuple[H5, tuple[str, ...] | None, str], ...] = (
+        (file, _SESSION_FIELDS, ""),
+        (general, _GENERAL_FIELDS, ""),
+        (subject, None, "subject_"),
+    )
     for group, names, prefix in groups:
         if not isinstance(group, h5py.Group):
             continue
-        for name in group if names is None else names:
+        for name in list(group) if names is None else names:
             dataset, _ = _dataset(group, name)
             if dataset is None or dataset.size > 100:
                 continue

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import h5py
+# h5py's own annotations are unions of groups, datasets and types that no caller can narrow.
+H5 = Any
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _REMOTE_SCHEMES = ("http", "https", "s3", "gs", "dandi")
@@ -61,7 +61,7 @@ class Source:
         return self.uri.rsplit("/", 1)[-1]
 
     @contextmanager
-    def open(self) -> "Iterator[h5py.File]":
+    def open(self) -> Iterator[H5]:
         """Yield the open HDF5 file, closed again at the end of the block.
 
         Raises
@@ -137,7 +137,7 @@ def resolve(uri: str | os.PathLike[str]) -> Source:
     return Source(path.as_posix(), status.st_size, f"{status.st_mtime_ns}-{status.st_size}")
 
 
-def check_nwb2(file: "h5py.File", uri: str) -> str:
+def check_nwb2(file: H5, uri: str) -> str:
     """Return the NWB version of an open file.
 
     Parameters
@@ -204,7 +204,7 @@ def plain(value: Any) -> Any:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
 
 
-def _open_hdf5(path: str) -> "h5py.File":
+def _open_hdf5(path: str) -> H5:
     """Return the open file, or raise one sentence that says what the file is."""
     import h5py
 
@@ -215,8 +215,12 @@ def _open_hdf5(path: str) -> "h5py.File":
     except PermissionError:
         raise
     except OSError as error:
-        if "lock" in str(error):  # another program writes the file, or a network disk without locks: reading is safe
-            return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES, locking=False)
+        if not re.search(r"\block", str(error)):  # not "sblock", which HDF5 says of truncated files
+            raise _not_readable(path, error) from error
+    # Another program writes the file, or it lies on a network disk without locks. Reading without a lock is safe.
+    try:
+        return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES, locking=False)
+    except OSError as error:
         raise _not_readable(path, error) from error
 
 

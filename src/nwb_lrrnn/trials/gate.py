@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,16 +71,18 @@ class Trials:
         if observed is not None and observed.all():
             observed = None
         inputs = None if self.inputs is None else self.inputs[cut]
-        return Trials(
-            self.values[cut],
-            observed,
-            lengths,
-            self.bin_size,
-            self.bin_size_is_known,
-            self.unit_ids,
-            inputs,
-            self.input_ids,
-            None,
+        return replace(self, values=self.values[cut], observed=observed, lengths=lengths, inputs=inputs, source=None)
+
+    def cut(self, begin: int, end: int) -> Trials:
+        """Return the bins begin to end of the one trial there is (the result cannot `restore`)."""
+        span = (slice(None), slice(begin, end))
+        return replace(
+            self,
+            values=self.values[span],
+            observed=None if self.observed is None or self.observed[span].all() else self.observed[span],
+            lengths=np.array([end - begin]),
+            inputs=None if self.inputs is None else self.inputs[span],
+            source=None,
         )
 
     def restore(self, values: NDArray, dim: str = "latent", ids: Sequence | NDArray | None = None) -> Any:

@@ -1,0 +1,178 @@
+"""Counts seen through a link: their likelihood and its expansions, Laplace filters, and Laplace proposals for particles.
+
+Codes of `kind`: 0 Poisson softplus, 1 Poisson exp, 2 negative binomial softplus, 3 negative binomial exp. Counts have
+mean dt * g(C z + d). Terms of ln p(y | z) that depend on y alone are left out everywhere and added by the caller.
+Whitened coordinates x, z = f + L x with L L^T the prior covariance, keep every step exact for singular covariances too.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from nwb_lrrnn.models.kernels.kalman import backward_solve, cholesky, forward_solve
+
+_HALVINGS = 30
+
+
+@njit(cache=True, nogil=True)
+def count_terms(kind, y, eta, dt, dispersion):
+    """Return ln p(y | eta) up to terms of y alone, its slope in eta, and an information > 0 (observed or Fisher)."""
+    if kind == 1 or kind == 3:
+        rate = math.exp(min(eta, 700.0))
+        log_rate, ratio, gate = eta, 1.0, 1.0  # ratio = g' / g
+    elif eta > 0:
+        tail = math.exp(-eta)
+        gate = 1.0 / (1.0 + tail)
+        rate = eta + math.log1p(tail)
+        log_rate, ratio = 0.0 if y == 0.0 else math.log(rate), gate / rate
+    else:
+        tail = math.exp(max(eta, -700.0))
+        gate = tail / (1.0 + tail)
+        rate = math.log1p(tail)
+        if eta < -30.0:
+            log_rate, ratio = eta, 1.0
+        else:
+            log_rate, ratio = 0.0 if y == 0.0 else math.log(rate), gate / rate
+    mean = dt * rate
+    if kind == 0:
+        bend = ratio * ratio - ratio * (1.0 - gate)  # -(ln g)''; >= 0, for ln softplus is concave
+        return y * log_rate - mean, (y - mean) * ratio, max(mean * ratio * (1.0 - gate) + y * bend, 1e-300)
+    if kind == 1:
+        return y * log_rate - mean, y - mean, max(mean, 1e-300)
+    spread = dispersion + mean
+    value = y * log_rate - (y + dispersion) * math.log(spread)
+    pull = (y - mean) * dispersion / spread * ratio
+    if kind == 3:
+        return value, pull, max((y + dispersion) * dispersion * mean / (spread * spread), 1e-300)
+    return value, pull, max(mean * dispersion / spread * ratio * ratio, 1e-300)  # Fisher: the observed one can be < 0
+
+
+@njit(cache=True, nogil=True)
+def count_value(kind, y, eta, dt, dispersion):
+    """Return the first of `count_terms` alone, without the logarithm where y = 0."""
+    if kind == 1 or kind == 3:
+        rate = math.exp(min(eta, 700.0))
+        log_rate = eta
+    else:
+        tail = math.exp(-min(abs(eta), 700.0))
+        rate = math.log1p(tail) + max(eta, 0.0)
+        log_rate = eta if eta < -30.0 or y == 0.0 else math.log(rate)
+    mean = dt * rate
+    value = 0.0 if y == 0.0 else y * log_rate
+    if kind < 2:
+        return value - mean
+    return value - (y + dispersion) * math.log(dispersion + mean)
+
+
+@njit(cache=True, nogil=True)
+def log_likelihood_at(kind, y, seen, loadings, offset, latents, dt, dispersion):
+    """Return ln p(y | z) of one bin, without its terms of y alone."""
+    total = 0.0
+    for i in range(len(y)):
+        if seen[i]:
+            eta = offset[i]
+            for r in range(len(latents)):
+                eta += loadings[i, r] * latents[r]
+            total += count_value(kind, y[i], eta, dt, dispersion[i])
+    return total
+
+
+@njit(cache=True, nogil=True)
+def expand(kind, y, seen, loadings, offset, latents, dt, dispersion, slope, information):
+    """Fill slope (R,) and information (R, R) of ln p(y | z) at `latents`, and return its value."""
+    rank = len(latents)
+    slope[:] = 0.0
+    information[:] = 0.0
+    total = 0.0
+    for i in range(len(y)):
+        if not seen[i]:
+            continue
+        eta = offset[i]
+        for r in range(rank):
+            eta += loadings[i, r] * latents[r]
+        value, pull, weight = count_terms(kind, y[i], eta, dt, dispersion[i])
+        total += value
+        for r in range(rank):
+            slope[r] += pull * loadings[i, r]
+            scaled = weight * loadings[i, r]
+            for s in range(r + 1):
+                information[r, s] += scaled * loadings[i, s]
+    for r in range(rank):
+        for s in range(r):
+            information[s, r] = information[r, s]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def newton_step(kind, y, seen, white, eta, dt, dispersion, x, slope, precision, root):
+    """Move x to the maximum of the local quadratic of ln p(y | eta + white x) - |x|^2 / 2; fill root root^T = precision.
+
+    This is the Laplace proposal of one particle: with f its transition mean and L L^T the noise, white = C L and
+    eta = C f + d; after the call it is N(x, precision^-1) in whitened coordinates, z = f + L x. It knows no dynamics.
+    """
+    value = expand(kind, y, seen, white, eta, x, dt, dispersion, slope[:, 0], precision)
+    rank = len(x)
+    for r in range(rank):
+        for s in range(rank):
+            slope[r, 0] += precision[r, s] * x[s]
+        precision[r, r] += 1.0
+    cholesky(precision, root)
+    forward_solve(root, slope)
+    backward_solve(root, slope)
+    x[:] = slope[:, 0]
+    return value
+
+
+@njit(cache=True, nogil=True)
+def white_mode(kind, y, seen, white, eta, dt, dispersion, x, slope, precision, root, n_newton, tol):
+    """Move x to the mode of ln p(y | eta + white x) - |x|^2 / 2 by Newton steps with halving."""
+    rank = len(x)
+    start, move = np.empty(rank), np.empty(rank)
+    for _ in range(n_newton):
+        start[:] = x
+        before = newton_step(kind, y, seen, white, eta, dt, dispersion, x, slope, precision, root)
+        before -= 0.5 * np.sum(start * start)
+        move[:] = x - start
+        factor = 1.0
+        for _ in range(_HALVINGS):
+            after = log_likelihood_at(kind, y, seen, white, eta, x, dt, dispersion) - 0.5 * np.sum(x * x)
+            if after >= before - 1e-12 * abs(before):
+                break
+            factor *= 0.5
+            x[:] = start + factor * move
+        if np.max(np.abs(move)) * factor < tol:
+            break
+
+
+@njit(cache=True, nogil=True)
+def filter_counts(
+    kind, values, seen, loadings, offsets, dt, dispersion, lengths, transition, noise, drive, initial,
+    initial_covariance, predicted, filtered, first, last,
+):  # fmt: skip
+    """Fill predicted and filtered means of a Laplace filter: at each bin the mode and curvature given the past."""
+    rank = transition.shape[0]
+    cov, lower = np.empty((rank, rank)), np.empty((rank, rank))
+    root, work = np.empty((rank, rank)), np.empty((rank, rank))
+    x, slope, white = np.empty(rank), np.empty((rank, 1)), np.empty(loadings.shape)
+    eta = np.empty(loadings.shape[0])
+    for k in range(first, last):
+        offset = offsets[k] if offsets.shape[0] > 1 else offsets[0]
+        for t in range(lengths[k]):
+            if t == 0:
+                predicted[k, t] = initial[k]
+                cov[:] = initial_covariance
+            else:  # `work` holds the filtered covariance of the bin before
+                predicted[k, t] = transition @ filtered[k, t - 1] + drive[k, t - 1]
+                cov[:] = transition @ work @ transition.T + noise
+            cholesky(cov, lower)
+            white[:] = loadings @ lower
+            eta[:] = loadings @ predicted[k, t] + (offset[t] if offset.shape[0] > 1 else offset[0])
+            x[:] = 0.0
+            white_mode(kind, values[k, t], seen[k, t], white, eta, dt, dispersion, x, slope, work, root, 50, 1e-8)
+            filtered[k, t] = predicted[k, t] + lower @ x
+            cov[:] = lower.T
+            forward_solve(root, cov)
+            work[:] = cov.T @ cov  # L precision^-1 L^T

@@ -1,0 +1,23 @@
+"""Linear state-space models and the baselines that every nonlinear model must beat.
+
+The estimator is `LinearStateSpace`. What other models build on, without an estimator:
+
+``em.fit(trials, rank, *, max_iter=100, tol=1e-4, dynamic=True, inputs=None) -> EMFit``
+    EM on `Trials` taken as Gaussian values. `EMFit.system` is a `LinearSystem` (transition, drive, noise,
+    initial_mean, initial_covariance, loadings, offset, variance, input_weights, initial_input_weights) in the units of
+    X and the canonical gauge (latents of mean 0 and covariance I over the training bins); `EMFit.moments` are the
+    `Moments` of the training trials; `latent_mean`, `latent_covariance`, `log_likelihood` (iteration,).
+``counts.fit(trials, rank, *, likelihood, link, max_iter, tol, dynamic=True, inputs=None) -> EMFit``
+    The same by Laplace-EM for counts; eta = C z + d in spikes/s (per bin where the bin size is unknown).
+``smoothing.smooth(system, trials, inputs=None) -> Moments``
+    `means` (trial, time, latent), `covariances` (trial, time, latent, latent), `cross_covariances`
+    (trial, time - 1, latent, latent) = Cov(z_{t+1}, z_t | Y), `filtered`, `predicted`, `log_likelihood` (trial,).
+    `laplace.smooth(system, trials, inputs, likelihood, link, bin_size)` is the same for counts.
+``system.to_dynamics``, ``system.from_dynamics``
+    `LinearSystem` <-> `LowRankDynamics`.
+"""
+
+from nwb_lrrnn.models.linear.state_space import LinearStateSpace
+from nwb_lrrnn.models.linear.system import LinearSystem
+
+__all__ = ["LinearStateSpace", "LinearSystem"]

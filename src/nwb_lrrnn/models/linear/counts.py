@@ -1,0 +1,211 @@
+"""Laplace-EM for counts with linear dynamics (Smith & Brown 2003; Macke et al. 2011): Poisson or negative binomial."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import gammaln
+
+from nwb_lrrnn.models.linear import em, laplace
+from nwb_lrrnn.models.linear.laplace import CountModel
+from nwb_lrrnn.models.linear.smoothing import Moments, Patterns
+from nwb_lrrnn.models.linear.system import LinearSystem, canonical_gauge
+from nwb_lrrnn.models.linear.threads import over_ranges
+from nwb_lrrnn.trials import Trials
+
+Array = NDArray[np.float64]
+
+_GAUSSIAN_ITERATIONS = 15  # of the Gaussian model of the counts that Laplace-EM starts from
+_DISPERSION_EVERY = 5  # iterations between updates of the dispersion, which changes slowly
+_DISPERSION_BINS = 20_000  # bins that suffice for one number per unit
+
+
+def fit(
+    trials: Trials,
+    rank: int,
+    *,
+    likelihood: str = "poisson",
+    link: str = "softplus",
+    max_iter: int = 100,
+    tol: float = 1e-4,
+    dynamic: bool = True,
+    inputs: Array | None = None,
+) -> em.EMFit:
+    """Return the linear state-space model of counts fitted by Laplace-EM.
+
+    Parameters
+    ----------
+    trials : Trials
+        Counts; masks, unequal lengths and inputs are handled.
+    rank : int
+        Number of latents, at most the number of units.
+    likelihood : {"poisson", "negative_binomial"}
+        Of the counts.
+    link : {"softplus", "exp"}
+        Counts have mean bin_size * link(C z + d).
+    max_iter : int
+        Most iterations.
+    tol : float
+        EM stops when one iteration gains less than this fraction of the advantage over constant rates.
+    dynamic : bool
+        False: A = 0, Q = Sigma_1 = I, which is factor analysis of counts.
+    inputs : array (trial, time, input), optional
+        Default `trials.inputs`.
+
+    Returns
+    -------
+    EMFit
+        `log_likelihood` is the Laplace approximation of ln p(X) per observed bin.
+
+    Notes
+    -----
+    Two weak priors keep the parameters of silent and nearly silent units finite: half a count at z = 0, and loadings
+    of the size of twice the unit's mean rate (at least 2).
+    """
+    inputs = trials.inputs if inputs is None and dynamic else inputs
+    model = CountModel(likelihood, link, trials.bin_size)
+    readout = _Readout(trials, model)
+    system, latents = _start(trials, rank, model, readout, dynamic, inputs)
+    weight = em.prior_weight_for(len(trials.values), rank, 0 if inputs is None else inputs.shape[2]) if dynamic else 0.0
+    constant = readout.log_likelihood_of_constant_rates()
+    n_bins = trials.n_observed_bins
+    history: list[tuple[float, float]] = []
+    converged, gain = False, np.inf
+    moments: Moments | None = None
+    for iteration in range(max(max_iter, 1)):
+        moments = _expect(system, trials, inputs, model, latents if moments is None else moments)
+        value = float(moments.log_likelihood.sum())
+        history.append((value, value + weight * em.log_prior(system)))
+        if iteration:
+            gain = (history[-1][1] - history[-2][1]) / max(value - constant, 1e-3 * n_bins)
+            converged = abs(gain) < tol
+            if converged:
+                break
+        if dynamic:
+            system = em.update_dynamics(system, moments, trials.lengths, _all_distinct(trials), inputs, weight)
+        system = readout.update(system, moments, with_dispersion=iteration % _DISPERSION_EVERY == 0)
+    latents = latents if moments is None else moments.smoothed
+    return _finish(system, trials, inputs, model, latents, np.array(history) / n_bins, converged, float(gain))
+
+
+def _expect(system: LinearSystem, trials: Trials, inputs, model: CountModel, start: Array | Moments) -> Moments:
+    """Return the E-step; one step from the moments of the iteration before, where that does not lose likelihood."""
+    given = (system, trials, inputs, model.likelihood, model.link, model.bin_size)
+    if not isinstance(start, Moments):
+        return laplace.smooth(*given, start)
+    moments = laplace.smooth(*given, start, n_averages=1)
+    if moments.log_likelihood.sum() > start.log_likelihood.sum() - 1e-3 * trials.n_observed_bins:
+        return moments
+    return laplace.smooth(*given, start.smoothed)
+
+
+class _Readout:
+    """The counts laid out unit by unit, with the updates of what each unit reads."""
+
+    def __init__(self, trials: Trials, model: CountModel):
+        n_units = trials.values.shape[2]
+        self.model = model
+        inside = np.arange(trials.values.shape[1]) < trials.lengths[:, None]
+        self.inside = inside
+        self.values = np.ascontiguousarray(trials.values[inside].T)  # (unit, bin)
+        seen = np.ones_like(self.values, dtype=bool)
+        self.seen = seen if trials.observed is None else np.ascontiguousarray(trials.observed[inside].T)
+        self.exposure = self.seen.sum(axis=1) * model.bin_size
+        self.rate = (self.values.sum(axis=1) + 0.5) / np.maximum(self.exposure, model.bin_size)  # (unit,)
+        size = 2.0 * np.maximum(self.rate, 1.0) if model.link == "softplus" else np.full(n_units, 2.0)
+        self.ridge = 1.0 / size**2
+
+    def start(self, loadings: Array, link_rate: Array) -> tuple[Array, Array]:
+        """Return C and d of the link whose rates have the mean `link_rate` and slope `loadings` (spikes/s) there."""
+        offset = self.model.inverse_link(link_rate)
+        return loadings / self.model.slope(offset)[:, None], offset
+
+    def update(self, system: LinearSystem, moments: Moments, *, with_dispersion: bool) -> LinearSystem:
+        """Return the system with C and d improved by a Newton step, and now and then the dispersion."""
+        from nwb_lrrnn.models.kernels import laplace_readout as kernels
+
+        means = moments.smoothed[self.inside]
+        covariances = moments.pattern_covariances[self.inside]  # one pattern a trial
+        if with_dispersion and self.model.likelihood == "negative_binomial":
+            system = system.replace(dispersion=self._dispersion(system, means, covariances))
+        weights = np.concatenate([system.loadings, system.offset[:, None]], axis=1)
+        dispersion = self.model.dispersion(system)
+        over_ranges(
+            lambda first, last: kernels.update_readout(
+                self.model.kind, self.values, self.seen, means, covariances, weights, self.model.bin_size, dispersion,
+                self.ridge, kernels.NODES, kernels.WEIGHTS, 1, first, last,
+            ),
+            len(weights),
+        )  # fmt: skip
+        return system.replace(loadings=weights[:, :-1].copy(), offset=weights[:, -1].copy())
+
+    def log_likelihood_of_constant_rates(self) -> float:
+        """Return ln p of all counts under one Poisson rate per unit."""
+        mean = (self.rate * self.model.bin_size)[:, None]
+        terms = self.values * np.log(mean) - mean - gammaln(self.values + 1.0)
+        return float(terms[self.seen].sum())
+
+    def _dispersion(self, system: LinearSystem, means: Array, covariances: Array) -> Array:
+        """Return r of each unit by one-dimensional maximisation of the expected log-likelihood."""
+        from nwb_lrrnn.models.kernels.laplace_readout import NODES, WEIGHTS
+
+        stride = max(1, len(means) // _DISPERSION_BINS)
+        means, covariances = means[::stride], covariances[::stride]
+        result = np.empty(len(system.offset))
+        for i, (c, d) in enumerate(zip(system.loadings, system.offset, strict=True)):
+            seen = self.seen[i, ::stride]
+            y, z, cov = self.values[i, ::stride][seen], means[seen], covariances[seen]
+            sd = np.sqrt(np.maximum(np.einsum("brs,r,s->b", cov, c, c, optimize=True), 0.0))
+            eta = (z @ c + d)[:, None] + sd[:, None] * NODES
+            rate = np.exp(eta) if self.model.link == "exp" else np.logaddexp(0.0, eta)
+            result[i] = _best_dispersion(y, np.maximum(rate * self.model.bin_size, 1e-300), WEIGHTS)
+        return result
+
+
+def _best_dispersion(y: Array, mean: Array, weights: Array) -> float:
+    """Return r that maximises the negative binomial likelihood of y (bin,) averaged over means (bin, node)."""
+    counts = np.bincount(y.astype(np.int64))
+    sizes = np.arange(len(counts))
+
+    def loss(log_r: float) -> float:
+        r = np.exp(log_r)
+        spread = np.log1p(mean / r) @ weights  # ln((r + mean) / r)
+        return -float(counts @ (gammaln(sizes + r) - gammaln(r) - sizes * log_r) - (y + r) @ spread)
+
+    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(1e4)), method="bounded", options={"xatol": 1e-3})
+    return float(np.exp(found.x))
+
+
+def _start(trials: Trials, rank: int, model: CountModel, readout: _Readout, dynamic: bool, inputs):
+    """Return parameters and latents of a Gaussian model of the counts, its readout bent to the link."""
+    gaussian = em.fit(trials, rank, max_iter=_GAUSSIAN_ITERATIONS, tol=1e-3, dynamic=dynamic, inputs=inputs)
+    system = gaussian.system
+    loadings, offset = readout.start(system.loadings / model.bin_size, readout.rate)
+    dispersion = np.full(len(offset), 10.0) if model.likelihood == "negative_binomial" else None
+    system = system.replace(loadings=loadings, offset=offset, variance=None, dispersion=dispersion)
+    if not dynamic:  # the gauge of the Gaussian fit moved the prior a little: factors are N(0, I)
+        eye, zero = np.eye(rank), np.zeros(rank)
+        system = system.replace(drive=zero, noise=eye, initial_mean=zero, initial_covariance=eye)
+    return system, gaussian.moments.smoothed
+
+
+def _all_distinct(trials: Trials) -> Patterns:
+    """Return patterns in which every trial has covariances of its own, as counts make them."""
+    n_trials, n_steps, _ = trials.values.shape
+    index = np.arange(n_trials)
+    return Patterns(index, trials.lengths, np.ones(n_trials, dtype=np.int64), np.ones((n_trials, n_steps)), None)
+
+
+def _finish(system, trials: Trials, inputs, model: CountModel, latents, history, converged, gain) -> em.EMFit:
+    """Return the fit in the canonical gauge, with the moments of its final parameters."""
+
+    def moments_of(parameters: LinearSystem, start: Array) -> Moments:
+        return laplace.smooth(parameters, trials, inputs, model.likelihood, model.link, model.bin_size, start)
+
+    mean, covariance = em.pooled_moments(moments := moments_of(system, latents), trials.lengths)
+    change, shift = canonical_gauge(system, mean, covariance)
+    system = system.in_gauge(change, shift)
+    moments = moments_of(system, (moments.smoothed - shift) @ np.linalg.inv(change).T)
+    mean, covariance = em.pooled_moments(moments, trials.lengths)
+    return em.EMFit(system, moments, mean, covariance, history[:, 0], history[:, 1], converged, gain)

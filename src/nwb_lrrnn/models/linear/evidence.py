@@ -1,0 +1,98 @@
+"""ln p(counts) by a particle filter: the logarithm of an unbiased estimate of p(Y), a lower bound in expectation."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwb_lrrnn.models.linear import laplace
+from nwb_lrrnn.models.linear.system import LinearSystem
+from nwb_lrrnn.models.linear.threads import over_ranges
+from nwb_lrrnn.trials import Trials
+
+Array = NDArray[np.float64]
+
+
+def particle_bound(
+    system: LinearSystem,
+    trials: Trials,
+    inputs: Array | None,
+    likelihood: str,
+    link: str,
+    bin_size: float,
+    *,
+    n_particles: int = 64,
+    random_state: int | np.random.Generator | None = None,
+) -> Array:
+    """Return ln of an unbiased estimate of p(Y) of each trial, (trial,), in nats, constants included.
+
+    A particle filter (Gordon et al. 1993) whose particles move by Laplace approximations of N(A z + c, Q) p(y_t | z)
+    (Doucet et al. 2000) times what the later bins say, by the Gaussian smoother (Guarniero et al. 2017). The noise of a trial depends on the seed and on its own counts alone, so a trial scores the
+    same alone, in a batch, in any order, and the errors of different trials are independent.
+
+    Parameters
+    ----------
+    system : LinearSystem
+        Its eta in spikes/s.
+    trials : Trials
+        Counts.
+    inputs : array (trial, time, input) or None
+        Known inputs.
+    likelihood, link : str
+        Names as in `LowRankDynamics`.
+    bin_size : float
+        Seconds (1.0: rates are per bin).
+    n_particles : int
+        K; the bound tightens as K grows.
+    random_state : int, Generator or None
+        Seed; None is 0.
+    """
+    from nwb_lrrnn.models.kernels import laplace_particles as kernels
+
+    model = laplace.CountModel(likelihood, link, bin_size)
+    n_trials, n_steps, _ = trials.values.shape
+    centers = laplace.smooth(system, trials, inputs, likelihood, link, bin_size).smoothed
+    drive, initial = system.drives(inputs, n_trials, n_steps)
+    seen, dispersion = laplace.seen_entries(trials), model.dispersion(system)
+    offsets = np.array(system.offsets(inputs), ndmin=3)
+    loadings, transition = np.array(system.loadings), np.array(system.transition)
+    noise_root, initial_root = covariance_root(system.noise), covariance_root(system.initial_covariance)
+    seed = seed_of(random_state)
+    bound = np.zeros(n_trials)
+
+    def run(first: int, last: int) -> None:
+        for k in range(first, last):
+            n = trials.lengths[k]
+            rng = noise_of_trial(seed, trials.values[k, :n], seen[k, :n])
+            bound[k] = kernels.particle_filter(
+                model.kind, trials.values[k, :n], seen[k, :n], loadings, offsets[k if len(offsets) > 1 else 0],
+                bin_size, dispersion, transition, noise_root, drive[k, :n], initial[k], initial_root,
+                centers[k, :n], rng.standard_normal((n, n_particles, system.rank)), rng.uniform(size=n),
+            )  # fmt: skip
+
+    over_ranges(run, n_trials)
+    return bound + model.constants(trials.values, seen, system.dispersion)
+
+
+def seed_of(random_state: int | np.random.Generator | None) -> int:
+    """Return the whole number that seeds the noise of a score."""
+    if random_state is None:
+        return 0
+    if isinstance(random_state, (int, np.integer)):
+        return int(random_state)
+    return int(np.random.default_rng(random_state).integers(2**63))
+
+
+def noise_of_trial(seed: int, values: Array, seen: NDArray[np.bool_]) -> np.random.Generator:
+    """Return the generator of one trial's noise, a function of the seed and of what the trial holds."""
+    digest = hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16)
+    digest.update(np.ascontiguousarray(seen).tobytes())
+    return np.random.default_rng(np.random.SeedSequence([abs(seed), int.from_bytes(digest.digest(), "little")]))
+
+
+def covariance_root(covariance: Array) -> Array:
+    """Return a square L with L L^T = covariance, also for a singular one."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.ascontiguousarray(vectors * np.sqrt(np.maximum(values, 0.0)))

@@ -1,0 +1,191 @@
+"""The posterior of the latents of counts, by Laplace's method: modes over whole trials, and a filter for single bins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from nwb_lrrnn.models.linear.smoothing import Moments
+from nwb_lrrnn.models.linear.system import LinearSystem
+from nwb_lrrnn.models.linear.threads import over_ranges
+from nwb_lrrnn.trials import Trials
+
+Array = NDArray[np.float64]
+
+_NEWTON_STEPS = 100
+
+
+@dataclass(frozen=True)
+class CountModel:
+    """Which counts: likelihood, link and duration of a bin, as the kernels want them.
+
+    Attributes
+    ----------
+    likelihood, link : str
+        Names as in `LowRankDynamics`.
+    bin_size : float
+        Seconds (1.0: rates are per bin).
+    """
+
+    likelihood: str
+    link: str
+    bin_size: float
+
+    @property
+    def kind(self) -> int:
+        """Code of likelihood and link in the kernels."""
+        return 2 * (self.likelihood == "negative_binomial") + (self.link == "exp")
+
+    def dispersion(self, system: LinearSystem) -> Array:
+        """Return r (unit,), ones where the likelihood has none."""
+        return np.ones(len(system.offset)) if system.dispersion is None else np.array(system.dispersion)
+
+    def inverse_link(self, rate: Array) -> Array:
+        """Return eta of rates > 0."""
+        return np.log(rate) if self.link == "exp" else rate + np.log(-np.expm1(-rate))
+
+    def slope(self, eta: Array) -> Array:
+        """Return g'(eta)."""
+        return np.exp(eta) if self.link == "exp" else -np.expm1(-np.logaddexp(0.0, eta))
+
+    def constants(self, values: Array, seen: NDArray[np.bool_], dispersion: Array | None) -> Array:
+        """Return the terms of ln p(y | eta) that depend on y alone, summed per trial, (trial,)."""
+        terms = values * np.log(self.bin_size) - gammaln(values + 1.0)
+        if self.likelihood == "negative_binomial" and dispersion is not None:
+            r = dispersion
+            terms = terms + gammaln(values + r) - gammaln(r) + r * np.log(r)
+        return np.where(seen, terms, 0.0).sum(axis=(1, 2))
+
+
+def seen_entries(trials: Trials) -> NDArray[np.bool_]:
+    """Return which entries (trial, time, unit) are observed."""
+    return np.ones(trials.values.shape, dtype=bool) if trials.observed is None else np.ascontiguousarray(trials.observed)
+
+
+def smooth(
+    system: LinearSystem,
+    trials: Trials,
+    inputs: Array | None,
+    likelihood: str,
+    link: str,
+    bin_size: float,
+    start: Array | Moments | None = None,
+    *,
+    n_averages: int = 2,
+) -> Moments:
+    """Return a Gaussian approximation of the posterior of the latents, and of ln p(Y), per trial.
+
+    First Laplace's: the mode over the whole trial by Newton's method, each step a Kalman smoother on the local
+    quadratic (Fahrmeir & Kaufmann 1991; Paninski et al. 2010). Then `n_averages` steps in which slope and information
+    are averaged over the posterior instead of taken at its mode (Opper & Archambeau 2009): near the kink of softplus
+    the mode is no good mean. `filtered` and `predicted` of the result are not filled: see `run_filter`.
+
+    Parameters
+    ----------
+    system : LinearSystem
+        Its eta in spikes/s.
+    trials : Trials
+        Counts.
+    inputs : array (trial, time, input) or None
+        Known inputs.
+    likelihood, link : str
+        Names as in `LowRankDynamics`.
+    bin_size : float
+        Seconds (1.0: rates are per bin).
+    start : array (trial, time, latent) or Moments, optional
+        First guess of the modes; default the latents that the dynamics alone predict. From the Moments of nearly the
+        same system the search for modes is skipped.
+    n_averages : int
+        0: Laplace's approximation itself, `log_likelihood` being that of ln p(Y); else a lower bound on ln p(Y).
+    """
+    from nwb_lrrnn.models.kernels import laplace_smoother as kernels
+    from nwb_lrrnn.models.kernels.laplace_readout import NODES, WEIGHTS
+
+    model = CountModel(likelihood, link, bin_size)
+    system = with_noise(system)
+    n_trials, n_steps, _ = trials.values.shape
+    rank = system.rank
+    drive, initial = system.drives(inputs, n_trials, n_steps)
+    if isinstance(start, Moments):
+        means, covariances, n_newton = start.smoothed.copy(), start.covariances, 0
+    else:
+        means = _prior_path(system, drive, initial) if start is None else np.array(start)
+        covariances, n_newton = np.zeros((n_trials, n_steps, rank, rank)), _NEWTON_STEPS
+    means[np.arange(n_steps) >= trials.lengths[:, None]] = 0.0
+    cross = np.zeros((n_trials, max(n_steps - 1, 0), rank, rank))
+    log_evidence = np.zeros(n_trials)
+    seen, dispersion = seen_entries(trials), model.dispersion(system)
+    offsets = _offsets(system, inputs)
+    loadings, transition, noise, initial_cov = _arrays(system)
+    noise_inverse, initial_inverse = np.linalg.inv(noise), np.linalg.inv(initial_cov)
+    over_ranges(
+        lambda first, last: kernels.smooth_counts(
+            model.kind, trials.values, seen, loadings, offsets, bin_size, dispersion, trials.lengths,
+            transition, noise, noise_inverse, drive, initial, initial_cov, initial_inverse,
+            means, covariances, cross, log_evidence, n_newton, n_averages, NODES, WEIGHTS, first, last,
+        ),
+        n_trials,
+    )  # fmt: skip
+    log_evidence += model.constants(trials.values, seen, system.dispersion)
+    return Moments(means, means, means, np.arange(n_trials), covariances, cross, log_evidence)
+
+
+def run_filter(
+    system: LinearSystem, trials: Trials, inputs: Array | None, likelihood: str, link: str, bin_size: float
+) -> tuple[Array, Array]:
+    """Return filtered and predicted means of the latents, (trial, time, latent) each.
+
+    At each bin the posterior is replaced by the Gaussian at its mode (Brown et al. 1998; Koyama et al. 2010).
+    """
+    from nwb_lrrnn.models.kernels import laplace as kernels
+
+    model = CountModel(likelihood, link, bin_size)
+    n_trials, n_steps, _ = trials.values.shape
+    drive, initial = system.drives(inputs, n_trials, n_steps)
+    predicted, filtered = np.zeros((2, n_trials, n_steps, system.rank))
+    seen, dispersion, offsets = seen_entries(trials), model.dispersion(system), _offsets(system, inputs)
+    loadings, transition, noise, initial_cov = _arrays(system)
+    over_ranges(
+        lambda first, last: kernels.filter_counts(
+            model.kind, trials.values, seen, loadings, offsets, bin_size, dispersion, trials.lengths,
+            transition, noise, drive, initial, initial_cov, predicted, filtered, first, last,
+        ),
+        n_trials,
+    )  # fmt: skip
+    return filtered, predicted
+
+
+def with_noise(system: LinearSystem) -> LinearSystem:
+    """Return the system with Q and Sigma_1 made invertible: Newton's line search wants the density of a path."""
+    rank = system.rank
+    scale = max(np.trace(system.noise), np.trace(system.initial_covariance), 1e-300) / rank
+    lift = 1e-9 * scale * np.eye(rank)
+    changes = {
+        name: cov + lift
+        for name in ("noise", "initial_covariance")
+        if np.linalg.eigvalsh(cov := getattr(system, name))[0] < 1e-9 * scale
+    }
+    return system.replace(**changes)
+
+
+def _prior_path(system: LinearSystem, drive: Array, initial: Array) -> Array:
+    path = np.empty_like(drive)
+    path[:, 0] = initial
+    for t in range(1, path.shape[1]):
+        path[:, t] = path[:, t - 1] @ system.transition.T + drive[:, t - 1]
+    return path
+
+
+def _offsets(system: LinearSystem, inputs: Array | None) -> Array:
+    """Return d + F u as (trial or 1, time or 1, unit)."""
+    return np.array(system.offsets(inputs), ndmin=3)
+
+
+def _arrays(system: LinearSystem) -> tuple[Array, Array, Array, Array]:
+    """Return writable C, A, Q and Sigma_1, so that the kernels compile once."""
+    return tuple(
+        np.array(a) for a in (system.loadings, system.transition, system.noise, system.initial_covariance)
+    )  # type: ignore[return-value]

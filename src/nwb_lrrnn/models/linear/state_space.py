@@ -1,0 +1,285 @@
+"""`LinearStateSpace`: latents with linear dynamics, fitted by EM; exact for Gaussian data, Laplace-EM for counts."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.models.base import LatentModel
+from nwb_lrrnn.models.linear import em
+from nwb_lrrnn.models.linear.smoothing import Moments, smooth
+from nwb_lrrnn.models.linear.system import LinearSystem, from_dynamics, to_dynamics
+from nwb_lrrnn.models.parameters import choose, positive, whole_number
+from nwb_lrrnn.trials import Trials
+
+POSTERIORS = ("smoothed", "filtered", "delayed")
+
+
+class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
+    r"""Latents that follow linear dynamics with Gaussian noise, seen through Gaussian values or counts.
+
+    .. math::
+
+        z_{t+1} &= A z_t + c + B u_t + w_t, \quad w_t \sim N(0, Q), \quad z_1 \sim N(\mu_1 + K u_1, \Sigma_1) \\
+        y_t &\sim N(C z_t + d, \mathrm{diag}\,R) \quad\text{or counts of mean}\quad \Delta\, g(C z_t + d)
+
+    Gaussian values: expectation maximisation with the exact Kalman smoother (Shumway & Stoffer 1982). Counts:
+    Laplace-EM (Smith & Brown 2003; Macke et al. 2011), g in spikes/s where the bin size Delta is known. At the end the
+    latents have mean 0 and covariance I over the training data and orthogonal loadings, ordered by how much they
+    explain. With fewer than 5 trials per parameter of the initial mean, one imaginary trial steadies Sigma_1.
+
+    Parameters
+    ----------
+    rank : int
+        Number of latents R, at most the number of units.
+    likelihood : {"auto", "gaussian", "poisson", "negative_binomial"}
+        "auto": non-negative whole numbers are Poisson counts, everything else Gaussian.
+    link : {None, "identity", "softplus", "exp"}
+        g; None is the identity for Gaussian values and softplus for counts.
+    bin_size : float, optional
+        Seconds, where X does not say.
+    max_iter : int
+        Most EM iterations.
+    tol : float
+        EM stops when an iteration gains less than this fraction of the advantage over constant rates.
+    n_particles : int
+        Particles of the bound on ln p(counts) in `score`.
+    posterior : {"smoothed", "filtered", "delayed"}
+        Which bins `transform` uses: all, those up to the current one, or those before it.
+    random_state : int, Generator or None
+        Seed of the particle noise of `score`; None is seed 0, so that a model scores the same twice.
+
+    Attributes
+    ----------
+    dynamics_ : LowRankDynamics
+        The fitted parameters.
+    history_ : Dataset (epoch)
+        `log_likelihood` per observed bin at each EM iteration (counts: its Laplace approximation) and `log_prior`.
+    n_iter_ : int
+        EM iterations run.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).standard_normal((20, 30, 5)).cumsum(axis=1)
+    >>> model = LinearStateSpace(rank=2, max_iter=20, tol=1e-3).fit(X)
+    >>> model.transform(X).shape
+    (20, 30, 2)
+    """
+
+    _allow_nan = True
+    _dynamic = True
+
+    n_iter_: int
+    history_: xr.Dataset
+
+    def __init__(
+        self,
+        rank=2,
+        *,
+        likelihood="auto",
+        link=None,
+        bin_size=None,
+        max_iter=100,
+        tol=1e-4,
+        n_particles=64,
+        posterior="smoothed",
+        random_state=None,
+    ):
+        self.rank = rank
+        self.likelihood = likelihood
+        self.link = link
+        self.bin_size = bin_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_particles = n_particles
+        self.posterior = posterior
+        self.random_state = random_state
+
+    def transform(self, X: Any, *, inputs: Any = None, posterior: str | None = None) -> Any:
+        """Return posterior-mean latents in the kind of X (counts: posterior modes): (trial, time, latent).
+
+        Parameters
+        ----------
+        X : like X of `fit`
+            The recording.
+        inputs : like X with `input` in place of `unit`, optional
+            As in `fit`.
+        posterior : {None, "smoothed", "filtered", "delayed"}
+            Which bins are used; None: the constructor's.
+        """
+        trials = self._gate(X, inputs, reset=False)
+        choice = choose("posterior", self.posterior if posterior is None else posterior, POSTERIORS)
+        return trials.restore(self._posterior(trials, choice), "latent")
+
+    def moments(self, X: Any, *, inputs: Any = None) -> Moments:
+        """Return the posterior moments of the latents: means, covariances and lag-one cross-covariances."""
+        return self._moments(self._gate(X, inputs, reset=False))
+
+    def transition_matrix(self) -> np.ndarray:
+        """Return A (latent, latent), the one-step map of the latents."""
+        check_is_fitted(self)
+        return self.dynamics_.jacobian(np.zeros(self.dynamics_.rank))
+
+    def modes(self) -> xr.Dataset:
+        """Return eigenvalues of A, time constants (s), frequencies (Hz) and stability, dims (mode,), slowest first.
+
+        The time constant is -dt / ln|lambda| (negative where the mode grows), the frequency arg(lambda) / (2 pi dt).
+        """
+        values = np.linalg.eigvals(self.transition_matrix()).astype(complex)
+        values = values[np.lexsort((-values.imag, -np.abs(values).round(12)))]
+        dt = self.dynamics_.dt
+        size = np.abs(values)
+        with np.errstate(divide="ignore"):  # |lambda| = 0 decays at once, |lambda| = 1 never
+            time_constant = -dt / np.log(size)
+        frequency = np.angle(values) / (2 * np.pi * dt)
+        return xr.Dataset(
+            {
+                "eigenvalue": ("mode", values),
+                "time_constant": ("mode", time_constant, {"units": "s"}),
+                "frequency": ("mode", frequency, {"units": "Hz"}),
+                "is_stable": ("mode", size < 1),
+            }
+        )
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return every fitted parameter as a Dataset (see `LowRankDynamics.to_dataset`)."""
+        check_is_fitted(self)
+        return self.dynamics_.to_dataset()
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset) -> LinearStateSpace:
+        """Return the fitted model stored by `to_dataset`."""
+        return cls.from_dynamics(LowRankDynamics.from_dataset(dataset))
+
+    @classmethod
+    def from_dynamics(cls, dynamics: LowRankDynamics) -> LinearStateSpace:
+        """Return the model with the parameters of a network of identity neurons, as if fitted.
+
+        Raises
+        ------
+        ValueError
+            If the network is nonlinear, unobserved or has private noise.
+        """
+        from_dynamics(dynamics)  # refuse what is not linear here, not at the first use
+        model = cls(
+            rank=dynamics.rank, likelihood=dynamics.likelihood, link=dynamics.link, bin_size=float(dynamics.dt)
+        )
+        model.dynamics_ = dynamics
+        model.likelihood_ = dynamics.likelihood
+        model.bin_size_ = float(dynamics.dt)
+        model.n_inputs_ = dynamics.n_inputs
+        model.n_features_in_ = dynamics.n_units
+        model.unit_ids_ = np.arange(dynamics.n_units) if dynamics.unit_ids is None else dynamics.unit_ids
+        return model
+
+    # --- what the verbs stand on -----------------------------------------------------------------------------------
+
+    def _fit_trials(self, trials: Trials) -> None:
+        rank = self._check_parameters(trials)
+        link = self._resolve_link()
+        if self.likelihood_ == "gaussian":
+            fitted = em.fit(trials, rank, max_iter=self.max_iter, tol=self.tol, dynamic=self._dynamic)
+        else:
+            from nwb_lrrnn.models.linear import counts
+
+            fitted = counts.fit(
+                trials,
+                rank,
+                likelihood=self.likelihood_,
+                link=link,
+                max_iter=self.max_iter,
+                tol=self.tol,
+                dynamic=self._dynamic,
+            )
+        self.dynamics_ = to_dynamics(
+            fitted.system,
+            trials.bin_size,
+            self.likelihood_,
+            link,
+            fitted.latent_mean,
+            fitted.latent_covariance,
+            trials.unit_ids,
+        )
+        self._remember(fitted)
+
+    def _remember(self, fitted: em.EMFit) -> None:
+        self.n_iter_ = len(fitted.log_likelihood)
+        self.history_ = xr.Dataset(
+            {
+                "log_likelihood": ("epoch", fitted.log_likelihood),
+                "log_prior": ("epoch", fitted.objective - fitted.log_likelihood),
+            },
+            coords={"epoch": np.arange(self.n_iter_)},
+        )
+        if not fitted.converged:
+            warnings.warn(
+                f"{type(self).__name__} stopped after max_iter={self.max_iter} iterations: the last one still gained "
+                f"{fitted.last_gain:.2g} of the advantage over constant rates, more than tol={self.tol:g}; "
+                "raise max_iter or tol",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _check_parameters(self, trials: Trials) -> int:
+        rank = whole_number("rank", self.rank)
+        n_units = trials.values.shape[2]
+        if rank is None or rank > n_units:
+            raise ValueError(f"rank: got {rank}, wanted at most {n_units}, the number of units of X")
+        whole_number("max_iter", self.max_iter)
+        whole_number("n_particles", self.n_particles)
+        positive("tol", self.tol, zero=True)
+        choose("posterior", self.posterior, POSTERIORS)
+        return rank
+
+    def _resolve_link(self) -> str:
+        if self.likelihood_ == "gaussian":
+            return choose("link", "identity" if self.link is None else self.link, ("identity",))
+        return choose("link", "softplus" if self.link is None else self.link, ("softplus", "exp"))
+
+    def _system(self) -> LinearSystem:
+        return from_dynamics(self.dynamics_)
+
+    def _moments(self, trials: Trials) -> Moments:
+        if self.likelihood_ == "gaussian":
+            return smooth(self._system(), trials, self._driving(trials))
+        from nwb_lrrnn.models.linear import laplace
+
+        return laplace.smooth(
+            self._system(), trials, self._driving(trials), self.likelihood_, self.dynamics_.link, self.bin_size_
+        )
+
+    def _posterior(self, trials: Trials, posterior: str) -> np.ndarray:
+        if self.likelihood_ == "gaussian" or posterior == "smoothed":
+            moments = self._moments(trials)
+            return {"smoothed": moments.smoothed, "filtered": moments.filtered, "delayed": moments.predicted}[posterior]
+        from nwb_lrrnn.models.linear import laplace
+
+        filtered, predicted = laplace.run_filter(
+            self._system(), trials, self._driving(trials), self.likelihood_, self.dynamics_.link, self.bin_size_
+        )
+        return filtered if posterior == "filtered" else predicted
+
+    def _latents(self, trials: Trials) -> np.ndarray:
+        return self._posterior(trials, choose("posterior", self.posterior, POSTERIORS))
+
+    def _log_evidence(self, trials: Trials) -> np.ndarray:
+        if self.likelihood_ == "gaussian":
+            return self._moments(trials).log_likelihood
+        from nwb_lrrnn.models.linear import evidence
+
+        return evidence.particle_bound(
+            self._system(),
+            trials,
+            self._driving(trials),
+            self.likelihood_,
+            self.dynamics_.link,
+            self.bin_size_,
+            n_particles=self.n_particles,
+            random_state=self.random_state,
+        )

@@ -1,0 +1,312 @@
+"""The estimator `LowRankRNN`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from nwb_lrrnn.align import canonicalize
+from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
+from nwb_lrrnn.models import parameters as check
+from nwb_lrrnn.models.base import LatentModel
+from nwb_lrrnn.models.devices import resolve
+from nwb_lrrnn.models.likelihoods import Likelihood
+from nwb_lrrnn.models.low_rank import encoder, network
+from nwb_lrrnn.models.low_rank.objective import ShootingObjective, latent_moments, update_prior, with_prior
+from nwb_lrrnn.models.low_rank.start import LinearStart
+from nwb_lrrnn.models.shooting import Network, Posterior, Prior, posterior
+from nwb_lrrnn.models.splitting import hold_out
+from nwb_lrrnn.models.training import Outcome, Schedule, train
+from nwb_lrrnn.models.windows import Windows, cut, join
+from nwb_lrrnn.trials import Trials
+
+_WHOLE = 250  # bins: trials up to this long are one window by default
+_WINDOW = 100  # bins: windows of longer ones
+_SPREAD_FLOOR = 1e-6
+
+
+class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
+    r"""A deterministic low-rank recurrent network fitted to a recording by gradient through time.
+
+    .. math::
+
+        z_{t+1} &= (1-\alpha) z_t + \alpha [ n^T \phi(m z_t + B v_t + b) / N + s ] \\
+        z_1 &\sim N(\mu_1 + K v_1, \Sigma_1) \\
+        y_t &\sim p(y \mid g(C z_t + d))
+
+    (LINT: Valente, Pillow & Ostojic 2022, with an observation model.) Everything random is in where a trajectory
+    starts: in trials longer than `shooting_window` later nodes z_k have the prior N(F(z_{k-1}), Sigma_node), F the
+    network run through a window and Sigma_node fitted. `fit`, `transform` and `score` use this one model.
+
+    `transform` returns the trajectories from the most probable nodes given all bins of a trial.
+
+    Parameters
+    ----------
+    rank : int
+        Number of latents R.
+    n_neurons : int
+        Number N of model neurons; they are not the recorded cells.
+    nonlinearity : {"tanh", "erf", "relu", "clipped_relu", "softplus", "identity"}
+    likelihood : {"auto", "gaussian", "poisson", "negative_binomial"}
+        auto: Poisson for whole numbers >= 0, else Gaussian.
+    link : {None, "identity", "softplus", "exp"}
+        g; None: identity for Gaussian data, bin_size * softplus(.) in spikes/s for counts.
+    tau : float or None
+        Time constant in seconds; None: fitted.
+    bin_size : float or None
+        Seconds; None: X.attrs["bin_size"], else its time step, else 1.0 and times count in bins.
+    shooting_window : float or None
+        Seconds between shooting nodes; None: trials of up to 250 bins have one node, longer ones a node every 100 bins.
+    filter_inputs : bool
+        Whether inputs pass the network's leaky filter before they reach the neurons.
+    max_epochs, patience : int
+        Training ends when the held-out evidence has stopped rising, at the latest after `max_epochs`.
+    batch_size : int or None
+        Windows per gradient step; None: all.
+    learning_rate : float
+    validation_fraction : float
+        Share of the trials (of the bins, for a single trial) held out for early stopping; 0: none.
+    n_init : int
+        Restarts, trained side by side; the best by held-out evidence is kept.
+    warm_start : bool
+        Whether `fit` goes on from the current fit (same rank, neurons, units and inputs).
+    dtype : {"float64", "float32"}
+    device : str
+        "cpu", "cuda", "cuda:1", ... or "auto".
+    random_state : int or None
+
+    Attributes
+    ----------
+    dynamics_ : LowRankDynamics
+        The fitted network, in the canonical gauge and the units of X.
+    loadings_, offset_ : arrays (unit, latent), (unit,)
+    left_vectors_, right_vectors_ : arrays (neuron, latent)
+    node_covariance_ : array (latent, latent)
+        Sigma_node.
+    largest_jump_ : float
+        Largest jump at a shooting node of the training data, in standard deviations of that latent.
+    history_ : Dataset
+        Over `epoch`: log_evidence, log_likelihood, validation (nats per bin), largest_jump, of the restart kept.
+    restart_scores_ : array (restart,)
+        Held-out evidence of every restart, nats per bin.
+    n_iter_ : int
+    unit_ids_ : array (unit,)
+    bin_size_ : float
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.sin(0.3 * np.arange(60))[None, :, None] * [1.0, -1.0, 0.5] + 0.1 * rng.normal(size=(4, 60, 3))
+    >>> import warnings; warnings.simplefilter("ignore")  # 5 epochs do not converge
+    >>> model = LowRankRNN(rank=2, n_neurons=20, max_epochs=5, random_state=0).fit(X)
+    >>> model.transform(X).shape
+    (4, 60, 2)
+    """
+
+    def __init__(
+        self,
+        rank: int = 2,
+        *,
+        n_neurons: int = 100,
+        nonlinearity: str = "tanh",
+        likelihood: str = "auto",
+        link: str | None = None,
+        tau: float | None = None,
+        bin_size: float | None = None,
+        shooting_window: float | None = None,
+        filter_inputs: bool = False,
+        max_epochs: int = 1000,
+        patience: int = 40,
+        batch_size: int | None = None,
+        learning_rate: float = 0.01,
+        validation_fraction: float = 0.2,
+        n_init: int = 1,
+        warm_start: bool = False,
+        dtype: str = "float64",
+        device: str = "cpu",
+        random_state: int | None = None,
+    ):
+        self.rank = rank
+        self.n_neurons = n_neurons
+        self.nonlinearity = nonlinearity
+        self.likelihood = likelihood
+        self.link = link
+        self.tau = tau
+        self.bin_size = bin_size
+        self.shooting_window = shooting_window
+        self.filter_inputs = filter_inputs
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.validation_fraction = validation_fraction
+        self.n_init = n_init
+        self.warm_start = warm_start
+        self.dtype = dtype
+        self.device = device
+        self.random_state = random_state
+
+    # --- fit -------------------------------------------------------------------------------------------------------
+
+    def _fit_trials(self, trials: Trials) -> None:
+        schedule = self._check_parameters(trials)
+        dtype, device = getattr(torch, self.dtype), resolve(self.device)
+        seeds = np.random.SeedSequence(self.random_state).spawn(self.n_init + 2)
+        form = self._form(trials, dtype, device)
+        train_trials, held_trials = hold_out(trials, self.validation_fraction, np.random.default_rng(seeds[0]))
+        start = LinearStart(train_trials, form)
+        networks = [start.parameters(form, np.random.default_rng(seed)) for seed in seeds[2:]]
+        layout = form.layout()
+        flat = layout.pack(
+            {
+                name: torch.as_tensor(np.stack([np.asarray(p[name]) for p in networks]), dtype=dtype, device=device)
+                for name in layout.shapes
+            }
+        )
+        windows = cut(train_trials, self._window_bins, dtype=dtype, device=device)
+        held_out = None
+        if held_trials is not None:
+            held_windows = cut(held_trials, self._window_bins, dtype=dtype, device=device)
+            held_out = (held_windows, _nodes(start.smoothed(held_trials, form), held_windows, self.n_init))
+        train_set = (windows, _nodes(start.latents, windows, self.n_init))
+        objective = ShootingObjective(
+            form, flat, start.prior(self.n_init, form, flat), train_set, held_out, self.batch_size
+        )
+        outcome = train(objective, schedule, np.random.default_rng(seeds[1]), label=type(self).__name__)
+        best = int(np.nanargmax(outcome.validation))
+        net, post, all_windows = self._settle(form, outcome, best, train_trials, windows, trials)
+        self._keep(trials, net, post, all_windows)
+        self.history_ = outcome.history.isel(restart=best, drop=True)
+        self.restart_scores_ = outcome.validation
+        self.n_iter_ = outcome.n_epochs
+
+    def _settle(
+        self, form: network.Form, outcome: Outcome, best: int, train_trials: Trials, windows: Windows, trials: Trials
+    ):
+        """Return the best restart with its node laws estimated on all trials, the posterior there, and the windows."""
+        rows = slice(best, best + 1)
+        prior = Prior(*(outcome.state[name][rows] for name in Prior._fields))
+        net = form.network(form.layout(), outcome.parameters[rows], prior)
+        nodes = outcome.state["nodes"][best].cpu().double().numpy()
+        encoders = encoder.fit_encoders(net, train_trials, windows, nodes)
+        all_windows = cut(trials, self._window_bins, dtype=prior.mean.dtype, device=prior.mean.device)
+        guess = encoder.encode(encoders, net, trials, all_windows)
+        post = posterior(net, all_windows, _guesses(guess, prior))
+        for _ in range(3):
+            net = with_prior(net, update_prior(net.prior, all_windows, post))
+            post = posterior(net, all_windows, [post.nodes])
+        return net, post, all_windows
+
+    def _keep(self, trials: Trials, net: Network, post: Posterior, windows: Windows) -> None:
+        """Set the fitted attributes, in the canonical gauge and the units of X."""
+        moments = tuple(t[0].cpu().double().numpy() for t in latent_moments(post.latents, windows))
+        fitted = network.to_dynamics(net, 0, trials.bin_size, trials.unit_ids, moments)
+        self.dynamics_, gauge = canonicalize(fitted)
+        self.node_covariance_ = gauge.covariance(net.prior.node_covariance[0].cpu().double().numpy())
+        self.encoders_ = encoder.fit_encoders(
+            self._network(torch.float64, "cpu"), trials, windows, gauge.latents(post.nodes[0].cpu().double().numpy())
+        )
+        jumps = post.residuals[0][~windows.first].abs()
+        sd = latent_moments(post.latents, windows)[1][0].diagonal().sqrt()
+        self.largest_jump_ = float((jumps / sd).max()) if len(jumps) else 0.0
+
+    def _form(self, trials: Trials, dtype: torch.dtype, device: torch.device) -> network.Form:
+        seen = trials.bins
+        values = trials.values[seen]  # (bin, unit)
+        gaussian = self.likelihood_ == "gaussian"
+        link = self.link or ("identity" if gaussian else "softplus")
+        if gaussian:
+            scale, centre = values.std(0), values.mean(0)
+            scale = np.where(scale > 1e-12 * (1 + np.abs(centre)), scale, 1.0)
+        else:
+            rate = np.maximum(values.mean(0), 0.5 / len(values)) / trials.bin_size
+            scale, centre = (rate if link == "softplus" else np.ones_like(rate)), np.zeros_like(rate)
+        return network.Form(
+            rank=self.rank,
+            n_neurons=self.n_neurons,
+            n_units=values.shape[1],
+            n_inputs=self.n_inputs_,
+            nonlinearity=self.nonlinearity,
+            likelihood=Likelihood(self.likelihood_, link, trials.bin_size),
+            alpha=None if self.tau is None else trials.bin_size / self.tau,
+            filter_inputs=self.filter_inputs,
+            scale=torch.as_tensor(scale, dtype=dtype, device=device),
+            centre=torch.as_tensor(centre, dtype=dtype, device=device),
+        )
+
+    def _check_parameters(self, trials: Trials) -> Schedule:
+        check.whole_number("rank", self.rank)
+        n_units = trials.values.shape[2]
+        if self.rank > n_units:
+            raise ValueError(f"rank: got {self.rank}, wanted at most the number of units, {n_units}; lower rank")
+        for name in ("n_neurons", "max_epochs", "patience", "n_init"):
+            check.whole_number(name, getattr(self, name))
+        check.whole_number("batch_size", self.batch_size, optional=True)
+        check.choose("nonlinearity", self.nonlinearity, NONLINEARITIES)
+        check.choose("dtype", self.dtype, ("float64", "float32"))
+        check.positive("learning_rate", self.learning_rate)
+        check.fraction("validation_fraction", self.validation_fraction)
+        check.flag("filter_inputs", self.filter_inputs)
+        check.flag("warm_start", self.warm_start)
+        links = ("identity",) if self.likelihood_ == "gaussian" else ("softplus", "exp")
+        if self.link is not None:
+            check.choose("link", self.link, links)
+        tau = check.positive("tau", self.tau, optional=True)
+        if tau is not None and tau < trials.bin_size:
+            raise ValueError(
+                f"tau: got {tau:.6g} s, shorter than the bins of {trials.bin_size:.6g} s, wanted tau >= bin size; "
+                "bin more finely or fit tau (tau=None)"
+            )
+        window = check.positive("shooting_window", self.shooting_window, optional=True)
+        longest = int(trials.lengths.max())
+        if window is None:
+            self._window_bins = _WHOLE if longest <= _WHOLE else _WINDOW
+        else:
+            self._window_bins = max(1, round(window / trials.bin_size))
+        return Schedule(self.max_epochs, self.patience, self.learning_rate)
+
+    # --- inference -------------------------------------------------------------------------------------------------
+
+    def _network(self, dtype: torch.dtype, device: Any) -> Network:
+        return network.from_dynamics(self.dynamics_, self.node_covariance_, dtype=dtype, device=device)
+
+    def _posterior(self, trials: Trials) -> tuple[Posterior, Windows]:
+        device = resolve(self.device)
+        net = self._network(torch.float64, device)
+        windows = cut(trials, self._window_bins, dtype=torch.float64, device=device)
+        guess = encoder.encode(self.encoders_, net, trials, windows)
+        return posterior(net, windows, _guesses(guess, net.prior)), windows
+
+    def _latents(self, trials: Trials) -> np.ndarray:
+        post, windows = self._posterior(trials)
+        return join(post.latents[0].cpu().numpy(), windows, len(trials.lengths), trials.values.shape[1])
+
+    def _log_evidence(self, trials: Trials) -> np.ndarray:
+        return self._posterior(trials)[0].log_evidence[0].cpu().numpy()
+
+    @property
+    def left_vectors_(self) -> np.ndarray:
+        """The left connectivity vectors m (neuron, latent)."""
+        return np.asarray(self.dynamics_.left_vectors)
+
+    @property
+    def right_vectors_(self) -> np.ndarray:
+        """The right connectivity vectors n (neuron, latent)."""
+        return np.asarray(self.dynamics_.right_vectors)
+
+
+def _guesses(guess: np.ndarray, prior: Prior) -> list[torch.Tensor]:
+    """Return where the search for the mode may start: the encoder's guess, and sigma points of the prior of z_1."""
+    encoded = torch.as_tensor(guess, dtype=prior.mean.dtype, device=prior.mean.device)[None]
+    root = torch.linalg.cholesky(prior.covariance)[0]  # (latent, latent)
+    points = torch.cat([torch.zeros_like(root[:1]), 1.5 * root.mT, -1.5 * root.mT])
+    return [encoded, *((prior.mean + point)[:, None].expand_as(encoded).contiguous() for point in points)]
+
+
+def _nodes(latents: np.ndarray, windows: Windows, n_nets: int) -> torch.Tensor:
+    """Return latents (trial, time, latent) at the first bin of each window, (S, window, latent)."""
+    at = latents[windows.spans[:, 0], windows.spans[:, 1]]
+    nodes = torch.as_tensor(at, dtype=windows.y.dtype, device=windows.y.device)
+    return nodes[None].repeat(n_nets, 1, 1)

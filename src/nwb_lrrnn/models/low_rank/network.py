@@ -1,0 +1,146 @@
+"""The parameters of `LowRankRNN` as one flat vector per restart, and as the network that they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.models.cells import Cell
+from nwb_lrrnn.models.likelihoods import Likelihood
+from nwb_lrrnn.models.shooting import Network, Prior, Readout
+from nwb_lrrnn.models.training import Layout
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is fixed while the parameters are fitted: sizes, functions, and the scale of every unit."""
+
+    rank: int
+    n_neurons: int
+    n_units: int
+    n_inputs: int
+    nonlinearity: str
+    likelihood: Likelihood
+    alpha: float | None  # None: fitted
+    filter_inputs: bool
+    scale: Tensor  # (unit,): loadings and offsets are fitted in this unit, so that they are of order 1
+    centre: Tensor  # (unit,)
+
+    def layout(self) -> Layout:
+        """Return the flat vector's layout."""
+        rank, neurons, units = self.rank, self.n_neurons, self.n_units
+        shapes = {
+            "left_vectors": (rank, neurons),
+            "right_vectors": (rank, neurons),
+            "bias": (neurons,),
+            "input_weights": (self.n_inputs, neurons),
+            "drive": (rank,),
+            "loadings": (units, rank),
+            "offset": (units,),
+        }
+        if self.nonlinearity == "clipped_relu":
+            shapes["log_thresholds"] = (neurons,)
+        if self.likelihood.name != "poisson":
+            shapes["log_spread"] = (units,)
+        if self.alpha is None:
+            shapes["logit_alpha"] = ()
+        return Layout(shapes)
+
+    def network(self, layout: Layout, flat: Tensor, prior: Prior) -> Network:
+        """Return the S networks of flat parameters (S, size)."""
+        p = layout.unpack(flat)
+        bias = p["bias"]
+        fixed = torch.full_like(bias[:, 0], self.alpha or 0.5)
+        cell = Cell(
+            p["left_vectors"],
+            p["right_vectors"],
+            bias,
+            torch.exp(p["log_thresholds"]) if "log_thresholds" in p else torch.zeros_like(bias),
+            p["input_weights"],
+            p["drive"],
+            p["drive"].new_zeros((*p["drive"].shape, self.n_inputs)),
+            torch.sigmoid(p["logit_alpha"]) if "logit_alpha" in p else fixed,
+        )
+        spread = torch.exp(p["log_spread"]) if "log_spread" in p else torch.ones_like(p["offset"])
+        if self.likelihood.name == "gaussian":
+            spread = spread * self.scale**2
+        readout = Readout(p["loadings"] * self.scale[:, None], p["offset"] * self.scale + self.centre, spread)
+        return Network(self.nonlinearity, cell, readout, self.likelihood, prior, self.filter_inputs)
+
+
+def to_dynamics(net: Network, row: int, bin_size: float, unit_ids, moments) -> LowRankDynamics:
+    """Return one of the S networks as a `LowRankDynamics`; moments are its latents' mean and covariance."""
+    cell = [t[row].detach().cpu().double().numpy() for t in net.cell]
+    loadings, offset, spread = (t[row].detach().cpu().double().numpy() for t in net.readout)
+    mean, input_weights, covariance, _ = (t[row].detach().cpu().double().numpy() for t in net.prior)
+    left, right, bias, thresholds, weights, drive, _, alpha = cell
+    with_inputs = bool(weights.shape[0])
+    gaussian = net.likelihood.name == "gaussian"
+    return LowRankDynamics(
+        left.T,
+        right.T,
+        dt=bin_size,
+        tau=bin_size / float(alpha),
+        nonlinearity=net.nonlinearity,
+        bias=bias,
+        thresholds=thresholds if net.nonlinearity == "clipped_relu" else None,
+        input_weights=weights.T if with_inputs else None,
+        drive=drive,
+        filter_inputs=net.filter_inputs,
+        initial_mean=mean,
+        initial_covariance=covariance,
+        initial_input_weights=input_weights if with_inputs else None,
+        loadings=loadings,
+        offset=offset,
+        likelihood=net.likelihood.name,
+        link=net.likelihood.link,
+        observation_variance=spread if gaussian else None,
+        dispersion=spread if net.likelihood.name == "negative_binomial" else None,
+        latent_mean=moments[0],
+        latent_covariance=moments[1],
+        unit_ids=unit_ids,
+    )
+
+
+def from_dynamics(dynamics: LowRankDynamics, node_covariance, *, dtype: torch.dtype, device) -> Network:
+    """Return a fitted `LowRankDynamics` (readout of latents) as a network of one, ready for inference."""
+
+    def tensor(array, *shape: int) -> Tensor:
+        if array is None:
+            return torch.zeros((1, *shape), dtype=dtype, device=device)
+        return torch.tensor(array, dtype=dtype, device=device)[None]
+
+    rank, neurons, inputs, units = dynamics.rank, dynamics.n_neurons, dynamics.n_inputs, dynamics.n_units
+
+    def transposed(array):
+        return None if array is None else array.T.copy()
+
+    cell = Cell(
+        tensor(transposed(dynamics.left_vectors)),
+        tensor(transposed(dynamics.right_vectors)),
+        tensor(dynamics.bias, neurons),
+        tensor(dynamics.thresholds, neurons),
+        tensor(transposed(dynamics.input_weights), inputs, neurons),
+        tensor(dynamics.drive, rank),
+        tensor(dynamics.latent_input_weights, rank, inputs),
+        tensor(dynamics.alpha),
+    )
+    spread = dynamics.observation_variance if dynamics.likelihood == "gaussian" else dynamics.dispersion
+    readout = Readout(
+        tensor(dynamics.loadings),
+        tensor(dynamics.offset, units),
+        tensor(spread) if spread is not None else torch.ones((1, units), dtype=dtype, device=device),
+    )
+    covariance = dynamics.initial_covariance
+    eye = torch.eye(rank, dtype=dtype, device=device)[None]
+    prior = Prior(
+        tensor(dynamics.initial_mean, rank),
+        tensor(dynamics.initial_input_weights, rank, inputs),
+        eye if covariance is None else tensor(covariance),
+        tensor(node_covariance),
+    )
+    likelihood = Likelihood(dynamics.likelihood, str(dynamics.link), dynamics.dt)
+    return Network(dynamics.nonlinearity, cell, readout, likelihood, prior, dynamics.filter_inputs)

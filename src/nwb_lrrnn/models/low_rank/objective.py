@@ -1,0 +1,169 @@
+"""What `LowRankRNN` maximises: the Laplace evidence of its trajectories, by alternating latents and parameters.
+
+Each epoch one Newton step brings every node to the mode under the current parameters and the laws of the nodes are
+set to their closed-form optimum (as in Laplace-EM); then the parameters climb the log joint density at those nodes
+through the trajectories' adjoint. Held-out trials are judged by their own Laplace evidence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nwb_lrrnn.models import likelihoods, scan
+from nwb_lrrnn.models.low_rank.network import Form
+from nwb_lrrnn.models.shooting import (
+    Network,
+    Posterior,
+    Prior,
+    gaussian_log_density,
+    last_latents,
+    posterior,
+    predictor,
+)
+from nwb_lrrnn.models.windows import Windows
+
+_FLOOR = 1e-6  # of the latents' own variance: no law of a node is narrower
+_PRIOR_TRIALS = 1.0  # pseudo-observations that keep covariances proper with few trials
+
+
+class ShootingObjective:
+    """The `Objective` of the training loop, for S restarts side by side."""
+
+    def __init__(
+        self,
+        form: Form,
+        flat: Tensor,
+        prior: Prior,
+        train: tuple[Windows, Tensor],
+        held_out: tuple[Windows, Tensor] | None,
+        batch_size: int | None,
+    ):
+        self.form, self.layout = form, form.layout()
+        self.parameters = flat.requires_grad_()
+        self.prior = prior
+        self.windows, self.nodes = train
+        self.held_out = held_out
+        self.batch_size = batch_size
+        self.damping: Tensor | None = None
+        self.held_out_damping: Tensor | None = None
+        self.terms: dict[str, Tensor] = {}
+        self.n_bins = self.windows.bins.sum()
+
+    def network(self, flat: Tensor) -> Network:
+        """Return the networks of flat parameters, with the current laws of the nodes."""
+        return self.form.network(self.layout, flat, self.prior)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Move the nodes to their mode and set their laws to the optimum."""
+        net = self.network(self.parameters.detach())
+        steps = 8 if epoch == 1 else 1
+        post = posterior(net, self.windows, [self.nodes], max_steps=steps, damping=self.damping)
+        self.nodes, self.damping = post.nodes, post.damping.clamp(max=1e3)
+        with torch.no_grad():
+            self.prior = update_prior(self.prior, self.windows, post)
+            evidence = post.log_evidence.sum(1) / self.n_bins
+            jump = torch.where(self.windows.first[:, None], torch.zeros_like(post.residuals), post.residuals)
+            self.terms = {
+                "log_evidence": evidence,
+                "log_likelihood": self._log_likelihood(net, post),
+                "largest_jump": (jump.abs() / latent_moments(post.latents, self.windows)[1].diagonal(
+                    dim1=1, dim2=2).sqrt()[:, None]).amax((1, 2)),
+            }  # fmt: skip
+
+    def _log_likelihood(self, net: Network, post: Posterior) -> Tensor:
+        eta = predictor(net.readout, post.latents)
+        log_p = likelihoods.log_prob(net.likelihood, self.windows.y, eta, net.readout.spread[:, None, None])
+        return (log_p * self.windows.seen).sum((1, 2, 3)) / self.n_bins
+
+    def batches(self, rng: np.random.Generator) -> Iterator[Tensor]:
+        """Yield the windows of each batch, shuffled (all at once where they fit one batch)."""
+        n = self.windows.y.shape[0]
+        size = n if self.batch_size is None else self.batch_size
+        order = torch.as_tensor(rng.permutation(n) if size < n else np.arange(n), device=self.windows.y.device)
+        yield from order.split(size)
+
+    def loss(self, batch: Tensor) -> Tensor:
+        """Return minus the log joint density per observed bin (S,), at the current nodes."""
+        net = self.network(self.parameters)
+        windows = self.windows if len(batch) == self.windows.y.shape[0] else self.windows.take(batch)
+        drive = windows.drive(net.cell.alpha if net.filter_inputs else None)
+        latents = scan.trajectory(net.nonlinearity, net.cell, self.nodes[:, batch], drive)
+        eta = predictor(net.readout, latents)
+        log_p = likelihoods.log_prob(net.likelihood, windows.y, eta, net.readout.spread[:, None, None])
+        total = (log_p * windows.seen).sum((1, 2, 3))
+        if bool(self.windows.present.shape[1] > 1):
+            following = self.nodes.roll(-1, dims=1)[:, batch]
+            log_node = gaussian_log_density(following - last_latents(windows, latents), self.prior.node_covariance)
+            total = total + torch.where(windows.has_next, log_node, torch.zeros_like(log_node)).sum(1)
+        return -total / windows.bins.sum()
+
+    def judge(self) -> dict[str, Tensor]:
+        """Return the evidence per bin of the held-out trials (of the training trials where none are held out)."""
+        if self.held_out is None:
+            return {**self.terms, "validation": self.terms["log_evidence"]}
+        windows, nodes = self.held_out
+        net = self.network(self.parameters.detach())
+        steps = 8 if self.held_out_damping is None else 2
+        post = posterior(net, windows, [nodes], max_steps=steps, damping=self.held_out_damping)
+        self.held_out = (windows, post.nodes)
+        self.held_out_damping = post.damping.clamp(max=1e3)
+        return {**self.terms, "validation": post.log_evidence.sum(1) / windows.bins.sum()}
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Return the nodes and their laws (live, so that the loop can put them back)."""
+        held_out = {} if self.held_out is None else {"held_out_nodes": self.held_out[1]}
+        return {"nodes": self.nodes, **self.prior._asdict(), **held_out}
+
+
+def update_prior(prior: Prior, windows: Windows, post: Posterior) -> Prior:
+    """Return the laws of the nodes at their optimum given the posterior of the nodes (the M-step)."""
+    scale = latent_moments(post.latents, windows)[1]  # (S, R, R)
+    rank = scale.shape[-1]
+    floor = _FLOOR * torch.diag_embed(scale.diagonal(dim1=1, dim2=2))
+    first = windows.first
+    starts = post.nodes[:, first]
+    mean, weights, residual = prior.mean, prior.input_weights, starts - prior.mean[:, None]
+    v = windows.inputs[first][:, 0]  # (trial, input)
+    if v.shape[-1]:
+        design = torch.cat([v, torch.ones_like(v[:, :1])], dim=1)
+        gram = design.T @ design + 1e-3 * torch.diag(torch.cat([v.var(0, correction=0) + 1e-9, v.new_zeros(1)]))
+        solved = torch.linalg.solve(gram, design.T @ starts)  # (S, input + 1, R)
+        weights, mean = solved[:, :-1].mT, solved[:, -1]
+        residual = starts - design @ solved
+    else:
+        mean = starts.mean(1)
+        residual = starts - mean[:, None]
+    n = starts.shape[1]
+    spread = residual.mT @ residual + post.covariance[:, first].sum(1)
+    covariance = (spread + _PRIOR_TRIALS * scale) / (n + _PRIOR_TRIALS) + floor
+    node_covariance = prior.node_covariance
+    follows = torch.nonzero(~first)[:, 0]
+    if len(follows):
+        before = follows - 1
+        jac, cross = post.to_next[:, before], post.next_covariance[:, before]
+        shared = jac @ cross
+        unsure = post.covariance[:, follows] + jac @ post.covariance[:, before] @ jac.mT - shared - shared.mT
+        r = post.residuals[:, follows]
+        node_covariance = (r.mT @ r + unsure.sum(1) + 0.01 * scale) / (len(follows) + rank) + floor
+        node_covariance = 0.5 * (node_covariance + node_covariance.mT)
+    return Prior(mean, weights, 0.5 * (covariance + covariance.mT), node_covariance)
+
+
+def latent_moments(latents: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+    """Return the mean (S, R) and covariance (S, R, R) of latents (S, window, T, R) over the bins of the data."""
+    steps = windows.lengths - windows.has_next.to(windows.lengths.dtype)
+    inside = (torch.arange(latents.shape[2], device=latents.device)[None] < steps[:, None])[None, :, :, None]
+    n = steps.sum()
+    mean = (latents * inside).sum((1, 2)) / n
+    centred = (latents - mean[:, None, None]) * inside
+    return mean, torch.einsum("swtr,swtq->srq", centred, centred) / n
+
+
+def with_prior(net: Network, prior: Prior) -> Network:
+    """Return the networks with other laws of the nodes."""
+    return dataclasses.replace(net, prior=prior)

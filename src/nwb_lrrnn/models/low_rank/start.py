@@ -1,0 +1,123 @@
+"""Where the fit of `LowRankRNN` starts: a linear state-space model, its field re-expressed by random neurons.
+
+The smoothed latents of a linear model, standardised, show the recording's trajectories; random neurons m, b and a
+ridge regression of n on the increments of those latents (Eq. 1.2 and 1.11 of the least-squares construction of
+Arora & Pillow 2025) make a nonlinear network that already moves along them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from nwb_lrrnn.dynamics import nonlinearity
+from nwb_lrrnn.models.linear import counts, em, smoothing
+from nwb_lrrnn.models.low_rank.network import Form
+from nwb_lrrnn.models.shooting import Prior
+from nwb_lrrnn.models.windows import Windows
+from nwb_lrrnn.trials import Trials
+
+ALPHA = 0.2  # where alpha is fitted, it starts here
+_RIDGE = 1e-2  # the private noise, in squared rates, that the start should bear
+_EM_STEPS = 30
+
+
+class LinearStart:
+    """Latents of a linear model of the recording, standardised, and the readout that goes with them."""
+
+    def __init__(self, trials: Trials, form: Form):
+        gaussian = form.likelihood.name == "gaussian"
+        inputs = trials.inputs
+        if gaussian:
+            fit = em.fit(trials, form.rank, max_iter=_EM_STEPS, tol=1e-4, inputs=inputs)
+        else:
+            fit = counts.fit(
+                trials,
+                form.rank,
+                likelihood=form.likelihood.name,
+                link=form.likelihood.link,
+                max_iter=_EM_STEPS,
+                tol=1e-3,
+                inputs=inputs,
+            )
+        self.system = fit.system
+        self.trials = trials
+        self.latents = fit.moments.means  # (trial, time, latent)
+        inside = np.arange(self.latents.shape[1])[None] < trials.lengths[:, None]
+        pooled = self.latents[inside]
+        self.centre, self.scale = pooled.mean(0), pooled.std(0) + 1e-12
+        self.latents = (self.latents - self.centre) / self.scale
+
+    def parameters(self, form: Form, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return one network's parameters: random neurons, their right vectors by ridge, the linear model's readout."""
+        rank, neurons = form.rank, form.n_neurons
+        left = rng.standard_normal((rank, neurons))
+        bias = rng.standard_normal(neurons)
+        thresholds = np.exp(0.5 * rng.standard_normal(neurons))
+        weights = 0.5 * rng.standard_normal((form.n_inputs, neurons))
+        if self.trials.inputs is not None:
+            weights = weights / (self.trials.inputs.std((0, 1))[:, None] + 1e-12)
+        alpha = ALPHA if form.alpha is None else form.alpha
+        right, drive = self._field(form, left, bias, thresholds, weights, alpha)
+        scale, centre = form.scale.cpu().numpy(), form.centre.cpu().numpy()
+        loadings = self.system.loadings * self.scale
+        offset = self.system.offset + self.system.loadings @ self.centre
+        parts = {
+            "left_vectors": left,
+            "right_vectors": right,
+            "bias": bias,
+            "input_weights": weights,
+            "drive": drive,
+            "loadings": loadings / scale[:, None],
+            "offset": (offset - centre) / scale,
+            "log_thresholds": np.log(thresholds),
+            "logit_alpha": np.array(np.log(alpha / (1 - alpha)) if alpha < 1 else 10.0),
+        }
+        if form.likelihood.name == "gaussian":
+            parts["log_spread"] = np.log(self.system.variance / scale**2)
+        elif form.likelihood.name == "negative_binomial":
+            parts["log_spread"] = np.full(form.n_units, np.log(10.0))
+        return parts
+
+    def _field(self, form, left, bias, thresholds, weights, alpha):
+        """Return n (latent, neuron) and s (latent,) that make the network follow the linear model's latents."""
+        lengths = self.trials.lengths
+        z = self.latents
+        pair = np.arange(z.shape[1] - 1)[None] < lengths[:, None] - 1
+        x = z[:, :-1][pair] @ left + bias
+        if self.trials.inputs is not None:
+            x = x + self.trials.inputs[:, :-1][pair] @ weights
+        rates = nonlinearity.phi(form.nonlinearity, x, thresholds)
+        target = (z[:, 1:][pair] - (1 - alpha) * z[:, :-1][pair]) / alpha
+        mean_rate, mean_target = rates.mean(0), target.mean(0)
+        rates = rates - mean_rate
+        gram = rates.T @ rates / len(rates)
+        ridge = _RIDGE * max(np.diag(gram).mean(), 1e-12) * np.eye(len(gram))
+        n = np.linalg.solve(gram + ridge, rates.T @ (target - mean_target) / len(rates))  # (neuron, latent)
+        return n.T * form.n_neurons, mean_target - mean_rate @ n
+
+    def nodes(self, windows: Windows, rows: np.ndarray | None = None) -> torch.Tensor:
+        """Return the linear model's latents at the first bin of each window (1, window, latent)."""
+        trial, begin = windows.spans[:, 0], windows.spans[:, 1]
+        trial = trial if rows is None else rows[trial]
+        return torch.as_tensor(self.latents[trial, begin], dtype=windows.y.dtype, device=windows.y.device)[None]
+
+    def smoothed(self, trials: Trials, form: Form) -> np.ndarray:
+        """Return the standardised latents of other trials (trial, time, latent)."""
+        if form.likelihood.name == "gaussian":
+            means = smoothing.smooth(self.system, trials, trials.inputs).means
+        else:
+            from nwb_lrrnn.models.linear import laplace
+
+            means = laplace.smooth(
+                self.system, trials, trials.inputs, form.likelihood.name, form.likelihood.link, form.likelihood.bin_size
+            ).means
+        return (means - self.centre) / self.scale
+
+    def prior(self, n_nets: int, form: Form, like: torch.Tensor) -> Prior:
+        """Return broad laws of the nodes in standardised latents."""
+        rank = form.rank
+        eye = torch.eye(rank, dtype=like.dtype, device=like.device).expand(n_nets, rank, rank).clone()
+        zeros = torch.zeros((n_nets, rank), dtype=like.dtype, device=like.device)
+        no_inputs = torch.zeros((n_nets, rank, form.n_inputs), dtype=like.dtype, device=like.device)
+        return Prior(zeros, no_inputs, eye, 0.1 * eye)

@@ -1,0 +1,233 @@
+"""The one training loop: a flat parameter vector per restart, Adam, warm-up, plateau decay, early stopping."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+import xarray as xr
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+logger = logging.getLogger("nwb_lrrnn")
+
+
+class Layout:
+    """Named arrays in one flat vector, S vectors side by side."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]):
+        self.shapes = dict(shapes)
+        self.size = sum(math.prod(shape) for shape in self.shapes.values())
+
+    def unpack(self, flat: Tensor) -> dict[str, Tensor]:
+        """Return views (S, *shape) of a flat (S, size) tensor, by name."""
+        parts, begin = {}, 0
+        for name, shape in self.shapes.items():
+            length = math.prod(shape)
+            parts[name] = flat[:, begin : begin + length].reshape(flat.shape[0], *shape)
+            begin += length
+        return parts
+
+    def pack(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Return the flat (S, size) tensor of arrays (S, *shape)."""
+        return torch.cat([parts[name].reshape(len(parts[name]), -1) for name in self.shapes], dim=1)
+
+
+class Objective(Protocol):
+    """What the loop trains: S restarts side by side, each judged on its own."""
+
+    parameters: Tensor  # (S, size), a leaf that requires gradients
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Bring what is not a parameter (latents, their laws) up to date with the parameters."""
+        ...
+
+    def batches(self, rng: np.random.Generator) -> Iterator[Tensor]:
+        """Yield one epoch's batches."""
+        ...
+
+    def loss(self, batch: Tensor) -> Tensor:
+        """Return the loss (S,) of a batch in nats per observed bin, differentiable in `parameters`."""
+        ...
+
+    def judge(self) -> dict[str, Tensor]:
+        """Return the terms to record, each (S,); `validation` is what early stopping and restarts go by (higher wins)."""
+        ...
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Return the state beside the parameters, each (S, ...), to be kept with the best epoch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to train; nothing depends on `max_epochs` but the end."""
+
+    max_epochs: int
+    patience: int
+    learning_rate: float
+    warm_up: int = 10
+    clip: float = 1.0
+    decay: float = 0.3
+    n_decays: int = 3
+    min_gain: float = 1e-4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The best state of every restart."""
+
+    parameters: Tensor  # (S, size)
+    state: dict[str, Tensor]
+    validation: np.ndarray  # (S,)
+    history: xr.Dataset
+    n_epochs: int
+    converged: bool
+
+
+class _Adam:
+    """Adam over rows, with a learning rate and a gradient clip for each."""
+
+    def __init__(self, flat: Tensor):
+        self.first, self.second, self.count = torch.zeros_like(flat), torch.zeros_like(flat), 0
+
+    def step(self, flat: Tensor, grad: Tensor, rate: Tensor, clip: float) -> None:
+        norm = torch.linalg.vector_norm(grad, dim=1, keepdim=True)
+        grad = grad * torch.clamp(clip / (norm + 1e-12), max=1.0)
+        grad = torch.where(torch.isfinite(norm), grad, torch.zeros_like(grad))
+        self.count += 1
+        self.first.lerp_(grad, 0.1)
+        self.second.lerp_(grad**2, 0.001)
+        corrected = torch.sqrt(self.second / (1 - 0.999**self.count)) + 1e-8
+        flat -= rate[:, None] * self.first / (1 - 0.9**self.count) / corrected
+
+
+def train(objective: Objective, schedule: Schedule, rng: np.random.Generator, *, label: str) -> Outcome:
+    """Return the best state of every restart after training until no restart improves.
+
+    A restart that has not improved its validation value by `min_gain` for `patience` epochs goes back to its best
+    state with a learning rate `decay` times smaller; after `n_decays` of those it has converged. A restart whose
+    loss is not finite stops with its last good state.
+    """
+    from tqdm import tqdm
+
+    flat = objective.parameters
+    adam = _Adam(flat.detach())
+    n_nets = flat.shape[0]
+    keeper = _Keeper(n_nets, schedule)
+    records: list[dict[str, np.ndarray]] = []
+    epoch = 0
+    with tqdm(total=schedule.max_epochs, desc=label, unit="epoch", disable=None, leave=False) as bar:
+        for epoch in range(1, schedule.max_epochs + 1):
+            objective.begin_epoch(epoch)
+            terms = objective.judge()
+            records.append({name: value.detach().cpu().numpy().copy() for name, value in terms.items()})
+            value = records[-1]["validation"]
+            rolled_back = keeper.look(value, epoch, flat, objective)
+            if rolled_back.any():
+                _restore(adam, rolled_back)
+            bar.update()
+            bar.set_postfix_str(f"{np.nanmax(value):.4f} nats/bin" if np.isfinite(value).any() else "")
+            if keeper.finished.all():
+                break
+            rate = torch.as_tensor(keeper.rate(epoch), dtype=flat.dtype, device=flat.device)
+            for batch in objective.batches(rng):
+                loss = objective.loss(batch)
+                (grad,) = torch.autograd.grad(loss.sum(), flat)
+                with torch.no_grad():
+                    adam.step(flat, grad, rate, schedule.clip)
+    keeper.report(epoch, schedule, label)
+    history = xr.Dataset(
+        {name: (("epoch", "restart"), np.stack([r[name] for r in records])) for name in records[0]},
+        coords={"epoch": np.arange(1, len(records) + 1), "restart": np.arange(n_nets)},
+    )
+    return Outcome(keeper.best_flat, keeper.best_state, keeper.best, history, epoch, bool(keeper.finished.all()))
+
+
+def _restore(adam: _Adam, rows: np.ndarray) -> None:
+    index = torch.as_tensor(np.flatnonzero(rows), device=adam.first.device)
+    adam.first[index] = 0.0  # the momentum that overshot is not carried back
+
+
+class _Keeper:
+    """Book-keeping per restart: best state so far, plateau, learning rate, end."""
+
+    def __init__(self, n_nets: int, schedule: Schedule):
+        self.schedule = schedule
+        self.best = np.full(n_nets, -np.inf)
+        self.reference = np.full(n_nets, -np.inf)
+        self.waited = np.zeros(n_nets, dtype=int)
+        self.decays = np.zeros(n_nets, dtype=int)
+        self.finished = np.zeros(n_nets, dtype=bool)
+        self.broken_at = np.zeros(n_nets, dtype=int)
+        self.best_flat: Tensor = torch.empty(0)
+        self.best_state: dict[str, Tensor] = {}
+
+    def rate(self, epoch: int) -> np.ndarray:
+        """Return the learning rate of every restart, 0 for one that has finished."""
+        warm = min(1.0, epoch / self.schedule.warm_up)
+        return np.where(self.finished, 0.0, self.schedule.learning_rate * warm * self.schedule.decay**self.decays)
+
+    def look(self, value: np.ndarray, epoch: int, flat: Tensor, objective: Objective) -> np.ndarray:
+        """Keep what is best, decide who decays or ends; return which restarts went back to their best state."""
+        state = objective.snapshot()
+        if epoch == 1:
+            self.best_flat = flat.detach().clone()
+            self.best_state = {name: tensor.clone() for name, tensor in state.items()}
+        broken = ~np.isfinite(value) & ~self.finished
+        better = ~self.finished & ~broken & (value > self.best)
+        self._keep(better, flat, state)
+        self.best = np.where(better, value, self.best)
+        gained = better & (value > self.reference + self.schedule.min_gain)
+        self.reference = np.where(gained, value, self.reference)
+        self.waited = np.where(gained, 0, self.waited + 1)
+        stale = ~self.finished & (self.waited > self.schedule.patience)
+        self.decays = self.decays + (stale | broken)
+        self.waited = np.where(stale | broken, 0, self.waited)
+        self.broken_at = np.where(broken & (self.broken_at == 0), epoch, self.broken_at)
+        self.finished = self.finished | (self.decays >= self.schedule.n_decays)
+        back = (stale | broken) & np.isfinite(self.best)
+        if back.any():
+            index = torch.as_tensor(np.flatnonzero(back), device=flat.device)
+            with torch.no_grad():
+                flat[index] = self.best_flat[index]
+            for name, tensor in state.items():
+                tensor[index] = self.best_state[name][index]
+        return back
+
+    def _keep(self, better: np.ndarray, flat: Tensor, state: dict[str, Tensor]) -> None:
+        if not better.any():
+            return
+        index = torch.as_tensor(np.flatnonzero(better), device=flat.device)
+        self.best_flat[index] = flat.detach()[index]
+        for name, tensor in state.items():
+            self.best_state[name][index] = tensor[index]
+
+    def report(self, epoch: int, schedule: Schedule, label: str) -> None:
+        """Warn of restarts that diverged, and of an end by `max_epochs` instead of convergence."""
+        if not np.isfinite(self.best).any():
+            raise FloatingPointError(
+                f"{label}: the loss was not finite from epoch {self.broken_at.min()}; the data may be scaled extremely or "
+                "the learning rate too high: rescale X or lower learning_rate"
+            )
+        if self.broken_at.any():
+            at = self.broken_at[self.broken_at > 0].min()
+            _warn(
+                f"{label}: the loss of {int((self.broken_at > 0).sum())} of {len(self.best)} restarts was not finite, first in "
+                f"epoch {at} (likely a learning rate too high); the last good state was kept. Lower learning_rate"
+            )
+        if not self.finished.all():
+            _warn(
+                f"{label}: not converged after max_epochs={epoch}; the validation value last rose "
+                f"{int(self.waited.min())} epochs ago, to {self.best.max():.4f} nats per bin. Raise max_epochs"
+            )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, ConvergenceWarning, stacklevel=6)

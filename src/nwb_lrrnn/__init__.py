@@ -1,1 +1,64 @@
 """Low-rank recurrent networks for neural recordings, from an NWB file to its dynamics and back."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.compare import compare_baselines
+    from nwb_lrrnn.dynamics import LowRankDynamics
+    from nwb_lrrnn.io.nwb import Recording, open_nwb
+    from nwb_lrrnn.io.recording_file import write_recording
+    from nwb_lrrnn.models.linear import LinearStateSpace
+    from nwb_lrrnn.models.low_rank import LowRankRNN
+    from nwb_lrrnn.preprocessing import chop
+    from nwb_lrrnn.results import load_model, read_results, write_results
+
+    __version__: str
+
+__all__ = [
+    "LinearStateSpace",
+    "LowRankDynamics",
+    "LowRankRNN",
+    "Recording",
+    "__version__",
+    "chop",
+    "compare_baselines",
+    "load_model",
+    "open_nwb",
+    "read_results",
+    "write_recording",
+    "write_results",
+]
+
+# Where each name lives. Modules are imported when a name is first used: `import nwb_lrrnn` alone loads none of them.
+_HOMES = {
+    "LinearStateSpace": "models.linear",
+    "LowRankDynamics": "dynamics",
+    "LowRankRNN": "models.low_rank",
+    "Recording": "io.nwb",
+    "chop": "preprocessing",
+    "compare_baselines": "compare",
+    "load_model": "results",
+    "open_nwb": "io.nwb",
+    "read_results": "results",
+    "write_recording": "io.recording_file",
+    "write_results": "results",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("nwb-lrrnn")
+    elif name in _HOMES:
+        from importlib import import_module
+
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 
 import numpy as np
 import xarray as xr
@@ -59,7 +60,7 @@ def normalise(net) -> None:
     if net.likelihood != "gaussian" and net.link == "identity":
         raise ValueError(f"link: got 'identity' with likelihood={net.likelihood!r}, wanted 'softplus' or 'exp'")
     for name in ("dt", "tau"):
-        object.__setattr__(net, name, float(getattr(net, name)))
+        object.__setattr__(net, name, _seconds(name, getattr(net, name)))
     if not (0 < net.dt <= net.tau * (1 + 1e-12) and np.isfinite(net.tau)):
         raise ValueError(f"tau: got {net.tau} with dt = {net.dt}, wanted 0 < dt <= tau, both finite")
     sizes: dict[str, int] = {}
@@ -74,14 +75,30 @@ def normalise(net) -> None:
             _agree("loadings", "unit", net.loadings.shape[0], sizes)
     if net.nonlinearity == "clipped_relu" and net.thresholds is None:
         raise ValueError("thresholds: None, but nonlinearity='clipped_relu' saturates there; pass (neuron,)")
+    if net.likelihood == "negative_binomial" and net.loadings is not None:
+        if net.dispersion is None or not (net.dispersion > 0).all():
+            raise ValueError("dispersion: got None or 0, but likelihood='negative_binomial' has one > 0; pass (unit,)")
     if net.unit_ids is not None:
         ids = np.array(net.unit_ids)
+        if ids.ndim != 1:
+            raise ValueError(f"unit_ids: got an array of shape {ids.shape}, wanted (unit,)")
         _agree("unit_ids", "unit", len(ids), sizes)
+        ids.flags.writeable = False
         object.__setattr__(net, "unit_ids", ids)
 
 
+def _seconds(name: str, value: object) -> float:
+    number = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    if isinstance(number, numbers.Real):
+        return float(number)
+    raise ValueError(f"{name}: got {value!r}, wanted a number of seconds")
+
+
 def _checked(name: str, value: object, dims: tuple[str, ...], sizes: dict[str, int]) -> np.ndarray:
-    array = np.array(value, dtype=np.float64)  # a copy: nobody else can write to it
+    try:
+        array = np.array(value, dtype=np.float64)  # a copy: nobody else can write to it
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: got values that are no array of real numbers ({error}), wanted floats") from error
     if array.ndim != len(dims):
         wanted = ", ".join(dim.rstrip("_") for dim in dims)
         raise ValueError(f"{name}: got an array of shape {array.shape}, wanted ({wanted})")
@@ -93,7 +110,10 @@ def _checked(name: str, value: object, dims: tuple[str, ...], sizes: dict[str, i
         raise ValueError(f"{name}: got negative values, wanted variances (or dispersions) >= 0")
     if name in _COVARIANCES:
         scale = max(1e-300, np.abs(array).max(initial=0.0))
-        if not np.allclose(array, array.T, atol=1e-8 * scale) or np.linalg.eigvalsh(array).min() < -1e-8 * scale:
+        if (
+            not np.allclose(array, array.T, atol=1e-8 * scale)
+            or np.linalg.eigvalsh(array).min(initial=0.0) < -1e-8 * scale
+        ):
             raise ValueError(f"{name}: got a matrix that is no covariance, wanted it symmetric, eigenvalues >= 0")
     array.flags.writeable = False
     return array
@@ -151,7 +171,10 @@ def from_dataset(dataset: xr.Dataset) -> dict:
         raise ValueError(f"dataset: got no {', '.join(missing)}, wanted a Dataset made by LowRankDynamics.to_dataset()")
     kwargs = {name: dataset.attrs[name] for name in ATTRS if name in dataset.attrs}
     kwargs["filter_inputs"] = bool(kwargs.get("filter_inputs", False))  # files store flags as integers
-    kwargs |= {name: dataset[name].values for name in DIMS if name in dataset}
+    for name, dims in DIMS.items():
+        if name in dataset:
+            variable = dataset[name]
+            kwargs[name] = (variable.transpose(*dims) if set(variable.dims) == set(dims) else variable).values
     if "unit" in dataset.coords:
         kwargs["unit_ids"] = dataset["unit"].values
     return kwargs

@@ -31,7 +31,9 @@ class LowRankDynamics:
     v_t = u_t, or filtered: v_{t+1} = (1-alpha) v_t + alpha u_t, v_1 = 0. z_1 ~ N(mu_1 + K v_1, Sigma_1).
     r_t is z_t, x_t or phi(x_t), by `readout`. e_t is private noise of the neurons with stationary law
     N(0, Sigma_x), e_{t+1} = (1-alpha) e_t + xi_t, present only where the recorded units are the network;
-    `step`, `velocity` and `jacobian` average phi over it. The connectivity is J = m n^T / N.
+    `step`, `velocity` and `jacobian` average phi over it. Gaussian units that read currents show it,
+    y_t = C (x_t + e_t) + F v_t + d; all others read r_t as it stands, rates being averaged over it. The
+    connectivity is J = m n^T / N.
 
     Parameters
     ----------
@@ -152,8 +154,8 @@ class LowRankDynamics:
 
     @property
     def alpha(self) -> float:
-        """The Euler factor dt / tau."""
-        return self.dt / self.tau
+        """The Euler factor dt / tau, at most 1."""
+        return min(1.0, self.dt / self.tau)
 
     # --- dynamics --------------------------------------------------------------------------------------------------
 
@@ -163,8 +165,9 @@ class LowRankDynamics:
         x = z @ self.left_vectors.T
         if self.bias is not None:
             x = x + self.bias
-        if inputs is not None and self.input_weights is not None:
-            x = x + fields.checked_inputs(self, inputs) @ self.input_weights.T
+        v = None if inputs is None else fields.checked_inputs(self, inputs)
+        if v is not None and self.input_weights is not None:
+            x = x + v @ self.input_weights.T
         return x
 
     def rates(self, latents: ArrayLike, inputs: ArrayLike | None = None) -> Array:
@@ -271,14 +274,16 @@ class LowRankDynamics:
     def with_dt(self, dt: float) -> LowRankDynamics:
         """Return the same continuous-time network at another step: alpha recomputed, Sigma_z times new/old.
 
+        The stationary law of private noise, and the law of the observations per bin, stay as they are.
+
         Raises
         ------
         ValueError
             If the network is a map (alpha = 1, no continuous time behind it) or `dt` exceeds `tau`.
         """
-        if self.alpha == 1.0:
+        if self.alpha > 1.0 - 1e-12:
             raise ValueError("dt: this network is a map (alpha = 1) with no continuous time; its step is fixed")
-        if not 0 < dt <= self.tau:
+        if not 0 < dt <= self.tau * (1 + 1e-12):
             raise ValueError(f"dt: got {dt}, wanted 0 < dt <= tau = {self.tau} s; choose a smaller step")
         noise = None if self.latent_noise is None else self.latent_noise * (dt / self.dt)
         return self.replace(dt=float(dt), latent_noise=noise)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import gammaln
+from scipy.special import betaln, gammaln
 
 from nwb_lrrnn.dynamics import fields
 
@@ -18,38 +18,59 @@ def linear_predictor(net, latents, inputs=None) -> np.ndarray:
         eta = net.loadings * (net.currents if net.readout == "currents" else net.rates)(latents, inputs)
     if net.offset is not None:
         eta = eta + net.offset
-    if inputs is not None and net.readout_input_weights is not None:
-        eta = eta + fields.checked_inputs(net, inputs) @ net.readout_input_weights.T
+    v = None if inputs is None else fields.checked_inputs(net, inputs)
+    if v is not None and net.readout_input_weights is not None:
+        eta = eta + v @ net.readout_input_weights.T
     return eta
 
 
-def apply_link(net, eta: np.ndarray) -> np.ndarray:
-    """Return g(eta): the identity, or the expected count per bin dt * softplus(eta) or dt * exp(eta)."""
+def expected(net, latents, inputs=None) -> np.ndarray:
+    """Return g(C r + F v + d), (..., unit): the identity, or the count per bin dt * softplus(.) or dt * exp(.)."""
+    eta = linear_predictor(net, latents, inputs)
     if net.link == "identity":
         return eta
     return net.dt * (np.logaddexp(0.0, eta) if net.link == "softplus" else np.exp(eta))
 
 
-def expected(net, latents, inputs=None) -> np.ndarray:
-    """Return g(C r + F v + d), (..., unit)."""
-    return apply_link(net, linear_predictor(net, latents, inputs))
-
-
 def log_likelihood(net, observations, latents, inputs=None) -> np.ndarray:
     """Return log p(y | z) per unit, (..., unit), constants included."""
     y = np.asarray(observations, dtype=np.float64)
-    mean = expected(net, latents, inputs)
+    eta = linear_predictor(net, latents, inputs)
+    if y.ndim and y.shape[-1] != eta.shape[-1]:
+        raise ValueError(f"observations: got shape {y.shape}, wanted (..., {eta.shape[-1]}), the last axis being units")
     if net.likelihood == "gaussian":
-        variance = net.observation_variance
-        if variance is None:
-            raise ValueError("observation_variance: this Gaussian readout has none, so its likelihood is undefined")
-        return -0.5 * ((y - mean) ** 2 / variance + np.log(2 * np.pi * variance))
-    tiny = np.finfo(float).tiny
+        variance = _variance(net)
+        if variance is None or not (variance > 0).all():
+            raise ValueError(
+                "observation_variance: got None or 0, so this Gaussian readout has no density; pass it > 0, (unit,)"
+            )
+        return -0.5 * ((y - expected(net, latents, inputs)) ** 2 / variance + np.log(2 * np.pi * variance))
+    log_mean = _log_expected(net, eta)
+    mean = np.exp(log_mean)
     if net.likelihood == "poisson":
-        return y * np.log(np.maximum(mean, tiny)) - mean - gammaln(y + 1)
+        return y * log_mean - mean - gammaln(y + 1)
     r = net.dispersion
-    log_norm = gammaln(y + r) - gammaln(r) - gammaln(y + 1)
-    return log_norm + r * np.log(r / (r + mean)) + y * np.log(np.maximum(mean, tiny) / (r + mean))
+    # log [Gamma(y + r) / (Gamma(r) y!)] through the beta function, which stays exact where r is large (near Poisson)
+    some = np.where(y > 0, y, 1.0)
+    log_choose = np.where(y > 0, -betaln(r, some) - np.log(some), 0.0)
+    log_r_mean = np.log1p(mean / r)  # log((r + mean) / r)
+    return log_choose - r * log_r_mean + y * (log_mean - np.log(r) - log_r_mean)
+
+
+def _log_expected(net, eta: np.ndarray) -> np.ndarray:
+    """Return log g(eta) of a count link, finite however small the rate is."""
+    if net.link == "exp":
+        return np.log(net.dt) + eta
+    # softplus(eta) = e^eta (1 - e^eta / 2 + ...): below -37 the bracket is 1 to double precision
+    return np.log(net.dt) + np.where(eta < -37.0, eta, np.log(np.logaddexp(0.0, np.maximum(eta, -37.0))))
+
+
+def _variance(net) -> np.ndarray | None:
+    """Return the variance of Gaussian observations given z_t: the readout's, and private noise where units show it."""
+    if net.private_noise is None or net.readout != "currents":
+        return net.observation_variance
+    shown = net.loadings**2 * net.private_noise
+    return shown if net.observation_variance is None else shown + net.observation_variance
 
 
 def draw(net, latents, inputs, rng: np.random.Generator, private: np.ndarray | None = None) -> np.ndarray:

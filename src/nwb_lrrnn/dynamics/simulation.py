@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 import numpy as np
 import xarray as xr
 
@@ -10,9 +12,7 @@ from nwb_lrrnn.dynamics import fields, nonlinearity, observation
 
 def simulate(net, n_trials, n_steps, inputs=None, initial_latents=None, random_state=None) -> xr.Dataset:
     """Return a Dataset of latents and observations (see `LowRankDynamics.simulate`)."""
-    for name, value in (("n_trials", n_trials), ("n_steps", n_steps)):
-        if int(value) != value or value < 1:
-            raise ValueError(f"{name}: got {value!r}, wanted a whole number of at least 1")
+    n_trials, n_steps = _whole("n_trials", n_trials), _whole("n_steps", n_steps)
     rng = np.random.default_rng(random_state)
     raw = _inputs(net, inputs, n_trials, n_steps)
     v = None if raw is None else net.filtered_inputs(raw)
@@ -20,16 +20,15 @@ def simulate(net, n_trials, n_steps, inputs=None, initial_latents=None, random_s
     latents[:, 0] = _initial(net, initial_latents, v, n_trials, rng)
     private = _private_noise(net, n_trials, n_steps, rng)
     noise_root = None if net.latent_noise is None else _root(net.latent_noise)
-    mean_field = net if private is None else net.replace(private_noise=None)
     for t in range(n_steps - 1):
         v_t, u_t = (None, None) if v is None or raw is None else (v[:, t], raw[:, t])
         z = latents[:, t]
         if private is None:
             latents[:, t + 1] = net.step(z, v_t, u_t)
         else:
-            x = mean_field.currents(z, v_t) + private[:, t]
+            x = net.currents(z, v_t) + private[:, t]
             rates = nonlinearity.phi(net.nonlinearity, x, net.thresholds)
-            latents[:, t + 1] = (1 - net.alpha) * z + net.alpha * mean_field._target(rates, v_t, u_t)
+            latents[:, t + 1] = (1 - net.alpha) * z + net.alpha * net._target(rates, v_t, u_t)
         if noise_root is not None:
             latents[:, t + 1] += rng.standard_normal((n_trials, net.rank)) @ noise_root.T
     variables = {"latents": (("trial", "time", "latent"), latents)}
@@ -44,6 +43,12 @@ def simulate(net, n_trials, n_steps, inputs=None, initial_latents=None, random_s
     return dataset
 
 
+def _whole(name: str, value: object) -> int:
+    if isinstance(value, numbers.Real) and float(value) >= 1 and float(value).is_integer():
+        return int(float(value))
+    raise ValueError(f"{name}: got {value!r}, wanted a whole number of at least 1")
+
+
 def _inputs(net, inputs, n_trials: int, n_steps: int):
     if inputs is None:
         if net.n_inputs:
@@ -54,6 +59,8 @@ def _inputs(net, inputs, n_trials: int, n_steps: int):
     u = fields.checked_inputs(net, inputs)
     if u.shape[-2:-1] != (n_steps,) or u.ndim not in (2, 3) or (u.ndim == 3 and len(u) != n_trials):
         raise ValueError(f"inputs: got shape {u.shape}, wanted ({n_trials}, {n_steps}, {net.n_inputs})")
+    if not np.isfinite(u).all():
+        raise ValueError("inputs: got values that are not finite, wanted finite numbers; fill the gaps first")
     return np.broadcast_to(u, (n_trials, n_steps, net.n_inputs))
 
 

@@ -1,1 +1,23 @@
 """Estimators: scikit-learn verbs on the outside, torch and numba inside."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.linear import LinearStateSpace
+    from nwb_lrrnn.models.low_rank import LowRankRNN
+
+__all__ = ["LinearStateSpace", "LowRankRNN"]
+
+_HOMES = {"LinearStateSpace": "linear", "LowRankRNN": "low_rank"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -117,7 +118,61 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             n_trials, n_steps, inputs=inputs, initial_latents=initial_latents, random_state=random_state
         )
 
+    def to_dataset(self) -> xr.Dataset:
+        """Return all that the fitted model is as a Dataset: arrays by name, the rest in attrs; no code, no pickle."""
+        check_is_fitted(self)
+        dataset = self.dynamics_.to_dataset().assign(self._state())
+        if hasattr(self, "feature_names_in_"):
+            dataset = dataset.assign_coords(feature_name=("unit", self.feature_names_in_.astype(str)))
+        fitted = {name: getattr(self, name) for name in self._fitted_scalars if hasattr(self, name)}
+        return dataset.assign_attrs(
+            estimator=type(self).__name__, parameters=json.dumps(self.get_params(deep=False), default=str), **fitted
+        )
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset):
+        """Return the model stored by `to_dataset`, or one made of the Dataset of a `LowRankDynamics` alone.
+
+        Raises
+        ------
+        ValueError
+            If the Dataset holds no network, or another estimator's.
+        """
+        name = dataset.attrs.get("estimator", cls.__name__)
+        if name != cls.__name__:
+            raise ValueError(f"dataset: got a {name}, wanted a {cls.__name__}; call {name}.from_dataset or load_model")
+        parameters = json.loads(dataset.attrs.get("parameters", "{}"))
+        known = set(cls().get_params(deep=False))
+        model = cls(**{key: value for key, value in parameters.items() if key in known})
+        model.dynamics_ = LowRankDynamics.from_dataset(dataset)
+        model._complete(dataset)
+        return model
+
     # --- what the verbs stand on -----------------------------------------------------------------------------------
+
+    # fitted attributes beside `dynamics_` that are single numbers or names, stored as attrs of the Dataset
+    _fitted_scalars: tuple[str, ...] = ("bin_size_", "likelihood_", "n_inputs_", "n_iter_")
+
+    def _state(self) -> dict[str, tuple]:
+        """Return what the model is beside `dynamics_`: name -> (dims, array)."""
+        return {}
+
+    def _complete(self, dataset: xr.Dataset) -> None:
+        """Set the fitted attributes beside `dynamics_` from a Dataset; what it lacks follows from the network."""
+        network = self.dynamics_
+        if not network.n_units:
+            raise ValueError("dataset: got a network without loadings, wanted one with a readout; pass loadings=")
+        self.bin_size_, self.likelihood_, self.n_inputs_ = network.dt, network.likelihood, network.n_inputs
+        self.n_features_in_ = network.n_units
+        self.unit_ids_ = np.arange(network.n_units) if network.unit_ids is None else np.asarray(network.unit_ids)
+        if "feature_name" in dataset.coords:
+            self.feature_names_in_ = dataset["feature_name"].values.astype(object)
+        for name in self._fitted_scalars:
+            if name in dataset.attrs:
+                value = dataset.attrs[name]
+                setattr(self, name, value.item() if isinstance(value, np.generic) else value)
+        if "rank" in self.get_params(deep=False):
+            self.set_params(rank=network.rank)
 
     def _fit_trials(self, trials: Trials) -> None:
         raise AttributeError(f"{type(self).__name__} defines no _fit_trials")

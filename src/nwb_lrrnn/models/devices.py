@@ -1,8 +1,10 @@
-"""Which torch device a name means."""
+"""Which torch device a name means, and how many threads torch takes there."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -22,3 +24,18 @@ def resolve(name: str) -> torch.device:
     if device.type == "cpu" and torch.cuda.is_available():
         logger.info("device='cpu' while a CUDA device idles; device='auto' would use it")
     return device
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Keep torch to one thread inside the block, and give the caller's number back after it.
+
+    What torch computes beside our kernels are batches of R x R matrices; its threads would only wait for each other,
+    and on a busy machine slow a fit tenfold. The kernels bring threads of their own.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.special import gammaln
 from torch import Tensor
 from torch.nn.functional import softplus
+
+from nwb_lrrnn.trials import Trials
 
 
 class Likelihood(NamedTuple):
@@ -65,3 +69,30 @@ def derivatives(likelihood: Likelihood, y: Tensor, eta: Tensor, spread: Tensor) 
         return (y - mu) * relative, mu * relative**2
     shrink = spread / (spread + mu)
     return (y - mu) * relative * shrink, mu * relative**2 * shrink
+
+
+def constant_log_density(train: Trials, held_out: Trials, likelihood: Likelihood) -> float:
+    """Return log p per bin of held-out trials under each unit's own constant mean (and variance) in the training ones.
+
+    The zero point of what a fit gains; a Poisson mean stands in for every count model.
+    """
+
+    def sums(trials: Trials):
+        seen = (
+            np.broadcast_to(trials.bins[..., None], trials.values.shape) if trials.observed is None else trials.observed
+        )
+        y = trials.values
+        return seen.sum((0, 1)), y.sum((0, 1)), (y**2).sum((0, 1)), trials.n_observed_bins
+
+    n, total, square, _ = sums(train)
+    mean = total / np.maximum(n, 1)
+    held_n, held_total, held_square, held_bins = sums(held_out)
+    if likelihood.name == "gaussian":
+        variance = square / np.maximum(n, 1) - mean**2
+        variance = np.where(variance > 1e-12 * (1 + mean**2), variance, 1.0)
+        errors = held_square - 2 * mean * held_total + held_n * mean**2
+        return float(-0.5 * (errors / variance + held_n * np.log(2 * np.pi * variance)).sum() / held_bins)
+    mean = np.maximum(mean, 0.5 / np.maximum(n, 1))
+    return float(
+        (held_total * np.log(mean) - held_n * mean - gammaln(held_out.values + 1).sum((0, 1))).sum() / held_bins
+    )

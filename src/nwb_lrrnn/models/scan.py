@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nwb_lrrnn.models import cells
 from nwb_lrrnn.models.cells import Cell
+from nwb_lrrnn.models.threads import over_ranges
 
 
 class Drive(NamedTuple):
@@ -20,8 +22,8 @@ class Drive(NamedTuple):
 
 
 def use_kernels(tensor: Tensor) -> bool:
-    """Return whether the fused kernels serve this tensor: float64 on the CPU."""
-    return tensor.device.type == "cpu" and tensor.dtype == torch.float64
+    """Return whether the fused kernels serve this tensor: whatever lies on the CPU (they compute in float64)."""
+    return tensor.device.type == "cpu"
 
 
 def trajectory(name: str, cell: Cell, start: Tensor, drive: Drive, *, kernels: bool | None = None) -> Tensor:
@@ -82,6 +84,9 @@ def pulled_back(
     return g, h, to_last
 
 
+N_CHUNKS = 16  # gradients are added up within a chunk of windows, then over chunks, always in this order
+
+
 class _Fused(torch.autograd.Function):
     """`trajectory` by the fused kernels and their hand-written adjoint."""
 
@@ -90,50 +95,59 @@ class _Fused(torch.autograd.Function):
         from nwb_lrrnn.models.kernels import activations
         from nwb_lrrnn.models.kernels import trajectory as kernels
 
-        left, right, bias, thresholds, weights, drive, latent_weights, alpha = _arrays(cell)
+        left, right, bias, thresholds, weights, drive, latent_weights, alpha = arrays(cell)
         code = activations.CODES[name]
-        arrays = (
-            lengths.numpy(),
-            *_arrays((v, raw)),
-            left,
-            right,
-            weights,
-            bias,
-            thresholds,
-            drive,
-            latent_weights,
-            alpha,
-        )
-        z = torch.from_numpy(kernels.forward(code, *_arrays((start,)), *arrays))
-        ctx.code, ctx.arrays = code, arrays
-        ctx.save_for_backward(z)
-        return z
+        v, u = arrays((v, raw))
+        z = np.zeros((*start.shape[:2], v.shape[2], start.shape[2]))
+        (z[:, :, 0],) = arrays((start,))
+        fixed = (code, z, lengths.numpy(), v, u, left, right, weights, bias, thresholds)
+        over_ranges(lambda a, b: kernels.forward(a, b, *fixed, drive, latent_weights, alpha), z.shape[0] * z.shape[1])
+        ctx.fixed, ctx.alpha = fixed, alpha
+        ctx.shapes = (drive.shape, latent_weights.shape)
+        ctx.dtype = start.dtype
+        return torch.from_numpy(z).to(start.dtype)
 
     @staticmethod
     def backward(ctx, *grads):  # type: ignore[override]
         from nwb_lrrnn.models.kernels import trajectory as kernels
 
-        (z,) = ctx.saved_tensors
-        out = kernels.adjoint(ctx.code, z.numpy(), *_arrays(grads), *ctx.arrays)
-        dstart, dv = (torch.from_numpy(a) for a in out[:2])
-        # chunks summed in order: the result does not depend on the number of threads
-        dm, dn, dweights, dbias, dh, ddrive, dlatent, dalpha = (torch.from_numpy(a.sum(1)) for a in out[2:])
-        if ctx.arrays[1].shape[0] == 1:
-            dv = dv.sum(0, keepdim=True)
-        return None, None, None, dv, dstart, dm, dn, dbias, dh, dweights, ddrive, dlatent, dalpha
+        code, z, lengths, v, u, left, right, weights, bias, thresholds = ctx.fixed
+        nets, windows, steps, rank = z.shape
+        chunks = min(N_CHUNKS, windows)
+        like = (left.shape, right.shape, weights.shape, bias.shape, thresholds.shape, *ctx.shapes, ctx.alpha.shape)
+        sums = [np.zeros((shape[0], chunks, *shape[1:])) for shape in like]
+        dstart, dv = np.zeros((nets, windows, rank)), np.zeros((nets, windows, steps, v.shape[3]))
+        fixed = (chunks, code, z, *arrays(grads), lengths, v, u, left, right, weights, bias, thresholds, ctx.alpha)
+        over_ranges(lambda a, b: kernels.adjoint(a, b, *fixed, *sums, dstart, dv), nets * chunks)
+        dv = dv if len(v) == nets else dv.sum(0, keepdims=True)
+        dm, dn, dweights, dbias, dh, ddrive, dlatent, dalpha = (a.sum(1) for a in sums)
+        grads = (dv, dstart, dm, dn, dbias, dh, dweights, ddrive, dlatent, dalpha)
+        return None, None, None, *(torch.from_numpy(a).to(ctx.dtype) for a in grads)
 
 
 def _fused_pull_back(name, cell, z, drive, gradient, information):
     from nwb_lrrnn.models.kernels import activations
     from nwb_lrrnn.models.kernels import trajectory as kernels
 
-    left, right, bias, thresholds, weights, _, _, alpha = _arrays(cell)
-    path, v, g, h = _arrays((z, drive.filtered, gradient, information))
-    lengths = drive.lengths.numpy()
-    jac = kernels.tangent(activations.CODES[name], path, lengths, v, left, right, weights, bias, thresholds, alpha)
-    total_g, total_h, to_last = kernels.pull_back(jac, lengths, g, h)
-    return torch.from_numpy(total_g), torch.from_numpy(total_h), torch.from_numpy(to_last)
+    left, right, bias, thresholds, weights, _, _, alpha = arrays(cell)
+    path, v, g, h = arrays((z, drive.filtered, gradient, information))
+    lengths, code = drive.lengths.numpy(), activations.CODES[name]
+    jac, total_g, total_h, to_last = (
+        np.zeros_like(h),
+        np.zeros_like(g[:, :, 0]),
+        np.zeros_like(h[:, :, 0]),
+        np.zeros_like(h[:, :, 0]),
+    )
+
+    def run(a: int, b: int) -> None:
+        kernels.tangent(a, b, code, path, lengths, v, left, right, weights, bias, thresholds, alpha, jac)
+        kernels.pull_back(a, b, jac, lengths, g, h, total_g, total_h, to_last)
+
+    over_ranges(run, path.shape[0] * path.shape[1])
+    total_g, total_h, to_last = (torch.from_numpy(a).to(z.dtype) for a in (total_g, total_h, to_last))
+    return total_g, total_h, to_last
 
 
-def _arrays(tensors) -> tuple:
-    return tuple(t.detach().contiguous().numpy() for t in tensors)
+def arrays(tensors) -> tuple:
+    """Return CPU tensors as contiguous float64 arrays, detached."""
+    return tuple(t.detach().to(torch.float64).contiguous().numpy() for t in tensors)

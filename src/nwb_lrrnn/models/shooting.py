@@ -17,18 +17,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nwb_lrrnn.models import likelihoods, scan
+from nwb_lrrnn.models import readouts, scan
 from nwb_lrrnn.models.cells import Cell
 from nwb_lrrnn.models.likelihoods import Likelihood
+from nwb_lrrnn.models.readouts import Readout
 from nwb_lrrnn.models.windows import Windows
-
-
-class Readout(NamedTuple):
-    """C (S, unit, R), d (S, unit) and the spread of the likelihood (S, unit), in the units of X."""
-
-    loadings: Tensor
-    offset: Tensor
-    spread: Tensor
 
 
 class Prior(NamedTuple):
@@ -56,8 +49,8 @@ class Evaluation(NamedTuple):
     """A trajectory from given nodes, and the log joint density it has."""
 
     latents: Tensor  # (S, window, T, R)
-    eta: Tensor  # (S, window, T, unit)
     residuals: Tensor  # node minus its prior mean, (S, window, R)
+    log_likelihood: Tensor  # log p(y | latents), (S, trial)
     joint: Tensor  # log p(Y, nodes), (S, trial)
 
 
@@ -67,16 +60,12 @@ class Posterior(NamedTuple):
     nodes: Tensor  # mode (S, window, R)
     latents: Tensor  # (S, window, T, R)
     residuals: Tensor  # (S, window, R)
+    log_likelihood: Tensor  # of the observations at the mode, (S, trial), nats
     log_evidence: Tensor  # (S, trial), nats
     covariance: Tensor  # (S, window, R, R)
     next_covariance: Tensor  # of a node with its successor, (S, window, R, R)
     to_next: Tensor  # dF/dz (S, window, R, R)
     damping: Tensor  # (S, trial)
-
-
-def predictor(readout: Readout, latents: Tensor) -> Tensor:
-    """Return eta = C z + d, (S, window, T, unit)."""
-    return torch.matmul(latents, readout.loadings.mT[:, None]) + readout.offset[:, None, None]
 
 
 def last_latents(windows: Windows, latents: Tensor) -> Tensor:
@@ -88,14 +77,13 @@ def last_latents(windows: Windows, latents: Tensor) -> Tensor:
 def evaluate(net: Network, windows: Windows, drive: scan.Drive, nodes: Tensor) -> Evaluation:
     """Return the trajectory from nodes (S, window, R) and log p(Y, nodes) of each trial."""
     latents = scan.trajectory(net.nonlinearity, net.cell, nodes, drive)
-    eta = predictor(net.readout, latents)
-    spread = net.readout.spread[:, None, None]
-    log_p = (likelihoods.log_prob(net.likelihood, windows.y, eta, spread) * windows.seen).sum((2, 3))
+    log_p = readouts.log_likelihood(net.likelihood, net.readout, latents, windows.data)
     expected = net.prior.mean[:, None] + torch.matmul(drive.filtered[:, :, 0], net.prior.input_weights.mT)
     before = last_latents(windows, latents).roll(1, dims=1)
     residuals = nodes - torch.where(windows.first[None, :, None], expected, before)
-    log_p = log_p + _node_log_prior(net.prior, windows, residuals)
-    return Evaluation(latents, eta, residuals, windows.per_trial(log_p))
+    log_p = windows.per_trial(log_p)
+    log_prior = windows.per_trial(_node_log_prior(net.prior, windows, residuals))
+    return Evaluation(latents, residuals, log_p, log_p + log_prior)
 
 
 def _node_log_prior(prior: Prior, windows: Windows, residuals: Tensor) -> Tensor:
@@ -120,6 +108,7 @@ def posterior(
     max_steps: int = 50,
     tol: float = 1e-9,
     damping: Tensor | None = None,
+    approximate: bool = False,
 ) -> Posterior:
     """Return the mode of the nodes and its Laplace evidence.
 
@@ -133,6 +122,8 @@ def posterior(
         A trial has converged when a Newton step promises less than this many nats.
     damping : Tensor (S, trial), optional
         Where to start the damping; carried from epoch to epoch in training.
+    approximate : bool
+        Whether the curvature before the last step stands for that after it (a third of the work, in training).
     """
     drive = windows.drive(net.cell.alpha if net.filter_inputs else None)
     here = evaluate(net, windows, drive, starts[0])
@@ -142,7 +133,7 @@ def posterior(
     lam = torch.full_like(here.joint, 1e-3) if damping is None else damping
     done = torch.zeros_like(here.joint, dtype=torch.bool)
     system = _system(net, windows, drive, here)
-    for _ in range(max_steps):
+    for count in range(max_steps):
         delta, promise = _newton_step(windows, system, lam)
         done = done | ~(promise > tol)
         proposal = nodes + torch.where(_of_windows(windows, done)[..., None], torch.zeros_like(delta), delta)
@@ -150,10 +141,22 @@ def posterior(
         here, nodes, taken = _better(windows, here, nodes, there, proposal)
         lam = torch.where(done, lam, torch.where(taken, lam * 0.2, lam * 8.0).clamp(1e-12, 1e12))
         done = done | (lam >= 1e12)
-        system = _system(net, windows, drive, here)
+        if not (approximate and count == max_steps - 1):
+            system = _system(net, windows, drive, here)
         if done.device.type == "cpu" and bool(done.all()):  # on a GPU a look would cost a host sync a step
             break
+    if not approximate:
+        here, nodes, system = _polished(net, windows, drive, here, nodes, system)
     return _laplace(net, windows, here, nodes, system, lam)
+
+
+def _polished(net: Network, windows: Windows, drive: scan.Drive, here: Evaluation, nodes: Tensor, system: _System):
+    """Return the mode after one more undamped step, where it promises too little to be judged by the density."""
+    delta, promise = _newton_step(windows, system, torch.zeros_like(here.joint))
+    small = _of_windows(windows, promise.abs() < 1e-6)[..., None]
+    nodes = nodes + torch.where(small & torch.isfinite(delta), delta, torch.zeros_like(delta))
+    here = evaluate(net, windows, drive, nodes)
+    return here, nodes, _system(net, windows, drive, here)
 
 
 def _of_windows(windows: Windows, per_trial: Tensor) -> Tensor:
@@ -166,10 +169,10 @@ def _better(windows: Windows, here: Evaluation, nodes: Tensor, there: Evaluation
     taken = (there.joint > here.joint) | (torch.isnan(here.joint) & ~torch.isnan(there.joint))
     mine = _of_windows(windows, taken)
     latents = torch.where(mine[:, :, None, None], there.latents, here.latents)
-    eta = torch.where(mine[:, :, None, None], there.eta, here.eta)
     residuals = torch.where(mine[:, :, None], there.residuals, here.residuals)
+    log_likelihood = torch.where(taken, there.log_likelihood, here.log_likelihood)
     joint = torch.where(taken, there.joint, here.joint)
-    return Evaluation(latents, eta, residuals, joint), torch.where(mine[:, :, None], proposal, nodes), taken
+    return Evaluation(latents, residuals, log_likelihood, joint), torch.where(mine[:, :, None], proposal, nodes), taken
 
 
 class _System(NamedTuple):
@@ -182,16 +185,8 @@ class _System(NamedTuple):
 
 
 def _system(net: Network, windows: Windows, drive: scan.Drive, here: Evaluation) -> _System:
-    loadings, spread = net.readout.loadings, net.readout.spread[:, None, None]
-    slope, fisher = likelihoods.derivatives(net.likelihood, windows.y, here.eta, spread)
-    gradient = torch.matmul(slope * windows.seen, loadings[:, None])  # (S, window, T, R)
-    rank = loadings.shape[-1]
-    if net.likelihood.name == "gaussian" and windows.seen.shape[-1] == 1:
-        constant = torch.matmul(loadings.mT / net.readout.spread[:, None], loadings)  # (S, R, R)
-        information = windows.seen[None, ..., None] * constant[:, None, None]
-    else:
-        outer = (loadings[..., :, None] * loadings[..., None, :]).flatten(2)  # (S, unit, R * R)
-        information = torch.matmul(fisher * windows.seen, outer[:, None]).unflatten(-1, (rank, rank))
+    gradient, information = readouts.curvature(net.likelihood, net.readout, here.latents, windows.data)
+    rank = gradient.shape[-1]
     g, h, to_next = scan.pulled_back(net.nonlinearity, net.cell, here.latents, drive, gradient, information)
     p_first, p_node = (torch.linalg.inv(c)[:, None] for c in (net.prior.covariance, net.prior.node_covariance))
     precision = torch.where(windows.first[None, :, None, None], p_first, p_node)  # (S, window, R, R)
@@ -254,4 +249,6 @@ def _laplace(
         crosses.append(-gain @ covariances[-1])
         covariances.append(torch.cholesky_inverse(roots[k]) + gain @ covariances[-1] @ gain.mT)
     covariance, cross = (_to_windows(windows, torch.stack(c[::-1], dim=2)) for c in (covariances, crosses))
-    return Posterior(nodes, here.latents, here.residuals, log_evidence, covariance, cross, system.to_next, lam)
+    return Posterior(
+        nodes, here.latents, here.residuals, here.log_likelihood, log_evidence, covariance, cross, system.to_next, lam
+    )

@@ -6,7 +6,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -43,6 +43,7 @@ class Objective(Protocol):
     """What the loop trains: S restarts side by side, each judged on its own."""
 
     parameters: Tensor  # (S, size), a leaf that requires gradients
+    baseline: float  # the `validation` value of a model without dynamics
 
     def begin_epoch(self, epoch: int) -> None:
         """Bring what is not a parameter (latents, their laws) up to date with the parameters."""
@@ -57,7 +58,7 @@ class Objective(Protocol):
         ...
 
     def judge(self) -> dict[str, Tensor]:
-        """Return the terms to record, each (S,); `validation` is what early stopping and restarts go by (higher wins)."""
+        """Return the terms to record, each (S,); `validation`, the higher the better, decides who stops and wins."""
         ...
 
     def snapshot(self) -> dict[str, Tensor]:
@@ -67,16 +68,28 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train; nothing depends on `max_epochs` but the end."""
+    """How long and how fast to train; nothing depends on `max_epochs` but the end.
+
+    Gains and losses are measured in the advantage that the best state has over the objective's `baseline`.
+    """
 
     max_epochs: int
     patience: int
     learning_rate: float
     warm_up: int = 10
     clip: float = 1.0
-    decay: float = 0.3
-    n_decays: int = 3
-    min_gain: float = 1e-4
+    decay: float = 0.3  # of the learning rate, on a plateau and after an overshoot
+    n_plateaus: int = 2  # the last of them is the end
+    min_gain: float = 2e-4  # below it `patience` runs out
+    overshoot: float = 0.02  # a loss of this much goes back to the best state
+    slowest: float = 1e-3  # of the learning rate: below it there is nothing left to gain
+    prepares: bool = False  # whether another stage follows, so that no end is a failure to converge
+
+    def stage(self, max_epochs: int, last: bool) -> Schedule:
+        """Return the schedule of one stage; one that is not the last only prepares, and ends on the first plateau."""
+        if last:
+            return replace(self, max_epochs=max_epochs)
+        return replace(self, max_epochs=max_epochs, patience=max(1, self.patience // 2), n_plateaus=1, prepares=True)
 
 
 @dataclass(frozen=True)
@@ -111,16 +124,16 @@ class _Adam:
 def train(objective: Objective, schedule: Schedule, rng: np.random.Generator, *, label: str) -> Outcome:
     """Return the best state of every restart after training until no restart improves.
 
-    A restart that has not improved its validation value by `min_gain` for `patience` epochs goes back to its best
-    state with a learning rate `decay` times smaller; after `n_decays` of those it has converged. A restart whose
-    loss is not finite stops with its last good state.
+    A restart whose validation value falls far below its best goes back there with a smaller learning rate; so does
+    one that has gained next to nothing for `patience` epochs, and after `n_plateaus` of those it has converged. A
+    restart whose loss is not finite goes back to its last good state in the same way.
     """
     from tqdm import tqdm
 
     flat = objective.parameters
     adam = _Adam(flat.detach())
     n_nets = flat.shape[0]
-    keeper = _Keeper(n_nets, schedule)
+    keeper = _Keeper(n_nets, schedule, objective.baseline)
     records: list[dict[str, np.ndarray]] = []
     epoch = 0
     with tqdm(total=schedule.max_epochs, desc=label, unit="epoch", disable=None, leave=False) as bar:
@@ -156,14 +169,15 @@ def _restore(adam: _Adam, rows: np.ndarray) -> None:
 
 
 class _Keeper:
-    """Book-keeping per restart: best state so far, plateau, learning rate, end."""
+    """Book-keeping per restart: best state so far, plateaus, learning rate, end."""
 
-    def __init__(self, n_nets: int, schedule: Schedule):
-        self.schedule = schedule
+    def __init__(self, n_nets: int, schedule: Schedule, baseline: float):
+        self.schedule, self.baseline = schedule, baseline
         self.best = np.full(n_nets, -np.inf)
         self.reference = np.full(n_nets, -np.inf)
         self.waited = np.zeros(n_nets, dtype=int)
-        self.decays = np.zeros(n_nets, dtype=int)
+        self.plateaus = np.zeros(n_nets, dtype=int)
+        self.slowed = np.ones(n_nets)
         self.finished = np.zeros(n_nets, dtype=bool)
         self.broken_at = np.zeros(n_nets, dtype=int)
         self.best_flat: Tensor = torch.empty(0)
@@ -172,11 +186,11 @@ class _Keeper:
     def rate(self, epoch: int) -> np.ndarray:
         """Return the learning rate of every restart, 0 for one that has finished."""
         warm = min(1.0, epoch / self.schedule.warm_up)
-        return np.where(self.finished, 0.0, self.schedule.learning_rate * warm * self.schedule.decay**self.decays)
+        return np.where(self.finished, 0.0, self.schedule.learning_rate * warm * self.slowed)
 
     def look(self, value: np.ndarray, epoch: int, flat: Tensor, objective: Objective) -> np.ndarray:
-        """Keep what is best, decide who decays or ends; return which restarts went back to their best state."""
-        state = objective.snapshot()
+        """Keep what is best, decide who slows down or ends; return which restarts went back to their best state."""
+        state, plan = objective.snapshot(), self.schedule
         if epoch == 1:
             self.best_flat = flat.detach().clone()
             self.best_state = {name: tensor.clone() for name, tensor in state.items()}
@@ -184,22 +198,29 @@ class _Keeper:
         better = ~self.finished & ~broken & (value > self.best)
         self._keep(better, flat, state)
         self.best = np.where(better, value, self.best)
-        gained = better & (value > self.reference + self.schedule.min_gain)
+        advantage = np.maximum(self.best - self.baseline, 1e-3)
+        gained = better & (value > self.reference + plan.min_gain * advantage)
         self.reference = np.where(gained, value, self.reference)
         self.waited = np.where(gained, 0, self.waited + 1)
-        stale = ~self.finished & (self.waited > self.schedule.patience)
-        self.decays = self.decays + (stale | broken)
-        self.waited = np.where(stale | broken, 0, self.waited)
+        overshot = ~self.finished & ~broken & (value < self.best - plan.overshoot * advantage)
+        stale = ~self.finished & ~overshot & (self.waited > plan.patience)
+        back = broken | overshot | stale
+        self.slowed = np.where(back, self.slowed * plan.decay, self.slowed)
+        self.plateaus = self.plateaus + stale
+        self.waited = np.where(stale, 0, self.waited)
         self.broken_at = np.where(broken & (self.broken_at == 0), epoch, self.broken_at)
-        self.finished = self.finished | (self.decays >= self.schedule.n_decays)
-        back = (stale | broken) & np.isfinite(self.best)
+        self.finished = self.finished | (self.plateaus >= plan.n_plateaus) | (self.slowed < plan.slowest)
+        back = back & np.isfinite(self.best)
         if back.any():
-            index = torch.as_tensor(np.flatnonzero(back), device=flat.device)
-            with torch.no_grad():
-                flat[index] = self.best_flat[index]
-            for name, tensor in state.items():
-                tensor[index] = self.best_state[name][index]
+            self._go_back(back, flat, state)
         return back
+
+    def _go_back(self, back: np.ndarray, flat: Tensor, state: dict[str, Tensor]) -> None:
+        index = torch.as_tensor(np.flatnonzero(back), device=flat.device)
+        with torch.no_grad():
+            flat[index] = self.best_flat[index]
+        for name, tensor in state.items():
+            tensor[index] = self.best_state[name][index]
 
     def _keep(self, better: np.ndarray, flat: Tensor, state: dict[str, Tensor]) -> None:
         if not better.any():
@@ -213,16 +234,17 @@ class _Keeper:
         """Warn of restarts that diverged, and of an end by `max_epochs` instead of convergence."""
         if not np.isfinite(self.best).any():
             raise FloatingPointError(
-                f"{label}: the loss was not finite from epoch {self.broken_at.min()}; the data may be scaled extremely or "
-                "the learning rate too high: rescale X or lower learning_rate"
+                f"{label}: the loss was not finite from epoch {self.broken_at.min()}; X may be scaled extremely or the "
+                "learning rate too high: rescale X or lower learning_rate"
             )
         if self.broken_at.any():
             at = self.broken_at[self.broken_at > 0].min()
             _warn(
-                f"{label}: the loss of {int((self.broken_at > 0).sum())} of {len(self.best)} restarts was not finite, first in "
-                f"epoch {at} (likely a learning rate too high); the last good state was kept. Lower learning_rate"
+                f"{label}: the loss of {int((self.broken_at > 0).sum())} of {len(self.best)} restarts was not finite, "
+                f"first in epoch {at} (likely a learning rate too high); the last good state was kept. "
+                "Lower learning_rate"
             )
-        if not self.finished.all():
+        if not self.finished.all() and not schedule.prepares:
             _warn(
                 f"{label}: not converged after max_epochs={epoch}; the validation value last rose "
                 f"{int(self.waited.min())} epochs ago, to {self.best.max():.4f} nats per bin. Raise max_epochs"

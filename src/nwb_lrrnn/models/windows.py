@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.special import gammaln
 from torch import Tensor
 
 from nwb_lrrnn.models.cells import filtered
+from nwb_lrrnn.models.readouts import Data
 from nwb_lrrnn.models.scan import Drive
 from nwb_lrrnn.trials import Trials
 
@@ -21,8 +23,7 @@ class Windows:
     next node. T is the longest run.
     """
 
-    y: Tensor  # (window, T, unit), 0 where unobserved
-    seen: Tensor  # (window, T, unit) or (window, T, 1), 1.0 where observed
+    data: Data
     lengths: Tensor  # (window,), steps to run
     inputs: Tensor  # u (window, T, input)
     first: Tensor  # (window,), bool: the window starts its trial
@@ -37,9 +38,16 @@ class Windows:
 
     def take(self, index: Tensor) -> Windows:
         """Return some windows for a gradient step (without the table of nodes, which needs whole trials)."""
-        per_window = ("y", "seen", "lengths", "inputs", "first", "has_next", "bins", "trial", "time")
+        per_window = ("lengths", "inputs", "first", "has_next", "bins", "trial", "time")
         chosen = {name: getattr(self, name)[index] for name in per_window}
-        return replace(self, table=self.table[:0], present=self.present[:0], spans=self.spans[:0], **chosen)
+        return replace(
+            self,
+            data=Data(*(part[index] for part in self.data)),
+            table=self.table[:0],
+            present=self.present[:0],
+            spans=self.spans[:0],
+            **chosen,
+        )
 
     def drive(self, alpha: Tensor | None = None) -> Drive:
         """Return what drives the windows: v = u, or u filtered over each whole trial with the given alpha (S,)."""
@@ -53,8 +61,10 @@ class Windows:
         return (values[:, self.table] * self.present).sum(-1)
 
 
-def cut(trials: Trials, window_bins: int | None, *, dtype: torch.dtype, device: torch.device | str) -> Windows:
-    """Return trials cut into windows of at most `window_bins` bins (None: one window a trial)."""
+def cut(
+    trials: Trials, window_bins: int | None, *, counts: bool, dtype: torch.dtype, device: torch.device | str
+) -> Windows:
+    """Return trials cut into windows of at most `window_bins` bins (None: one window a trial); `counts`: of spikes."""
     longest = int(trials.lengths.max())
     size = longest if window_bins is None else min(window_bins, longest)
     spans = np.array(
@@ -75,18 +85,18 @@ def cut(trials: Trials, window_bins: int | None, *, dtype: torch.dtype, device: 
         seen[w, : b - a] = trials.observed[k, a:b] if by_unit else bins[k, a:b, None]  # type: ignore[index]
         if trials.inputs is not None:
             inputs[w, : b - a] = trials.inputs[k, a:b]
-    counts = np.bincount(trial, minlength=len(trials.lengths))
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    node = np.arange(int(counts.max()))
-    present = node[None, :] < counts[:, None]
+    constants = -(gammaln(y + 1) * seen).sum((1, 2)) if counts else np.zeros(len(spans))
+    n_nodes = np.bincount(trial, minlength=len(trials.lengths))
+    starts = np.concatenate([[0], np.cumsum(n_nodes)[:-1]])
+    node = np.arange(int(n_nodes.max()))
+    present = node[None, :] < n_nodes[:, None]
     table = np.where(present, starts[:, None] + node[None, :], starts[:, None])
 
     def tensor(array: np.ndarray, kind: torch.dtype) -> Tensor:
         return torch.as_tensor(array, dtype=kind, device=device)
 
     return Windows(
-        tensor(y, dtype),
-        tensor(seen, dtype),
+        Data(tensor(y, dtype), tensor(seen, dtype), tensor(constants, dtype)),
         tensor(lengths, torch.int64),
         tensor(inputs, dtype),
         tensor(begin == 0, torch.bool),
@@ -96,14 +106,17 @@ def cut(trials: Trials, window_bins: int | None, *, dtype: torch.dtype, device: 
         tensor(seen.any(2).sum(1), dtype),
         tensor(trial, torch.int64),
         tensor(np.minimum(begin[:, None] + np.arange(steps), longest - 1), torch.int64),
-        tensor(np.zeros((len(counts), longest, 0)) if trials.inputs is None else trials.inputs, dtype),
+        tensor(np.zeros((len(n_nodes), longest, 0)) if trials.inputs is None else trials.inputs, dtype),
         spans,
     )
 
 
-def join(values: np.ndarray, windows: Windows, n_trials: int, longest: int) -> np.ndarray:
-    """Return per-step values (window, T, k) of windows as (trial, time, k), the predictions of next nodes left out."""
-    out = np.zeros((n_trials, longest, values.shape[2]))
+def join(values: np.ndarray, windows: Windows, shape: tuple[int, ...]) -> np.ndarray:
+    """Return per-step values (window, T, k) of windows as (trial, time, k), the predictions of next nodes left out.
+
+    `shape` is (trial, time).
+    """
+    out = np.zeros((*shape[:2], values.shape[2]))
     for w, (k, a, b) in enumerate(windows.spans):
         out[k, a:b] = values[w, : b - a]
     return out

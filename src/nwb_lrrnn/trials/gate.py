@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numbers
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_lrrnn.trials.kinds import DIMS, is_list_of_trials, read_inputs, read_units
+from nwb_lrrnn.trials.kinds import DIMS, is_list_of_trials, read_inputs, read_units, time_step, units_are_named
 from nwb_lrrnn.trials.restoring import restore
 
 
@@ -64,6 +65,7 @@ class Trials:
     def take(self, trials) -> Trials:
         """Return some of the trials, in the order given (the result cannot `restore`)."""
         index = np.asarray(trials)
+        index = index if index.size else index.astype(np.int64)
         lengths = self.lengths[index]
         longest = int(lengths.max()) if len(lengths) else 0
         cut = (index, slice(0, longest))
@@ -74,33 +76,43 @@ class Trials:
         return replace(self, values=self.values[cut], observed=observed, lengths=lengths, inputs=inputs, source=None)
 
     def cut(self, begin: int, end: int) -> Trials:
-        """Return the bins begin to end of the one trial there is (the result cannot `restore`)."""
+        """Return the bins begin to end of every trial (the result cannot `restore`)."""
         span = (slice(None), slice(begin, end))
         return replace(
             self,
             values=self.values[span],
             observed=None if self.observed is None or self.observed[span].all() else self.observed[span],
-            lengths=np.array([end - begin]),
+            lengths=np.clip(self.lengths, begin, end) - begin,
             inputs=None if self.inputs is None else self.inputs[span],
             source=None,
         )
 
     def restore(self, values: NDArray, dim: str = "latent", ids: Sequence | NDArray | None = None) -> Any:
-        """Return per-bin results (trial, time, k) in the kind the user gave X, with the last dim named `dim`."""
+        """Return per-bin results (trial, time, k) in the kind the user gave X, with the last dim named `dim`.
+
+        Raises
+        ------
+        ValueError
+            If these trials are a selection (`take`, `cut`), which has no kind to go back to.
+        """
+        if self.source is None:
+            raise ValueError("restore: these trials are a selection made by take or cut; restore the whole")
         return restore(self.source, np.asarray(values), self.lengths, dim, ids)
 
     def place(self, trial: int, time: int, unit: int) -> str:
         """Return where an entry of `values` is, in the user's coordinates: 'trial 3, time 0.25, unit 17'."""
-        source = self.source
-        if isinstance(source, (list, tuple)) and len(source) and np.ndim(source[0]) == 2:
-            source = source[trial]
-        trial_id, time_id = trial, time
+        source = self.source[trial] if is_list_of_trials(self.source) else self.source
+        trial_id: Any = trial
+        time_id: Any = time
         if isinstance(source, xr.DataArray):
-            trial_id = source["trial"].values[trial] if "trial" in source.coords else trial
+            if "trial" in source.coords:  # a dim, or a number left by isel
+                ids = source["trial"].values
+                trial_id = ids[trial] if ids.ndim else ids[()]
             time_id = source["time"].values[time] if "time" in source.coords else time
         elif isinstance(source, pd.DataFrame):
             time_id = source.index[time]
-        return f"trial {trial_id}, time {time_id:.6g}, unit {self.unit_ids[unit]}"
+        shown = f"{time_id:.6g}" if isinstance(time_id, numbers.Real) else str(time_id)
+        return f"trial {trial_id}, time {shown}, unit {self.unit_ids[unit]}"
 
 
 def as_trials(
@@ -138,70 +150,84 @@ def as_trials(
     >>> as_trials(np.ones((3, 10, 2))).values.shape
     (3, 10, 2)
     """
-    arrays, unit_ids = read_units(X, estimator, reset)
-    lengths = np.array([len(a) for a in arrays], dtype=np.int64)
-    values = _stack(arrays, lengths)
-    observed = _observed(X, values, lengths)
-    bin_size, known = _bin_size(X, bin_size)
-    trials = Trials(values, observed, lengths, bin_size, known, unit_ids, None, None, X)
+    values, lengths, unit_ids = read_units(X, estimator, reset)
+    observed = _observed(X, values.shape, lengths)
+    step, known = _bin_size(X, bin_size)
+    trials = Trials(values, observed, lengths, step, known, unit_ids, None, None, X)
     trials = _without_nan(trials, allow_nan)
+    if inputs is not None:
+        drive, input_ids = read_inputs(inputs, X, lengths)
+        trials = replace(trials, inputs=drive, input_ids=input_ids)
     if estimator is not None:
         _check_same(trials, estimator, reset)
-    if inputs is None:
-        return trials
-    drive, input_ids = read_inputs(inputs, X, lengths, values.shape[1])
-    return Trials(trials.values, trials.observed, lengths, bin_size, known, unit_ids, drive, input_ids, X)
+    return trials
 
 
-def _stack(arrays: list[NDArray], lengths: NDArray) -> NDArray[np.float64]:
-    if len(set(lengths.tolist())) == 1:
-        return np.stack(arrays)
-    values = np.zeros((len(arrays), int(lengths.max()), arrays[0].shape[1]))
-    for k, a in enumerate(arrays):
-        values[k, : len(a)] = a
-    return values
-
-
-def _observed(X: Any, values: NDArray, lengths: NDArray) -> NDArray[np.bool_] | None:
+def _observed(X: Any, shape: tuple[int, ...], lengths: NDArray) -> NDArray[np.bool_] | None:
     """Return the mask that the `observed` coordinate and the padding imply, None when it hides nothing."""
-    sources = list(X) if is_list_of_trials(X) else [X]
-    mask = np.ones(values.shape, dtype=bool)
-    for k, n in enumerate(lengths):
-        mask[k, n:] = False
-    for k, source in enumerate(sources):
-        if not (isinstance(source, xr.DataArray) and "observed" in source.coords):
-            continue
-        flag = source.coords["observed"]
-        order = [dim for dim in DIMS if dim in flag.dims]
-        seen = np.asarray(flag.transpose(*order).values, dtype=bool)
-        seen = seen if "unit" in flag.dims else seen[..., None]
-        seen = seen if "trial" in flag.dims else seen[None]
-        if is_list_of_trials(X):
+    in_list = is_list_of_trials(X)
+    flagged = [
+        (k, source.coords["observed"])
+        for k, source in enumerate(X if in_list else [X])
+        if isinstance(source, xr.DataArray) and "observed" in source.coords
+    ]
+    if not flagged and (lengths == shape[1]).all():
+        return None
+    mask = np.zeros(shape, dtype=bool)
+    mask[np.arange(shape[1]) < lengths[:, None]] = True
+    for k, flag in flagged:
+        seen = _flags(flag)
+        if in_list:
             mask[k, : lengths[k]] &= seen[0]
         else:
             mask &= seen
     return None if mask.all() else mask
 
 
+def _flags(flag: xr.DataArray) -> NDArray[np.bool_]:
+    """Return an `observed` coordinate with axes (trial, time, unit), of length 1 where it lacks the dim."""
+    order = [dim for dim in DIMS if dim in flag.dims]
+    values = flag.transpose(*order).values
+    if values.dtype.kind != "b" and not np.isin(values, (0, 1)).all():
+        raise ValueError(f"observed: got values of type {values.dtype}, wanted booleans; see X.observed")
+    return values.astype(bool).reshape([flag.sizes.get(dim, 1) for dim in DIMS])
+
+
 def _bin_size(X: Any, given: float | None) -> tuple[float, bool]:
     """Return the bin size and whether it is known: X.attrs, else the constructor's, else the time step, else 1.0."""
-    first = X[0] if is_list_of_trials(X) else X
-    attrs = getattr(first, "attrs", None) or {}
-    step = None
-    if isinstance(first, xr.DataArray) and "time" in first.coords and first.sizes["time"] > 1:
-        step = float(np.median(np.diff(first["time"].values.astype(float))))
-    stated = attrs.get("bin_size", given)
+    if not is_list_of_trials(X):
+        return _bin_size_of_one(X, "X", given)
+    first, known = _bin_size_of_one(X[0], "X[0]", given)
+    for k, trial in enumerate(X[1:], start=1):
+        other, also = _bin_size_of_one(trial, f"X[{k}]", given)
+        if known and also and abs(other - first) > _SAME_STEP * first:
+            raise ValueError(f"X[{k}]: got bins of {other:.6g} s, wanted {first:.6g} s like X[0]; bin all trials alike")
+        first, known = (first, True) if known else (other, also)
+    return first, known
+
+
+_SAME_STEP = 1e-3  # relative: time coordinates in single precision step so unevenly
+
+
+def _bin_size_of_one(source: Any, name: str, given: float | None) -> tuple[float, bool]:
+    attrs = getattr(source, "attrs", None)
+    stated = attrs.get("bin_size") if isinstance(attrs, Mapping) else None
+    whose = f"{name}.attrs['bin_size']" if stated is not None else "bin_size="
+    stated = given if stated is None else stated
+    step = time_step(source, name) if isinstance(source, xr.DataArray) else None
     if stated is None:
         return (1.0, False) if step is None else (step, True)
-    if not (isinstance(stated, (int, float, np.number)) and np.isfinite(stated) and float(stated) > 0):
+    number = stated.item() if isinstance(stated, np.ndarray) and stated.ndim == 0 else stated
+    is_number = isinstance(number, numbers.Real) and not isinstance(number, (bool, np.bool_))
+    if not (is_number and 0 < float(number) < np.inf):
         raise ValueError(f"bin_size: got {stated!r}, wanted seconds > 0")
-    stated = float(stated)
-    if step is not None and abs(step - stated) > 1e-3 * stated:
+    number = float(number)
+    if step is not None and abs(step - number) > _SAME_STEP * number:
         raise ValueError(
-            f"bin_size: got {stated:.6g} s, but the time coordinate steps by {step:.6g} s; "
-            "correct X.attrs['bin_size'] or the coordinate"
+            f"bin_size: got {number:.6g} s, but the time coordinate steps by {step:.6g} s; "
+            f"correct {whose} or the coordinate"
         )
-    return stated, True
+    return number, True
 
 
 def _without_nan(trials: Trials, allow_nan: bool) -> Trials:
@@ -227,18 +253,7 @@ def _without_nan(trials: Trials, allow_nan: bool) -> Trials:
         return trials
     if not observed.any():
         raise ValueError("X: no bin is observed, wanted at least one; check the 'observed' coordinate")
-    values = np.where(observed, values, 0.0)
-    return Trials(
-        values,
-        observed,
-        trials.lengths,
-        trials.bin_size,
-        trials.bin_size_is_known,
-        trials.unit_ids,
-        None,
-        None,
-        trials.source,
-    )
+    return replace(trials, values=np.where(observed, values, 0.0), observed=observed)
 
 
 def _check_same(trials: Trials, estimator: Any, reset: bool) -> None:
@@ -247,19 +262,21 @@ def _check_same(trials: Trials, estimator: Any, reset: bool) -> None:
         estimator.unit_ids_ = trials.unit_ids
         estimator.bin_size_ = trials.bin_size
         return
-    fitted, got = estimator.unit_ids_, trials.unit_ids
-    named = not np.array_equal(got, np.arange(len(got))) and not np.array_equal(fitted, np.arange(len(fitted)))
-    if named and not np.array_equal(fitted, got):
-        other = [u for u in got if u not in set(fitted.tolist())]
-        if other:
+    fitted, got = np.asarray(estimator.unit_ids_).tolist(), trials.unit_ids.tolist()
+    if units_are_named(trials.source) and fitted != got:
+        known = set(fitted)
+        other = next((unit for unit in got if unit not in known), None)
+        if other is None:
             raise ValueError(
-                f"X: unit {other[0]!r} was not in the data the model was fitted to; select the fitted units"
+                f"X: the units come in another order than at fit (first {got[0]!r}, wanted {fitted[0]!r}); "
+                "call X.sel(unit=model.unit_ids_)"
             )
+        unnamed = fitted == list(range(len(fitted)))
+        hint = "; where the model was fitted to an array without names, pass X without them" if unnamed else ""
         raise ValueError(
-            f"X: the units come in another order than at fit (first {got[0]!r}, wanted {fitted[0]!r}); "
-            "call X.sel(unit=model.unit_ids_)"
+            f"X: unit {other!r} was not in the data the model was fitted to; select the fitted units{hint}"
         )
-    if trials.bin_size_is_known and abs(trials.bin_size - estimator.bin_size_) > 1e-6 * estimator.bin_size_:
+    if trials.bin_size_is_known and abs(trials.bin_size - estimator.bin_size_) > _SAME_STEP * estimator.bin_size_:
         raise ValueError(
             f"X: got bins of {trials.bin_size:.6g} s, wanted {estimator.bin_size_:.6g} s as at fit; bin the data again"
         )

@@ -1,4 +1,4 @@
-"""The kinds of object a user may pass, read into one 2-D array per trial; any other layout is refused by name."""
+"""The kinds of object a user may pass, read into one padded array of trials; any other layout is refused by name."""
 
 from __future__ import annotations
 
@@ -13,32 +13,139 @@ from numpy.typing import NDArray
 DIMS = ("trial", "time", "unit")
 
 
-def read_units(X: Any, estimator: Any, reset: bool) -> tuple[list[NDArray], NDArray]:
-    """Return the trials of X as 2-D float arrays, and the unit ids."""
+def read_units(X: Any, estimator: Any, reset: bool) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray]:
+    """Return X padded to (trial, time, unit), the number of bins of each trial, and the unit ids."""
     if isinstance(X, xr.Dataset):
         raise TypeError(f"X: got a Dataset of {list(X.data_vars)}, wanted one DataArray; pass X['name']")
+    if is_list_of_trials(X):
+        blocks, ids = _list_of_trials(X)
+        frames = all(isinstance(trial, pd.DataFrame) for trial in X)  # together, so that their names are checked
+        flat = _validated(estimator, pd.concat(X, ignore_index=True) if frames else np.concatenate(blocks), reset)
+        lengths = np.array([len(block) for block in blocks], dtype=np.int64)
+        return pad(np.split(flat, np.cumsum(lengths)[:-1]), lengths), lengths, ids
+    _refuse_masked(X, "X")
+    ndim = getattr(X, "ndim", None)
     if isinstance(X, xr.DataArray):
         block, ids = _data_array(X, DIMS, "X")
-        flat = _validated(estimator, block.reshape(-1, block.shape[-1]), reset)
-        return list(flat.reshape(block.shape)), ids
-    if is_list_of_trials(X):
-        return _list_of_trials(X, estimator, reset)
-    if getattr(X, "ndim", None) == 3:
+    elif ndim == 3:
         block = np.asarray(X)
         _refuse_empty(block.shape, "X", DIMS)
-        flat = _validated(estimator, block.reshape(-1, block.shape[-1]), reset)
-        return list(flat.reshape(block.shape)), np.arange(block.shape[-1])
-    if getattr(X, "ndim", None) not in (None, 0, 1, 2):
+        ids = np.arange(block.shape[-1])
+    elif ndim is not None and ndim > 3:
         raise ValueError(f"X: got an array of shape {X.shape}, wanted (trial, time, unit) or (time, unit)")
-    flat = _validated(estimator, X, reset)
-    ids = np.asarray(X.columns) if isinstance(X, pd.DataFrame) else np.arange(flat.shape[1])
-    return [flat], ids
+    else:
+        ids = _columns(X, "X", "unit") if isinstance(X, pd.DataFrame) else None
+        flat = _validated(estimator, X, reset)
+        return flat[None], np.array([len(flat)]), np.arange(flat.shape[1]) if ids is None else ids
+    flat = _validated(estimator, block.reshape(-1, block.shape[-1]), reset)
+    return flat.reshape(block.shape), np.full(len(block), block.shape[1]), ids
+
+
+def is_list_of_trials(X: Any) -> bool:
+    """Return whether X is a list of trials (a list of lists of numbers is one 2-D array)."""
+    return isinstance(X, (list, tuple)) and len(X) > 0 and _ndim(X[0]) == 2
+
+
+def units_are_named(X: Any) -> bool:
+    """Return whether X says what its units are called."""
+    first = X[0] if is_list_of_trials(X) else X
+    if isinstance(first, xr.DataArray):
+        return "unit" in first.coords
+    return isinstance(first, pd.DataFrame) and not first.columns.equals(pd.RangeIndex(first.shape[1]))
+
+
+def pad(blocks: Sequence[NDArray], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return 2-D blocks as one array (trial, time, column), 0 after the end of each."""
+    values = np.zeros((len(blocks), int(lengths.max()), blocks[0].shape[1]))
+    for k, block in enumerate(blocks):
+        values[k, : len(block)] = block
+    return values
+
+
+def time_step(X: xr.DataArray, name: str) -> float | None:
+    """Return the step of the time coordinate in seconds, None where there is none; refuse an uneven one."""
+    if "time" not in X.coords:
+        return None
+    time = X["time"].values
+    if time.dtype.kind not in "iuf":
+        fix = "convert it to seconds"
+        if time.dtype.kind in "mM":
+            fix = f"call {name}.assign_coords(time=({name}.time - {name}.time[0]) / np.timedelta64(1, 's'))"
+        raise ValueError(f"{name}: the time coordinate is of type {time.dtype}, wanted seconds as numbers; {fix}")
+    time = time.astype(float)
+    if not np.isfinite(time).all():
+        raise ValueError(f"{name}: the time coordinate is not finite at bin {np.flatnonzero(~np.isfinite(time))[0]}")
+    if len(time) < 2:
+        return None
+    steps = np.diff(time)
+    if (steps <= 0).any():
+        at = np.flatnonzero(steps <= 0)[0]
+        raise ValueError(
+            f"{name}: the time coordinate does not increase: {time[at]:.6g} is followed by {time[at + 1]:.6g}; "
+            f"call {name}.sortby('time')"
+        )
+    step = np.median(steps)
+    uneven = np.flatnonzero(np.abs(steps - step) > 1e-3 * step)
+    if uneven.size:
+        at = uneven[0]
+        raise ValueError(
+            f"{name}: the time coordinate is uneven: step {at} from {time[at]:.6g} to {time[at + 1]:.6g} s differs "
+            f"from the median step {step:.6g} s; bin or resample it first"
+        )
+    return float((time[-1] - time[0]) / (len(time) - 1))
+
+
+def read_inputs(inputs: Any, X: Any, lengths: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray]:
+    """Return inputs padded to (trial, time, input), and their ids; they must have the trials and bins of X."""
+    if isinstance(inputs, xr.Dataset):
+        raise TypeError(
+            f"inputs: got a Dataset of {list(inputs.data_vars)}, wanted one DataArray; call .to_dataarray('input')"
+        )
+    if is_list_of_trials(inputs):
+        blocks, ids = _list_of_trials(inputs, "inputs", "input")
+    else:
+        block, ids = _one_block(inputs)
+        blocks = list(block)
+    for one, other in zip(
+        inputs if is_list_of_trials(inputs) else [inputs], X if is_list_of_trials(X) else [X], strict=False
+    ):
+        _check_same_coordinates(one, other)
+    shapes = [block.shape for block in blocks]
+    wanted = [(int(n), len(ids)) for n in lengths]
+    if len(shapes) != len(wanted):
+        raise ValueError(f"inputs: got {len(shapes)} trials, wanted {len(wanted)}, the trials of X")
+    for k, (got, want) in enumerate(zip(shapes, wanted, strict=True)):
+        if got != want:
+            raise ValueError(f"inputs: got shape {got} in trial {k}, wanted {want}, (time, input) with the bins of X")
+    padded = pad([_numbers(block, "inputs") for block in blocks], lengths)
+    if not np.isfinite(padded).all():
+        k, t, j = np.argwhere(~np.isfinite(padded))[0]
+        raise ValueError(
+            f"inputs: not finite at trial {k}, bin {t}, input {ids[j]}; wanted finite values; fill the gap first"
+        )
+    return padded, ids
+
+
+def _one_block(inputs: Any) -> tuple[NDArray, NDArray]:
+    dims = ("trial", "time", "input")
+    if isinstance(inputs, xr.DataArray):
+        return _data_array(inputs, dims, "inputs")
+    _refuse_masked(inputs, "inputs")
+    block = _numbers(inputs, "inputs")
+    if block.ndim not in (2, 3):
+        raise ValueError(f"inputs: got shape {block.shape}, wanted (trial, time, input) or (time, input)")
+    block = block if block.ndim == 3 else block[None]
+    _refuse_empty(block.shape, "inputs", dims)
+    ids = _columns(inputs, "inputs", "input") if isinstance(inputs, pd.DataFrame) else np.arange(block.shape[-1])
+    return block, ids
 
 
 def _validated(estimator: Any, X: Any, reset: bool) -> NDArray[np.float64]:
     """Return a 2-D float64 array checked by scikit-learn, whose messages users know; NaN is judged later."""
     from sklearn.utils.validation import check_array, validate_data
 
+    if getattr(getattr(X, "dtype", None), "kind", "") in ("m", "M"):
+        raise TypeError(f"X: got values of type {X.dtype}, wanted numbers")
     options: dict[str, Any] = {"dtype": np.float64, "ensure_all_finite": False}
     if estimator is None:
         return np.asarray(check_array(X, **options))
@@ -57,107 +164,105 @@ def _data_array(X: xr.DataArray, dims: tuple[str, str, str], name: str) -> tuple
             f"rename them, e.g. {name}.rename(neuron={dims[2]!r})"
         )
     _refuse_empty(X.shape, name, wanted)
-    _check_even_time(X, name)
-    values = np.asarray(X.data.compute() if hasattr(X.data, "compute") else X.data)
-    block = values if X.ndim == 3 else values[None]
-    ids = X[dims[2]].values if dims[2] in X.coords else np.arange(X.shape[-1])
-    if len(np.unique(ids)) != len(ids):
-        repeated = next(u for i, u in enumerate(ids) if u in ids[:i])
-        raise ValueError(f"{name}: {dims[2]} {repeated!r} occurs twice, wanted unique ids along {dims[2]}")
-    return block, ids
+    time_step(X, name)
+    values = X.values
+    ids = np.arange(X.shape[-1])
+    if dims[2] in X.coords:
+        _refuse_multi_index(X.indexes.get(dims[2]), name, dims[2])
+        ids = _unique(X[dims[2]].values, name, dims[2])
+    return values if X.ndim == 3 else values[None], ids
+
+
+def _list_of_trials(X: Sequence, name: str = "X", dim: str = "unit") -> tuple[list[NDArray], NDArray]:
+    """Return a list of 2-D trials as arrays (time, `dim`), and the ids they share."""
+    blocks, first_ids = [], np.arange(0)
+    for k, trial in enumerate(X):
+        _refuse_masked(trial, f"{name}[{k}]")
+        if _ndim(trial) != 2:
+            raise ValueError(f"{name}: trial {k} has {_ndim(trial)} dims, wanted (time, {dim}) like the first")
+        if isinstance(trial, xr.DataArray):
+            block, ids = _data_array(trial, ("trial", "time", dim), f"{name}[{k}]")
+            block = block[0]
+        else:
+            block = _array(trial, f"{name}[{k}]")
+            _refuse_empty(block.shape, f"{name}[{k}]", ("time", dim))
+            named = isinstance(trial, pd.DataFrame)
+            ids = _columns(trial, f"{name}[{k}]", dim) if named else np.arange(block.shape[-1])
+        first_ids = ids if k == 0 else first_ids
+        if len(ids) != len(first_ids):
+            raise ValueError(f"{name}: trial {k} has {len(ids)} {dim}s, wanted {len(first_ids)} like trial 0")
+        if not np.array_equal(ids, first_ids):
+            at = next(i for i, (a, b) in enumerate(zip(ids, first_ids, strict=True)) if a != b)
+            raise ValueError(
+                f"{name}: {dim} {at} of trial {k} is {ids[at]}, wanted {first_ids[at]}: the {dim}s of trial 0, in order"
+            )
+        blocks.append(block)
+    return blocks, first_ids
+
+
+def _check_same_coordinates(inputs: Any, X: Any) -> None:
+    if not (isinstance(X, xr.DataArray) and isinstance(inputs, xr.DataArray)):
+        return
+    for dim in ("trial", "time"):
+        if dim in inputs.indexes and dim in X.indexes and inputs.sizes[dim] == X.sizes[dim]:
+            a, b = inputs[dim].values, X[dim].values
+            numbers = a.dtype.kind in "iuf" and b.dtype.kind in "iuf"
+            if not (np.allclose(a, b, rtol=0, atol=1e-6) if numbers else np.array_equal(a, b)):
+                raise ValueError(f"inputs: its {dim} coordinate differs from that of X; take both from one selection")
+
+
+def _ndim(X: Any) -> int:
+    if isinstance(X, (list, tuple)):
+        return 1 + (_ndim(X[0]) if X else 0)
+    return getattr(X, "ndim", 0)
+
+
+def _array(X: Any, name: str) -> NDArray:
+    try:
+        return np.asarray(X)
+    except ValueError as error:
+        raise ValueError(f"{name}: got rows of unequal length, wanted a rectangle of numbers") from error
+
+
+def _numbers(X: Any, name: str) -> NDArray[np.float64]:
+    array = _array(X, name)
+    if array.dtype.kind in "mMc":
+        raise TypeError(f"{name}: got values of type {array.dtype}, wanted real numbers")
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: got values that are no numbers ({error}), wanted real numbers") from error
+
+
+def _columns(frame: pd.DataFrame, name: str, dim: str) -> NDArray:
+    _refuse_multi_index(frame.columns, name, dim)
+    return _unique(np.asarray(frame.columns), name, dim)
+
+
+def _unique(ids: NDArray, name: str, dim: str) -> NDArray:
+    repeated = pd.Index(ids).duplicated()
+    if repeated.any():
+        raise ValueError(f"{name}: {dim} {ids[repeated][0]} occurs twice, wanted unique ids along {dim}")
+    return ids
+
+
+def _refuse_multi_index(index: Any, name: str, dim: str) -> None:
+    if isinstance(index, pd.MultiIndex):
+        levels = ", ".join(map(str, index.names))
+        raise ValueError(
+            f"{name}: {dim}s are named by several levels ({levels}), wanted one id each; flatten the index"
+        )
+
+
+def _refuse_masked(X: Any, name: str) -> None:
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            f"{name}: got a masked array, wanted a boolean coordinate 'observed' on a DataArray, or NaN where the "
+            f"model takes it: {name}.astype(float).filled(np.nan)"
+        )
 
 
 def _refuse_empty(shape: tuple[int, ...], name: str, dims: tuple[str, ...]) -> None:
     for dim, size in zip(dims, shape, strict=True):
         if size == 0:
             raise ValueError(f"{name}: got no {dim}s (shape {shape}), wanted at least one; check the selection")
-
-
-def _check_even_time(X: xr.DataArray, name: str) -> None:
-    if "time" not in X.coords or X.sizes["time"] < 3:
-        return
-    steps = np.diff(X["time"].values.astype(float))
-    step = np.median(steps)
-    uneven = np.flatnonzero(~(np.abs(steps - step) <= 1e-3 * abs(step)))
-    if uneven.size:
-        at = uneven[0]
-        raise ValueError(
-            f"{name}: the time coordinate is uneven: step {at} from {X['time'].values[at]:.6g} to "
-            f"{X['time'].values[at + 1]:.6g} s differs from the median step {step:.6g} s; bin or resample it first"
-        )
-
-
-def is_list_of_trials(X: Any) -> bool:
-    """Return whether X is a list of 2-D trials (a list of lists of numbers is one 2-D array)."""
-    return isinstance(X, (list, tuple)) and len(X) > 0 and getattr(X[0], "ndim", np.ndim(X[0])) == 2
-
-
-def _list_of_trials(X: Sequence, estimator: Any, reset: bool) -> tuple[list[NDArray], NDArray]:
-    blocks, first_ids = [], None
-    for k, trial in enumerate(X):
-        if isinstance(trial, xr.DataArray):
-            block, ids = _data_array(trial, DIMS, f"X[{k}]")
-            block = block[0]
-        else:
-            block = np.asarray(trial)
-            ids = np.asarray(trial.columns) if isinstance(trial, pd.DataFrame) else np.arange(block.shape[-1])
-            if block.ndim != 2:
-                raise ValueError(f"X: trial {k} has shape {block.shape}, wanted (time, unit) like the first")
-            _refuse_empty(block.shape, f"X[{k}]", DIMS[1:])
-        first_ids = ids if first_ids is None else first_ids
-        if not np.array_equal(ids, first_ids):
-            raise ValueError(
-                f"X: trial {k} has {len(ids)} units, wanted the {len(first_ids)} units of trial 0, in order"
-            )
-        blocks.append(block)
-    flat = _validated(estimator, np.concatenate(blocks), reset)
-    return np.split(flat, np.cumsum([len(b) for b in blocks])[:-1]), np.asarray(first_ids)
-
-
-def read_inputs(inputs: Any, X: Any, lengths: NDArray, longest: int) -> tuple[NDArray, NDArray]:
-    """Return inputs padded to (trial, time, input), and their ids."""
-    dims = ("trial", "time", "input")
-    if isinstance(inputs, xr.DataArray):
-        block, ids = _data_array(inputs, dims, "inputs")
-        _check_same_time(inputs, X)
-        blocks = list(block)
-    elif is_list_of_trials(inputs):
-        blocks = [
-            _data_array(u, dims, "inputs")[0][0] if isinstance(u, xr.DataArray) else np.asarray(u) for u in inputs
-        ]
-        ids = np.arange(blocks[0].shape[-1])
-    else:
-        ids = np.asarray(inputs.columns) if isinstance(inputs, pd.DataFrame) else None
-        block = np.asarray(inputs, dtype=np.float64)
-        if block.ndim not in (2, 3):
-            raise ValueError(f"inputs: got shape {block.shape}, wanted (trial, time, input)")
-        blocks = list(block) if block.ndim == 3 else [block]
-        ids = np.arange(block.shape[-1]) if ids is None else ids
-    shapes = [b.shape for b in blocks]
-    wanted = [(int(n), len(ids)) for n in lengths]
-    if shapes != wanted:
-        at = next((k for k, (a, b) in enumerate(zip(shapes, wanted, strict=False)) if a != b), 0)
-        raise ValueError(
-            f"inputs: got {len(shapes)} trials, the first that differs of shape {shapes[at]}; wanted {len(wanted)} "
-            f"trials and {wanted[at]} (time, input) there, the trials and bins of X"
-        )
-    padded = np.zeros((len(blocks), longest, len(ids)))
-    for k, b in enumerate(blocks):
-        padded[k, : len(b)] = b
-    if not np.isfinite(padded).all():
-        k, t, j = np.argwhere(~np.isfinite(padded))[0]
-        raise ValueError(
-            f"inputs: not finite at trial {k}, bin {t}, input {ids[j]}; wanted finite values; fill the gap first"
-        )
-    return padded, ids
-
-
-def _check_same_time(inputs: xr.DataArray, X: Any) -> None:
-    if not isinstance(X, xr.DataArray):
-        return
-    for dim in ("trial", "time"):
-        if dim in inputs.coords and dim in X.coords and inputs.sizes[dim] == X.sizes[dim]:
-            a, b = inputs[dim].values, X[dim].values
-            same = np.allclose(a, b, rtol=0, atol=1e-6) if a.dtype.kind == b.dtype.kind == "f" else np.array_equal(a, b)
-            if not same:
-                raise ValueError(f"inputs: its {dim} coordinate differs from that of X; take both from one selection")

@@ -36,9 +36,8 @@ def _restore_one(source: Any, values: NDArray, dim: str, ids: Sequence | np.ndar
 
 
 def _like(source: xr.DataArray, values: NDArray, dim: str, ids: Sequence | np.ndarray | None) -> xr.DataArray:
-    dims = (*source.dims[:-1], dim)
-    coords = {name: c for name, c in source.coords.items() if "unit" not in c.dims and name != "unit_kind"}
-    if ids is not None:
-        coords[dim] = (dim, np.asarray(ids))
+    gone = [name for name, c in source.coords.items() if "unit" in c.dims or name in ("unit_kind", dim)]
+    coords = source.drop_vars(gone).coords  # as one object, which keeps the indexes as they are
     attrs = {key: source.attrs[key] for key in ("bin_size", "source") if key in source.attrs}
-    return xr.DataArray(values, dims=dims, coords=coords, name=dim + "s", attrs=attrs)
+    array = xr.DataArray(values, coords=coords, dims=(*source.dims[:-1], dim), name=dim + "s", attrs=attrs)
+    return array if ids is None else array.assign_coords({dim: np.asarray(ids)})

@@ -18,7 +18,7 @@ _PIVOT = 1e-14  # a pivot below this fraction of the largest diagonal entry is a
 
 @njit(cache=True, nogil=True)
 def cholesky(a, lower):
-    """Fill `lower` with L, L L^T = a, for a positive semi-definite `a`; directions without variance give zero columns."""
+    """Fill `lower` with L, L L^T = a, for a positive semi-definite `a`; what has no variance gives zero columns."""
     n = a.shape[0]
     scale = 0.0
     for i in range(n):

@@ -1,4 +1,4 @@
-"""Counts seen through a link: their likelihood and its expansions, Laplace filters, and Laplace proposals for particles.
+"""Counts seen through a link: their likelihood, its expansions, Laplace filters, and Laplace proposals of particles.
 
 Codes of `kind`: 0 Poisson softplus, 1 Poisson exp, 2 negative binomial softplus, 3 negative binomial exp. Counts have
 mean dt * g(C z + d). Terms of ln p(y | z) that depend on y alone are left out everywhere and added by the caller.
@@ -108,7 +108,7 @@ def expand(kind, y, seen, loadings, offset, latents, dt, dispersion, slope, info
 
 @njit(cache=True, nogil=True)
 def newton_step(kind, y, seen, white, eta, dt, dispersion, x, slope, precision, root):
-    """Move x to the maximum of the local quadratic of ln p(y | eta + white x) - |x|^2 / 2; fill root root^T = precision.
+    """Move x to the maximum of the quadratic of ln p(y | eta + white x) - |x|^2 / 2 there; root root^T = precision.
 
     This is the Laplace proposal of one particle: with f its transition mean and L L^T the noise, white = C L and
     eta = C f + d; after the call it is N(x, precision^-1) in whitened coordinates, z = f + L x. It knows no dynamics.

@@ -10,7 +10,7 @@ from numba import njit
 from nwb_lrrnn.models.kernels.kalman import backward_solve, cholesky, forward_solve
 from nwb_lrrnn.models.kernels.laplace import count_terms
 
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(3)
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
 
 

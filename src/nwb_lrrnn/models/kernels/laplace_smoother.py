@@ -110,15 +110,16 @@ def _expand_path(
 @njit(cache=True, nogil=True)
 def smooth_counts(
     kind, values, seen, loadings, offsets, dt, dispersion, lengths, transition, noise, noise_inverse, drive, initial,
-    initial_covariance, initial_inverse, means, covariances, cross, log_evidence, n_newton, n_averages, nodes,
-    node_weights, first, last,
+    initial_covariance, initial_inverse, means, covariances, cross, site_evidence, site_info, log_evidence, n_newton,
+    n_averages, nodes, node_weights, first, last,
 ):  # fmt: skip
     """Move `means` to the posterior mode of each trial; fill the Laplace covariances and the Laplace ln p(Y).
 
     Each Newton step is a Kalman smoother on the local quadratic of the likelihood: the block-tridiagonal solve. It is
     halved until the posterior density rises (the density is log-concave for Poisson counts). `n_averages` more steps
-    replace slope and information at the mode by their averages over the posterior: their fixed point is the Gaussian
-    closest to the posterior in Kullback-Leibler divergence, `means` its means and `log_evidence` its bound.
+    move slope and information at the mode half-way to their averages over the posterior (all the way oscillates at
+    the kink of softplus): the fixed point is the Gaussian closest to the posterior in Kullback-Leibler divergence,
+    `means` its means and `log_evidence` its bound. The sites (h_t, J_t) carry over from one call to the next.
     """
     n_steps, rank = values.shape[1], transition.shape[0]
     info, evidence = np.zeros((1, n_steps, rank, rank)), np.zeros((1, n_steps, rank))
@@ -147,6 +148,10 @@ def smooth_counts(
                     kind, y, mask, loadings, offset, n, means[k], covariances[k], dt, dispersion, nodes, node_weights,
                     evidence[0], info[0],
                 )  # fmt: skip
+                evidence[0, :n] = 0.5 * (evidence[0, :n] + site_evidence[k, :n])
+                info[0, :n] = 0.5 * (info[0, :n] + site_info[k, :n])
+            site_evidence[k, :n] = evidence[0, :n]
+            site_info[k, :n] = info[0, :n]
             covariance_pass(info, one, transition, noise, initial_covariance, before, after, gain, log_det, 0, 1)
             mean_pass(
                 evidence, info, pattern, one, transition, drive[k : k + 1], initial[k : k + 1], after, gain,

@@ -4,16 +4,13 @@ z_{t+1} = (1 - alpha) z_t + alpha [ n^T phi(m z_t + B v_t + b; h) / N + s + S u_
 
 Arrays carry a leading axis S of networks (restarts, side by side) and a second axis of windows; the neuron axis is
 last, so that every inner loop runs over neurons in vector registers. Only latents are kept for the backward pass:
-currents and rates are recomputed, so memory does not grow with N. Windows are dealt out to a fixed number of chunks
-whose gradients are summed in order, so the result does not depend on the number of threads.
+currents and rates are recomputed, so memory does not grow with N.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from nwb_lrrnn.models.kernels.activations import CLIPPED_RELU, FAST, activate
-
-N_CHUNKS = 16
 
 
 @njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
@@ -56,23 +53,20 @@ def _forward_one(code, z, length, v, u, m, n, weights, bias, h, drive, latent_we
             z[t + 1, r] = (1.0 - a) * z[t, r] + a * target
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def forward(code, start, lengths, v, u, m, n, weights, bias, thresholds, drive, latent_weights, alpha):
-    """Return latents (S, window, T, R) from start (S, window, R).
+@njit(cache=True, nogil=True, error_model="numpy")
+def forward(first, last, code, z, lengths, v, u, m, n, weights, bias, thresholds, drive, latent_weights, alpha):
+    """Fill latents z (S, window, T, R), whose first step is given, for jobs first..last of S * window.
 
     v (1 or S, window, T, I) and u (window, T, I); m, n (S, R, N); weights (S, I, N); bias, thresholds (S, N);
     drive (S, R); latent_weights (S, R, I); alpha (S,). Steps at and beyond a window's length are 0.
     """
-    n_nets, n_windows, rank = start.shape
-    z = np.zeros((n_nets, n_windows, v.shape[2], rank))
-    z[:, :, 0] = start
-    for job in prange(n_nets * n_windows):
+    n_windows = z.shape[1]
+    for job in range(first, last):
         s, w = job // n_windows, job % n_windows
         _forward_one(
             code, z[s, w], lengths[w], v[s % v.shape[0], w], u[w], m[s], n[s], weights[s], bias[s], thresholds[s],
             drive[s], latent_weights[s], alpha[s],
         )  # fmt: skip
-    return z
 
 
 @njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
@@ -140,27 +134,19 @@ def _adjoint_one(
     return dalpha
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def adjoint(code, z, grad, lengths, v, u, m, n, weights, bias, thresholds, drive, latent_weights, alpha):
-    """Return the gradients of L with respect to everything, given grad = dL/dz (S, window, T, R).
+@njit(cache=True, nogil=True, error_model="numpy")
+def adjoint(
+    first, last, chunks, code, z, grad, lengths, v, u, m, n, weights, bias, thresholds, alpha,
+    dm, dn, dweights, dbias, dh, ddrive, dlatent, dalpha, dstart, dv,
+):  # fmt: skip
+    """Fill the gradients of L with respect to everything, given grad = dL/dz (S, window, T, R).
 
-    Returns dstart (S, window, R), dv (S, window, T, I) and, with a chunk axis at 1 still to be summed, dm, dn,
-    dweights, dbias, dthresholds, ddrive, dlatent_weights, dalpha, shaped like the arguments.
+    dstart (S, window, R) and dv (S, window, T, I) are set; dm, dn, dweights, dbias, dh, ddrive, dlatent and dalpha,
+    shaped like the arguments with a chunk axis at 1, are added to. Jobs first..last are S * chunks; a chunk's windows
+    are its index and every chunks-th after it.
     """
-    n_nets, n_windows, steps, rank = z.shape
-    neurons, n_inputs = m.shape[2], v.shape[3]
-    chunks = min(N_CHUNKS, n_windows)
-    dstart = np.zeros((n_nets, n_windows, rank))
-    dv = np.zeros((n_nets, n_windows, steps, n_inputs))
-    dm = np.zeros((n_nets, chunks, rank, neurons))
-    dn = np.zeros((n_nets, chunks, rank, neurons))
-    dweights = np.zeros((n_nets, chunks, n_inputs, neurons))
-    dbias = np.zeros((n_nets, chunks, neurons))
-    dh = np.zeros((n_nets, chunks, neurons))
-    ddrive = np.zeros((n_nets, chunks, rank))
-    dlatent = np.zeros((n_nets, chunks, rank, n_inputs))
-    dalpha = np.zeros((n_nets, chunks))
-    for job in prange(n_nets * chunks):
+    n_windows = z.shape[1]
+    for job in range(first, last):
         s, c = job // chunks, job % chunks
         for w in range(c, n_windows, chunks):
             dalpha[s, c] += _adjoint_one(
@@ -168,7 +154,6 @@ def adjoint(code, z, grad, lengths, v, u, m, n, weights, bias, thresholds, drive
                 thresholds[s], alpha[s], dm[s, c], dn[s, c], dweights[s, c], dbias[s, c], dh[s, c], ddrive[s, c],
                 dlatent[s, c], dstart[s, w], dv[s, w],
             )  # fmt: skip
-    return dstart, dv, dm, dn, dweights, dbias, dh, ddrive, dlatent, dalpha
 
 
 @njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
@@ -186,18 +171,16 @@ def _tangent_one(code, z, length, v, m, n, weights, bias, h, a, jacobians):
             jacobians[t, r, r] += 1.0 - a
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def tangent(code, z, lengths, v, m, n, weights, bias, thresholds, alpha):
-    """Return the Jacobians (S, window, T, R, R) of the step from t to t+1 along latents z; 0 from the last step on."""
-    n_nets, n_windows, steps, rank = z.shape
-    jacobians = np.zeros((n_nets, n_windows, steps, rank, rank))
-    for job in prange(n_nets * n_windows):
+@njit(cache=True, nogil=True, error_model="numpy")
+def tangent(first, last, code, z, lengths, v, m, n, weights, bias, thresholds, alpha, jacobians):
+    """Fill the Jacobians (S, window, T, R, R) of the step from t to t+1 along latents z, up to a window's last step."""
+    n_windows = z.shape[1]
+    for job in range(first, last):
         s, w = job // n_windows, job % n_windows
         _tangent_one(
             code, z[s, w], lengths[w], v[s % v.shape[0], w], m[s], n[s], weights[s], bias[s], thresholds[s], alpha[s],
             jacobians[s, w],
         )  # fmt: skip
-    return jacobians
 
 
 @njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
@@ -246,21 +229,17 @@ def _pull_back_one(jacobians, length, gradient, information, g, h, e):
                 h[r, q] += information[t, r, q]
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def pull_back(jacobians, lengths, gradient, information):
-    """Return what observations along a window say of its first latent.
+@njit(cache=True, nogil=True, error_model="numpy")
+def pull_back(first, last, jacobians, lengths, gradient, information, total_g, total_h, to_last):
+    """Fill what observations along a window say of its first latent, for jobs first..last of S * window.
 
     From gradient (S, window, T, R) and information (S, window, T, R, R) of each step's log-likelihood in z_t:
     their sums pulled back to the start, (S, window, R) and (S, window, R, R), and the Jacobian (S, window, R, R)
-    of the window's last latent in its first.
+    of the window's last latent in its first. All three are zero on entry.
     """
-    n_nets, n_windows, _, rank = gradient.shape
-    total_g = np.zeros((n_nets, n_windows, rank))
-    total_h = np.zeros((n_nets, n_windows, rank, rank))
-    to_last = np.zeros((n_nets, n_windows, rank, rank))
-    for job in prange(n_nets * n_windows):
+    n_windows = gradient.shape[1]
+    for job in range(first, last):
         s, w = job // n_windows, job % n_windows
         _pull_back_one(
             jacobians[s, w], lengths[w], gradient[s, w], information[s, w], total_g[s, w], total_h[s, w], to_last[s, w]
         )
-    return total_g, total_h, to_last

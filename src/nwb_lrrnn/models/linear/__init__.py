@@ -17,7 +17,9 @@ The estimator is `LinearStateSpace`. What other models build on, without an esti
     `LinearSystem` <-> `LowRankDynamics`.
 """
 
+from nwb_lrrnn.models.linear.autoregression import VectorAutoregression
+from nwb_lrrnn.models.linear.baselines import FactorAnalysis, MeanRate
 from nwb_lrrnn.models.linear.state_space import LinearStateSpace
 from nwb_lrrnn.models.linear.system import LinearSystem
 
-__all__ = ["LinearStateSpace", "LinearSystem"]
+__all__ = ["FactorAnalysis", "LinearStateSpace", "LinearSystem", "MeanRate", "VectorAutoregression"]

@@ -11,14 +11,13 @@ from nwb_lrrnn.models.linear import em, laplace
 from nwb_lrrnn.models.linear.laplace import CountModel
 from nwb_lrrnn.models.linear.smoothing import Moments, Patterns
 from nwb_lrrnn.models.linear.system import LinearSystem, canonical_gauge
-from nwb_lrrnn.models.linear.threads import over_ranges
+from nwb_lrrnn.models.threads import over_ranges
 from nwb_lrrnn.trials import Trials
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 _GAUSSIAN_ITERATIONS = 15  # of the Gaussian model of the counts that Laplace-EM starts from
-_DISPERSION_EVERY = 5  # iterations between updates of the dispersion, which changes slowly
-_DISPERSION_BINS = 20_000  # bins that suffice for one number per unit
+_DISPERSION_BINS = 5_000  # bins that suffice for one number per unit
 
 
 def fit(
@@ -84,7 +83,7 @@ def fit(
                 break
         if dynamic:
             system = em.update_dynamics(system, moments, trials.lengths, _all_distinct(trials), inputs, weight)
-        system = readout.update(system, moments, with_dispersion=iteration % _DISPERSION_EVERY == 0)
+        system = readout.update(system, moments)
     latents = latents if moments is None else moments.smoothed
     return _finish(system, trials, inputs, model, latents, np.array(history) / n_bins, converged, float(gain))
 
@@ -121,13 +120,13 @@ class _Readout:
         offset = self.model.inverse_link(link_rate)
         return loadings / self.model.slope(offset)[:, None], offset
 
-    def update(self, system: LinearSystem, moments: Moments, *, with_dispersion: bool) -> LinearSystem:
-        """Return the system with C and d improved by a Newton step, and now and then the dispersion."""
+    def update(self, system: LinearSystem, moments: Moments) -> LinearSystem:
+        """Return the system with C and d improved by a Newton step, and the dispersion at its maximum."""
         from nwb_lrrnn.models.kernels import laplace_readout as kernels
 
         means = moments.smoothed[self.inside]
         covariances = moments.pattern_covariances[self.inside]  # one pattern a trial
-        if with_dispersion and self.model.likelihood == "negative_binomial":
+        if self.model.likelihood == "negative_binomial":
             system = system.replace(dispersion=self._dispersion(system, means, covariances))
         weights = np.concatenate([system.loadings, system.offset[:, None]], axis=1)
         dispersion = self.model.dispersion(system)
@@ -159,12 +158,12 @@ class _Readout:
             sd = np.sqrt(np.maximum(np.einsum("brs,r,s->b", cov, c, c, optimize=True), 0.0))
             eta = (z @ c + d)[:, None] + sd[:, None] * NODES
             rate = np.exp(eta) if self.model.link == "exp" else np.logaddexp(0.0, eta)
-            result[i] = _best_dispersion(y, np.maximum(rate * self.model.bin_size, 1e-300), WEIGHTS)
+            result[i] = best_dispersion(y, np.maximum(rate * self.model.bin_size, 1e-300), WEIGHTS)
         return result
 
 
-def _best_dispersion(y: Array, mean: Array, weights: Array) -> float:
-    """Return r that maximises the negative binomial likelihood of y (bin,) averaged over means (bin, node)."""
+def best_dispersion(y: Array, mean: Array, weights: Array) -> float:
+    """Return r, in 0.05 to 1e4, that maximises the negative binomial likelihood of y (bin,) over means (bin, node)."""
     counts = np.bincount(y.astype(np.int64))
     sizes = np.arange(len(counts))
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.models.linear.observations import FLOOR, Observations, prepare
+from nwb_lrrnn.models.linear.observations import Observations, prepare
 from nwb_lrrnn.models.linear.smoothing import Moments, smooth_residual
 from nwb_lrrnn.models.linear.start import start_from_factors
 from nwb_lrrnn.models.linear.system import LinearSystem, canonical_gauge
 from nwb_lrrnn.trials import Trials
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 logger = logging.getLogger("nwb_lrrnn")
 
 _LEAST_NOISE = 1e-8  # smallest eigenvalue of Q and Sigma_1; the latents start with variance 1
@@ -129,7 +129,7 @@ def maximise(
     return _update_readout(system, moments, data)
 
 
-# --- dynamics: shared with Laplace-EM ----------------------------------------------------------------------------------
+# --- dynamics: shared with Laplace-EM --------------------------------------------------------------------------------
 
 
 def update_dynamics(system, moments: Moments, lengths, patterns, inputs, prior_weight: float) -> LinearSystem:
@@ -222,7 +222,7 @@ def pooled_moments(moments: Moments, lengths: NDArray[np.int64]) -> tuple[Array,
     return mean, (z - mean).T @ (z - mean) / len(z) + within
 
 
-# --- readout -----------------------------------------------------------------------------------------------------------
+# --- readout ---------------------------------------------------------------------------------------------------------
 
 
 def _update_readout(system: LinearSystem, moments: Moments, data: Observations) -> LinearSystem:
@@ -245,7 +245,9 @@ def _update_readout(system: LinearSystem, moments: Moments, data: Observations) 
     # the sum of squares written out, so that it stays right where the solution is regularised
     explained = 2 * np.einsum("ir,ir->i", weights, cross) - np.einsum("ir,irs,is->i", weights, square, weights)
     variance = (total - explained) / np.maximum(data.n_observed, 1.0)
-    return system.replace(loadings=weights[:, :rank], offset=weights[:, rank], variance=np.maximum(variance, FLOOR))
+    return system.replace(
+        loadings=weights[:, :rank], offset=weights[:, rank], variance=np.maximum(variance, data.floor)
+    )
 
 
 def _squares_by_unit(moments: Moments, design: Array, data: Observations) -> Array:
@@ -261,7 +263,7 @@ def _squares_by_unit(moments: Moments, design: Array, data: Observations) -> Arr
     return square
 
 
-# --- book-keeping ------------------------------------------------------------------------------------------------------
+# --- book-keeping ----------------------------------------------------------------------------------------------------
 
 
 def _with_inputs(latents: Array, inputs: Array | None) -> Array:
@@ -275,7 +277,7 @@ def _prior_weight(data: Observations, rank: int) -> float:
 
 
 def _relative_gain(objectives: list[float], advantage: float, data: Observations) -> float:
-    """Return the last gain over the advantage on independent bins (at least 1e-3 nats per bin, for data without any)."""
+    """Return the last gain over the advantage on independent bins (at least 1e-3 nats per bin, where there is none)."""
     return abs(objectives[-1] - objectives[-2]) / max(advantage, 1e-3 * data.n_bins)
 
 

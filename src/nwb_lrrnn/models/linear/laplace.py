@@ -1,4 +1,4 @@
-"""The posterior of the latents of counts, by Laplace's method: modes over whole trials, and a filter for single bins."""
+"""The posterior of the latents of counts: a Gaussian approximation over whole trials, and a filter."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from scipy.special import gammaln
 
 from nwb_lrrnn.models.linear.smoothing import Moments
 from nwb_lrrnn.models.linear.system import LinearSystem
-from nwb_lrrnn.models.linear.threads import over_ranges
+from nwb_lrrnn.models.threads import over_ranges
 from nwb_lrrnn.trials import Trials
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 _NEWTON_STEPS = 100
 
@@ -62,7 +62,9 @@ class CountModel:
 
 def seen_entries(trials: Trials) -> NDArray[np.bool_]:
     """Return which entries (trial, time, unit) are observed."""
-    return np.ones(trials.values.shape, dtype=bool) if trials.observed is None else np.ascontiguousarray(trials.observed)
+    return (
+        np.ones(trials.values.shape, dtype=bool) if trials.observed is None else np.ascontiguousarray(trials.observed)
+    )
 
 
 def smooth(
@@ -74,7 +76,7 @@ def smooth(
     bin_size: float,
     start: Array | Moments | None = None,
     *,
-    n_averages: int = 2,
+    n_averages: int = 4,
 ) -> Moments:
     """Return a Gaussian approximation of the posterior of the latents, and of ln p(Y), per trial.
 
@@ -111,9 +113,11 @@ def smooth(
     drive, initial = system.drives(inputs, n_trials, n_steps)
     if isinstance(start, Moments):
         means, covariances, n_newton = start.smoothed.copy(), start.covariances, 0
+        sites = np.array(start.site_evidence), np.array(start.site_information)
     else:
         means = _prior_path(system, drive, initial) if start is None else np.array(start)
         covariances, n_newton = np.zeros((n_trials, n_steps, rank, rank)), _NEWTON_STEPS
+        sites = np.zeros_like(means), np.zeros_like(covariances)
     means[np.arange(n_steps) >= trials.lengths[:, None]] = 0.0
     cross = np.zeros((n_trials, max(n_steps - 1, 0), rank, rank))
     log_evidence = np.zeros(n_trials)
@@ -125,12 +129,12 @@ def smooth(
         lambda first, last: kernels.smooth_counts(
             model.kind, trials.values, seen, loadings, offsets, bin_size, dispersion, trials.lengths,
             transition, noise, noise_inverse, drive, initial, initial_cov, initial_inverse,
-            means, covariances, cross, log_evidence, n_newton, n_averages, NODES, WEIGHTS, first, last,
+            means, covariances, cross, *sites, log_evidence, n_newton, n_averages, NODES, WEIGHTS, first, last,
         ),
         n_trials,
     )  # fmt: skip
     log_evidence += model.constants(trials.values, seen, system.dispersion)
-    return Moments(means, means, means, np.arange(n_trials), covariances, cross, log_evidence)
+    return Moments(means, means, means, np.arange(n_trials), covariances, cross, log_evidence, *sites)
 
 
 def run_filter(
@@ -186,6 +190,4 @@ def _offsets(system: LinearSystem, inputs: Array | None) -> Array:
 
 def _arrays(system: LinearSystem) -> tuple[Array, Array, Array, Array]:
     """Return writable C, A, Q and Sigma_1, so that the kernels compile once."""
-    return tuple(
-        np.array(a) for a in (system.loadings, system.transition, system.noise, system.initial_covariance)
-    )  # type: ignore[return-value]
+    return tuple(np.array(a) for a in (system.loadings, system.transition, system.noise, system.initial_covariance))  # type: ignore[return-value]

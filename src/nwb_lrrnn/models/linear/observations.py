@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nwb_lrrnn.models.linear.smoothing import Patterns, find_patterns
 from nwb_lrrnn.trials import Trials
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 _CONSTANT = 1e-3  # a constant unit counts as having this fraction of the mean variance of the units
 FLOOR = 1e-6  # no noise variance goes below this fraction of the unit's own variance
@@ -32,6 +32,8 @@ class Observations:
         1 where observed.
     n_observed : array (unit,)
         Observed bins of each unit.
+    floor : array (unit,)
+        Least noise variance: 1e-6, or all of the stand-in variance of a constant unit.
     squares : array (trial, unit)
         Sum of y^2 of each trial and unit.
     inputs : array (trial, time, input) or None
@@ -43,6 +45,7 @@ class Observations:
     patterns: Patterns
     weights: Array
     n_observed: Array
+    floor: Array
     squares: Array
     inputs: Array | None
 
@@ -66,36 +69,47 @@ class Observations:
         return -float(self.n_observed @ np.log(self.scale))
 
 
-def moments_of_units(trials: Trials) -> tuple[Array, Array, Array]:
-    """Return mean, variance and number of observed bins of each unit, (unit,); constant units get a variance > 0.
+@dataclass(frozen=True)
+class UnitMoments:
+    """Mean, variance and number of observed bins of each unit, (unit,), and which units never change."""
 
-    A unit that never changes would have a Gaussian likelihood without bound; it is given 1e-3 of the mean variance
-    of the units (1 when all are constant), in every linear model and baseline alike, so that they compare.
+    mean: Array
+    variance: Array
+    n_observed: Array
+    is_constant: NDArray[np.bool_]
+
+
+def moments_of_units(trials: Trials) -> UnitMoments:
+    """Return the moments of each unit over its observed bins; constant units get a variance > 0.
+
+    A unit that never changes would have a Gaussian likelihood without bound. It is given 1e-3 of the mean variance of
+    the units (1 when all are constant) as its noise, in every linear model and baseline alike, so that they compare.
     """
-    axes = (0, 1)
     if trials.observed is None:
-        count = np.full(trials.values.shape[2], float(np.prod(trials.values.shape[:2])))
-        mean = trials.values.mean(axis=axes)
-        variance = trials.values.var(axis=axes)
+        flat = trials.values.reshape(-1, trials.values.shape[2])
+        count, mean, variance = np.full(flat.shape[1], float(len(flat))), flat.mean(axis=0), flat.var(axis=0)
     else:
-        count = trials.observed.sum(axis=axes).astype(np.float64)
-        mean = trials.values.sum(axis=axes) / np.maximum(count, 1.0)
+        count = trials.observed.sum(axis=(0, 1)).astype(np.float64)
+        mean = trials.values.sum(axis=(0, 1)) / np.maximum(count, 1.0)
         residual = np.where(trials.observed, trials.values - mean, 0.0)
-        variance = (residual**2).sum(axis=axes) / np.maximum(count, 1.0)
-    constant = variance <= 1e-20 * np.maximum(mean**2, 1e-280)  # rounding of a constant leaves this much
+        variance = (residual**2).sum(axis=(0, 1)) / np.maximum(count, 1.0)
+    constant = variance <= np.maximum(1e-20 * mean**2, 1e-280)  # rounding of a constant leaves this much
     lively = variance[~constant]
     stand_in = _CONSTANT * lively.mean() if lively.size else 1.0
-    return mean, np.where(constant, stand_in, variance), count
+    return UnitMoments(mean, np.where(constant, stand_in, variance), count, constant)
 
 
 def prepare(trials: Trials, inputs: Array | None) -> Observations:
     """Return trials standardised per unit, with the sums that EM needs."""
-    center, variance, count = moments_of_units(trials)
-    scale = np.sqrt(variance)
-    values = (trials.values - center) / scale
+    units = moments_of_units(trials)
+    scale = np.sqrt(units.variance)
+    values = (trials.values - units.mean) / scale
     patterns = find_patterns(trials.observed, trials.lengths, trials.values.shape[1])
     if trials.observed is not None:
         values = np.where(trials.observed, values, 0.0)
     shown = patterns.bins if patterns.units is None else patterns.units
     squares = np.einsum("kti,kti->ki", values, values)
-    return Observations(values, center, scale, patterns, shown[patterns.pattern], count, squares, inputs)
+    floor = np.where(units.is_constant, 1.0, FLOOR)
+    return Observations(
+        values, units.mean, scale, patterns, shown[patterns.pattern], units.n_observed, floor, squares, inputs
+    )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nwb_lrrnn.models.linear.system import LinearSystem
 from nwb_lrrnn.trials import Trials
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Moments:
     pattern_covariances, pattern_cross : arrays (pattern, time, latent, latent), (pattern, time - 1, latent, latent)
         Cov(z_t | Y) and Cov(z_{t+1}, z_t | Y).
     log_likelihood : array (trial,)
-        ln p(Y) of each trial, nats (a Laplace approximation for counts).
+        ln p(Y) of each trial, nats (for counts an approximation).
+    site_evidence, site_information : arrays (trial, time, latent), (trial, time, latent, latent), or None
+        Counts only: the Gaussian pseudo-observations h_t, J_t whose posterior this is.
     """
 
     smoothed: Array
@@ -59,6 +61,8 @@ class Moments:
     pattern_covariances: Array
     pattern_cross: Array
     log_likelihood: Array
+    site_evidence: Array | None = None
+    site_information: Array | None = None
 
     @property
     def means(self) -> Array:
@@ -86,7 +90,7 @@ def find_patterns(observed: NDArray[np.bool_] | None, lengths: NDArray[np.int64]
     keys = np.concatenate([keys, lengths[:, None].view(np.uint8).reshape(n_trials, -1)], axis=1)
     _, first, pattern, counts = np.unique(keys, axis=0, return_index=True, return_inverse=True, return_counts=True)
     distinct = observed[first]
-    bins = distinct.any(axis=2)
+    bins = np.asarray(distinct.any(axis=2))
     whole = bool((distinct == bins[..., None]).all())
     units = None if whole else distinct.astype(np.float64)
     return Patterns(pattern.reshape(-1).astype(np.int64), lengths[first], counts, bins.astype(np.float64), units)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from nwb_lrrnn.models.linear.observations import FLOOR, Observations
 from nwb_lrrnn.models.linear.system import LinearSystem
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 
 def start_from_factors(data: Observations, rank: int, *, dynamic: bool = True) -> LinearSystem:
@@ -19,6 +19,7 @@ def start_from_factors(data: Observations, rank: int, *, dynamic: bool = True) -
     pairs = weights.T @ weights if data.masked_by_unit else weights.sum()
     covariance = flat.T @ flat / np.maximum(pairs, 1.0)
     loadings, variance = factor_covariance(covariance, rank)
+    variance = np.maximum(variance, data.floor)
     eye, zero = np.eye(rank), np.zeros(rank)
     static = LinearSystem(np.zeros((rank, rank)), zero, eye, zero, eye, loadings, np.zeros(n_units), variance)
     if not dynamic:

@@ -10,6 +10,7 @@ import xarray as xr
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from nwb_lrrnn.align import canonicalize
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models.base import LatentModel
 from nwb_lrrnn.models.linear import em
@@ -30,9 +31,10 @@ class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
         y_t &\sim N(C z_t + d, \mathrm{diag}\,R) \quad\text{or counts of mean}\quad \Delta\, g(C z_t + d)
 
     Gaussian values: expectation maximisation with the exact Kalman smoother (Shumway & Stoffer 1982). Counts:
-    Laplace-EM (Smith & Brown 2003; Macke et al. 2011), g in spikes/s where the bin size Delta is known. At the end the
-    latents have mean 0 and covariance I over the training data and orthogonal loadings, ordered by how much they
-    explain. With fewer than 5 trials per parameter of the initial mean, one imaginary trial steadies Sigma_1.
+    Laplace-EM (Smith & Brown 2003; Macke et al. 2011), g in spikes/s where the bin size Delta is known, with the
+    Gaussian posterior averaged over rather than expanded at its mode (Opper & Archambeau 2009). At the end the latents
+    are put into the canonical gauge: mean 0 and uncorrelated over the training data, orthonormal loadings. With fewer
+    than 5 trials per parameter of the initial mean, one imaginary trial steadies Sigma_1.
 
     Parameters
     ----------
@@ -102,7 +104,7 @@ class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
         self.random_state = random_state
 
     def transform(self, X: Any, *, inputs: Any = None, posterior: str | None = None) -> Any:
-        """Return posterior-mean latents in the kind of X (counts: posterior modes): (trial, time, latent).
+        """Return posterior-mean latents in the kind of X, (trial, time, latent).
 
         Parameters
         ----------
@@ -131,7 +133,7 @@ class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
 
         The time constant is -dt / ln|lambda| (negative where the mode grows), the frequency arg(lambda) / (2 pi dt).
         """
-        values = np.linalg.eigvals(self.transition_matrix()).astype(complex)
+        values = np.asarray(np.linalg.eigvals(self.transition_matrix()), dtype=np.complex128)
         values = values[np.lexsort((-values.imag, -np.abs(values).round(12)))]
         dt = self.dynamics_.dt
         size = np.abs(values)
@@ -167,9 +169,7 @@ class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
             If the network is nonlinear, unobserved or has private noise.
         """
         from_dynamics(dynamics)  # refuse what is not linear here, not at the first use
-        model = cls(
-            rank=dynamics.rank, likelihood=dynamics.likelihood, link=dynamics.link, bin_size=float(dynamics.dt)
-        )
+        model = cls(rank=dynamics.rank, likelihood=dynamics.likelihood, link=dynamics.link, bin_size=float(dynamics.dt))
         model.dynamics_ = dynamics
         model.likelihood_ = dynamics.likelihood
         model.bin_size_ = float(dynamics.dt)
@@ -197,7 +197,7 @@ class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
                 tol=self.tol,
                 dynamic=self._dynamic,
             )
-        self.dynamics_ = to_dynamics(
+        network = to_dynamics(
             fitted.system,
             trials.bin_size,
             self.likelihood_,
@@ -206,6 +206,7 @@ class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
             fitted.latent_covariance,
             trials.unit_ids,
         )
+        self.dynamics_ = canonicalize(network)[0]
         self._remember(fitted)
 
     def _remember(self, fitted: em.EMFit) -> None:
@@ -251,7 +252,7 @@ class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
         from nwb_lrrnn.models.linear import laplace
 
         return laplace.smooth(
-            self._system(), trials, self._driving(trials), self.likelihood_, self.dynamics_.link, self.bin_size_
+            self._system(), trials, self._driving(trials), self.likelihood_, str(self.dynamics_.link), self.bin_size_
         )
 
     def _posterior(self, trials: Trials, posterior: str) -> np.ndarray:
@@ -261,7 +262,7 @@ class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
         from nwb_lrrnn.models.linear import laplace
 
         filtered, predicted = laplace.run_filter(
-            self._system(), trials, self._driving(trials), self.likelihood_, self.dynamics_.link, self.bin_size_
+            self._system(), trials, self._driving(trials), self.likelihood_, str(self.dynamics_.link), self.bin_size_
         )
         return filtered if posterior == "filtered" else predicted
 
@@ -278,7 +279,7 @@ class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
             trials,
             self._driving(trials),
             self.likelihood_,
-            self.dynamics_.link,
+            str(self.dynamics_.link),
             self.bin_size_,
             n_particles=self.n_particles,
             random_state=self.random_state,

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.dynamics import LowRankDynamics
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class LinearSystem:
-    r"""The parameters of z_{t+1} = A z_t + c + B u_t + w_t, w ~ N(0, Q), z_1 ~ N(mu_1 + K u_1, Sigma_1), eta = C z + F u + d.
+    r"""The parameters of a linear state-space model.
+
+    z_{t+1} = A z_t + c + B u_t + w_t, w_t ~ N(0, Q), z_1 ~ N(mu_1 + K u_1, Sigma_1), eta_t = C z_t + F u_t + d.
 
     Attributes
     ----------
@@ -134,7 +136,7 @@ def to_dynamics(
     latent_covariance: Array,
     unit_ids: NDArray,
 ) -> LowRankDynamics:
-    """Return the system as a network of N = R identity neurons with dt = tau: m = I, n = R A^T, so n^T m z / N = A z."""
+    """Return the system as N = R identity neurons with dt = tau: m = I, n = R A^T, so that n^T m z / N = A z."""
     rank = system.rank
     return LowRankDynamics(
         left_vectors=np.eye(rank),
@@ -218,8 +220,6 @@ def _check_linear(network: LowRankDynamics) -> None:
         variance = network.observation_variance
         if variance is None or not (variance > 0).all():
             raise ValueError("dynamics: got no observation_variance > 0 per unit, wanted it for a Gaussian readout")
-    elif network.likelihood == "negative_binomial" and network.dispersion is None:
-        raise ValueError("dynamics: got no dispersion, wanted it for a negative binomial readout")
 
 
 def _symmetric(matrix: Array) -> Array:

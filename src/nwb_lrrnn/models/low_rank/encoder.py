@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.models import likelihoods
 from nwb_lrrnn.models.shooting import Network
-from nwb_lrrnn.models.windows import Windows
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
@@ -36,28 +35,42 @@ def projections(net: Network, trials: Trials) -> Array:
     return (score @ shrunk).cpu().double().numpy()
 
 
-def fit_encoders(net: Network, trials: Trials, windows: Windows, nodes: Array) -> dict[str, Array]:
-    """Return the encoders' weights (feature + 1, latent): `encoder_first` of first nodes, `encoder_later` of others."""
+def fit_encoders(net: Network, trials: Trials, latents: Array, every: int) -> dict[str, Array]:
+    """Return the encoders' weights (feature + 1, latent): `encoder_first` of first bins, `encoder_later` of others.
+
+    Parameters
+    ----------
+    latents : array (trial, time, latent)
+        The trajectories that the encoders shall guess.
+    every : int
+        Bins between those that the encoders are fitted on.
+    """
     from sklearn.linear_model import RidgeCV
 
-    features = _features(projections(net, trials), windows.spans)
-    first = windows.spans[:, 1] == 0
+    spans = np.array([(k, a, a + 1) for k, n in enumerate(trials.lengths) for a in range(0, int(n), every)])
+    features = _features(projections(net, trials), spans)
+    targets = latents[spans[:, 0], spans[:, 1]]
+    first = spans[:, 1] == 0
     encoders = {}
     for name, rows in (("encoder_first", first), ("encoder_later", ~first)):
         if rows.sum() < 3:
             continue
-        ridge = RidgeCV(alphas=np.logspace(-2, 6, 9)).fit(features[rows], nodes[rows])
+        ridge = RidgeCV(alphas=np.logspace(-2, 6, 9)).fit(features[rows], targets[rows])
         coefficients = np.atleast_2d(ridge.coef_)
         encoders[name] = np.vstack([coefficients.T, np.atleast_1d(ridge.intercept_)])
     return encoders
 
 
-def encode(encoders: dict[str, Array], net: Network, trials: Trials, windows: Windows) -> Array:
-    """Return guesses of the nodes (window, latent); the prior mean where an encoder was never fitted."""
-    features = _features(projections(net, trials), windows.spans)
+def encode(encoders: dict[str, Array], net: Network, trials: Trials, spans: NDArray) -> Array:
+    """Return guesses of the latents at the start of each span (span, latent).
+
+    Where an encoder was never fitted they are the bins' own estimates about the prior mean.
+    """
+    bins = projections(net, trials)
+    features = _features(bins, spans)
+    guess = bins[spans[:, 0], spans[:, 1]]
     features = np.column_stack([features, np.ones(len(features))])
-    guess = np.repeat(net.prior.mean[0].cpu().double().numpy()[None], len(features), axis=0)
-    first = windows.spans[:, 1] == 0
+    first = spans[:, 1] == 0
     for name, rows in (("encoder_first", first), ("encoder_later", ~first)):
         if name in encoders:
             guess[rows] = features[rows] @ encoders[name]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 
 from nwb_lrrnn.align import canonicalize
 from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
 from nwb_lrrnn.models import parameters as check
 from nwb_lrrnn.models.base import LatentModel
-from nwb_lrrnn.models.devices import resolve
-from nwb_lrrnn.models.likelihoods import Likelihood
+from nwb_lrrnn.models.devices import one_torch_thread, resolve
+from nwb_lrrnn.models.likelihoods import Likelihood, constant_log_density
 from nwb_lrrnn.models.low_rank import encoder, network
-from nwb_lrrnn.models.low_rank.objective import ShootingObjective, latent_moments, update_prior, with_prior
-from nwb_lrrnn.models.low_rank.start import LinearStart
+from nwb_lrrnn.models.low_rank.inference import FINE, infer
+from nwb_lrrnn.models.low_rank.objective import ShootingObjective, latent_moments, select, update_prior, with_prior
+from nwb_lrrnn.models.low_rank.start import LinearStart, WarmStart
 from nwb_lrrnn.models.shooting import Network, Posterior, Prior, posterior
 from nwb_lrrnn.models.splitting import hold_out
 from nwb_lrrnn.models.training import Outcome, Schedule, train
@@ -156,7 +159,9 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         seeds = np.random.SeedSequence(self.random_state).spawn(self.n_init + 2)
         form = self._form(trials, dtype, device)
         train_trials, held_trials = hold_out(trials, self.validation_fraction, np.random.default_rng(seeds[0]))
-        start = LinearStart(train_trials, form)
+        start = (
+            self._warm_start() if self.warm_start and hasattr(self, "encoders_") else LinearStart(train_trials, form)
+        )
         networks = [start.parameters(form, np.random.default_rng(seed)) for seed in seeds[2:]]
         layout = form.layout()
         flat = layout.pack(
@@ -165,39 +170,57 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
                 for name in layout.shapes
             }
         )
-        windows = cut(train_trials, self._window_bins, dtype=dtype, device=device)
-        held_out = None
-        if held_trials is not None:
-            held_windows = cut(held_trials, self._window_bins, dtype=dtype, device=device)
-            held_out = (held_windows, _nodes(start.smoothed(held_trials, form), held_windows, self.n_init))
-        train_set = (windows, _nodes(start.latents, windows, self.n_init))
-        objective = ShootingObjective(
-            form, flat, start.prior(self.n_init, form, flat), train_set, held_out, self.batch_size
-        )
-        outcome = train(objective, schedule, np.random.default_rng(seeds[1]), label=type(self).__name__)
+        with one_torch_thread():
+            outcome, net, path = self._train(form, flat, start, (train_trials, held_trials), schedule, seeds[1])
+            self._keep(trials, *self._settle(net, train_trials, path, trials))
         best = int(np.nanargmax(outcome.validation))
-        net, post, all_windows = self._settle(form, outcome, best, train_trials, windows, trials)
-        self._keep(trials, net, post, all_windows)
         self.history_ = outcome.history.isel(restart=best, drop=True)
         self.restart_scores_ = outcome.validation
         self.n_iter_ = outcome.n_epochs
 
-    def _settle(
-        self, form: network.Form, outcome: Outcome, best: int, train_trials: Trials, windows: Windows, trials: Trials
-    ):
-        """Return the best restart with its node laws estimated on all trials, the posterior there, and the windows."""
-        rows = slice(best, best + 1)
-        prior = Prior(*(outcome.state[name][rows] for name in Prior._fields))
-        net = form.network(form.layout(), outcome.parameters[rows], prior)
-        nodes = outcome.state["nodes"][best].cpu().double().numpy()
-        encoders = encoder.fit_encoders(net, train_trials, windows, nodes)
-        all_windows = cut(trials, self._window_bins, dtype=prior.mean.dtype, device=prior.mean.device)
-        guess = encoder.encode(encoders, net, trials, all_windows)
-        post = posterior(net, all_windows, _guesses(guess, prior))
+    def _warm_start(self) -> WarmStart:
+        return WarmStart(self._network(torch.float64, "cpu"), self.encoders_, self._spread(), self.shooting_bins_)
+
+    def _train(self, form: network.Form, flat, start: LinearStart | WarmStart, split, schedule: Schedule, seed):
+        """Return the outcome of training, the best network, and its trajectories of the training trials.
+
+        Short windows first, where gradients are tame; then the windows of the model.
+        """
+        paths = [None if part is None else start.smoothed(part, form)[None] for part in split]
+        prior = start.prior(self.n_init, form, flat)
+        rng = np.random.default_rng(seed)
+        stages = [self.shooting_bins_]
+        longest = int(split[0].lengths.max())
+        if min(longest, self.shooting_bins_) > 2 * FINE:
+            stages.insert(0, FINE)
+        baseline = constant_log_density(split[0], split[1] or split[0], form.likelihood)
+        histories, epochs_left = [], self.max_epochs
+        for k, bins in enumerate(stages):
+            sets = [
+                None if part is None else _training_set(form, part, bins, path)
+                for part, path in zip(split, paths, strict=True)
+            ]
+            objective = ShootingObjective(form, flat.clone(), prior, sets[0], sets[1], self.batch_size, baseline)
+            last = k == len(stages) - 1
+            epochs = epochs_left if last else max(1, epochs_left // 2)
+            outcome = train(objective, schedule.stage(epochs, last), rng, label=type(self).__name__)
+            flat, prior = outcome.parameters, Prior(*(outcome.state[name] for name in Prior._fields))
+            epochs_left = max(1, epochs_left - outcome.n_epochs)
+            histories.append(outcome.history.assign(shooting_bins=("epoch", np.full(outcome.n_epochs, bins))))
+            paths = [None if part is None else objective.paths(which) for which, part in enumerate(split)]
+        best = int(np.nanargmax(outcome.validation))
+        net = select(form.network(form.layout(), flat, prior), best)
+        return _joined(outcome, histories), net, paths[0][best]
+
+    def _settle(self, net: Network, train_trials: Trials, path: np.ndarray, trials: Trials):
+        """Return the network with the laws of its nodes estimated on all trials, the posterior there, the windows."""
+        encoders = encoder.fit_encoders(net, train_trials, path, FINE)
+        spread = np.cov(path.reshape(-1, self.rank).T).reshape(self.rank, self.rank)
+        post, windows = infer(net, encoders, trials, self.shooting_bins_, spread)
         for _ in range(3):
-            net = with_prior(net, update_prior(net.prior, all_windows, post))
-            post = posterior(net, all_windows, [post.nodes])
-        return net, post, all_windows
+            net = with_prior(net, update_prior(net.prior, windows, post))
+            post = posterior(net, windows, [post.nodes])
+        return net, post, windows
 
     def _keep(self, trials: Trials, net: Network, post: Posterior, windows: Windows) -> None:
         """Set the fitted attributes, in the canonical gauge and the units of X."""
@@ -205,9 +228,8 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         fitted = network.to_dynamics(net, 0, trials.bin_size, trials.unit_ids, moments)
         self.dynamics_, gauge = canonicalize(fitted)
         self.node_covariance_ = gauge.covariance(net.prior.node_covariance[0].cpu().double().numpy())
-        self.encoders_ = encoder.fit_encoders(
-            self._network(torch.float64, "cpu"), trials, windows, gauge.latents(post.nodes[0].cpu().double().numpy())
-        )
+        path = join(post.latents[0].cpu().double().numpy(), windows, trials.values.shape[:2])
+        self.encoders_ = encoder.fit_encoders(self._network(torch.float64, "cpu"), trials, gauge.latents(path), FINE)
         jumps = post.residuals[0][~windows.first].abs()
         sd = latent_moments(post.latents, windows)[1][0].diagonal().sqrt()
         self.largest_jump_ = float((jumps / sd).max()) if len(jumps) else 0.0
@@ -262,26 +284,52 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         window = check.positive("shooting_window", self.shooting_window, optional=True)
         longest = int(trials.lengths.max())
         if window is None:
-            self._window_bins = _WHOLE if longest <= _WHOLE else _WINDOW
+            self.shooting_bins_ = _WHOLE if longest <= _WHOLE else _WINDOW
         else:
-            self._window_bins = max(1, round(window / trials.bin_size))
+            self.shooting_bins_ = max(1, round(window / trials.bin_size))
         return Schedule(self.max_epochs, self.patience, self.learning_rate)
+
+    # --- the file --------------------------------------------------------------------------------------------------
+
+    _fitted_scalars = (*LatentModel._fitted_scalars, "shooting_bins_", "largest_jump_")
+
+    def _state(self) -> dict[str, tuple]:
+        state = {"node_covariance": (("latent", "latent_"), self.node_covariance_)}
+        for name, weights in self.encoders_.items():
+            state[name] = ((f"{name}_feature", "latent"), weights)
+        return state
+
+    def _complete(self, dataset: xr.Dataset) -> None:
+        super()._complete(dataset)
+        network_ = self.dynamics_
+        if network_.readout != "latents":
+            raise ValueError(f"dataset: got readout={network_.readout!r}, wanted a LowRankRNN's readout of latents")
+        self.shooting_bins_ = int(dataset.attrs.get("shooting_bins_", _WHOLE))
+        spread = np.eye(self.rank) if network_.latent_covariance is None else network_.latent_covariance
+        self.node_covariance_ = dataset["node_covariance"].values if "node_covariance" in dataset else 1e-6 * spread
+        names = ("encoder_first", "encoder_later")
+        self.encoders_ = {name: dataset[name].values for name in names if name in dataset}
 
     # --- inference -------------------------------------------------------------------------------------------------
 
     def _network(self, dtype: torch.dtype, device: Any) -> Network:
         return network.from_dynamics(self.dynamics_, self.node_covariance_, dtype=dtype, device=device)
 
+    def _spread(self) -> np.ndarray:
+        """Return the covariance of the latents where the network lives."""
+        for spread in (self.dynamics_.latent_covariance, self.dynamics_.initial_covariance):
+            if spread is not None:
+                return np.array(spread)
+        return np.eye(self.dynamics_.rank)
+
     def _posterior(self, trials: Trials) -> tuple[Posterior, Windows]:
-        device = resolve(self.device)
-        net = self._network(torch.float64, device)
-        windows = cut(trials, self._window_bins, dtype=torch.float64, device=device)
-        guess = encoder.encode(self.encoders_, net, trials, windows)
-        return posterior(net, windows, _guesses(guess, net.prior)), windows
+        net = self._network(torch.float64, resolve(self.device))
+        with one_torch_thread():
+            return infer(net, self.encoders_, trials, self.shooting_bins_, self._spread())
 
     def _latents(self, trials: Trials) -> np.ndarray:
         post, windows = self._posterior(trials)
-        return join(post.latents[0].cpu().numpy(), windows, len(trials.lengths), trials.values.shape[1])
+        return join(post.latents[0].cpu().numpy(), windows, trials.values.shape[:2])
 
     def _log_evidence(self, trials: Trials) -> np.ndarray:
         return self._posterior(trials)[0].log_evidence[0].cpu().numpy()
@@ -297,16 +345,16 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         return np.asarray(self.dynamics_.right_vectors)
 
 
-def _guesses(guess: np.ndarray, prior: Prior) -> list[torch.Tensor]:
-    """Return where the search for the mode may start: the encoder's guess, and sigma points of the prior of z_1."""
-    encoded = torch.as_tensor(guess, dtype=prior.mean.dtype, device=prior.mean.device)[None]
-    root = torch.linalg.cholesky(prior.covariance)[0]  # (latent, latent)
-    points = torch.cat([torch.zeros_like(root[:1]), 1.5 * root.mT, -1.5 * root.mT])
-    return [encoded, *((prior.mean + point)[:, None].expand_as(encoded).contiguous() for point in points)]
+def _training_set(form: network.Form, trials: Trials, bins: int, path: np.ndarray):
+    """Return trials cut into windows, and nodes (S, window, latent) on given trajectories (S, trial, time, latent)."""
+    counts = form.likelihood.name != "gaussian"
+    windows = cut(trials, bins, counts=counts, dtype=form.scale.dtype, device=form.scale.device)
+    at = path[:, windows.spans[:, 0], windows.spans[:, 1]]
+    return windows, torch.as_tensor(at, dtype=form.scale.dtype, device=form.scale.device)
 
 
-def _nodes(latents: np.ndarray, windows: Windows, n_nets: int) -> torch.Tensor:
-    """Return latents (trial, time, latent) at the first bin of each window, (S, window, latent)."""
-    at = latents[windows.spans[:, 0], windows.spans[:, 1]]
-    nodes = torch.as_tensor(at, dtype=windows.y.dtype, device=windows.y.device)
-    return nodes[None].repeat(n_nets, 1, 1)
+def _joined(outcome: Outcome, histories: list[xr.Dataset]) -> Outcome:
+    """Return the outcome with the histories of all stages end to end."""
+    history = xr.concat(histories, dim="epoch", join="override", coords="minimal", compat="override")
+    n_epochs = history.sizes["epoch"]
+    return replace(outcome, history=history.assign_coords(epoch=np.arange(1, n_epochs + 1)), n_epochs=n_epochs)

@@ -10,7 +10,8 @@ from torch import Tensor
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models.cells import Cell
 from nwb_lrrnn.models.likelihoods import Likelihood
-from nwb_lrrnn.models.shooting import Network, Prior, Readout
+from nwb_lrrnn.models.readouts import Readout
+from nwb_lrrnn.models.shooting import Network, Prior
 from nwb_lrrnn.models.training import Layout
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nwb_lrrnn.models import likelihoods, scan
+from nwb_lrrnn.models import readouts, scan
 from nwb_lrrnn.models.low_rank.network import Form
 from nwb_lrrnn.models.shooting import (
     Network,
@@ -23,9 +23,8 @@ from nwb_lrrnn.models.shooting import (
     gaussian_log_density,
     last_latents,
     posterior,
-    predictor,
 )
-from nwb_lrrnn.models.windows import Windows
+from nwb_lrrnn.models.windows import Windows, join
 
 _FLOOR = 1e-6  # of the latents' own variance: no law of a node is narrower
 _PRIOR_TRIALS = 1.0  # pseudo-observations that keep covariances proper with few trials
@@ -42,6 +41,7 @@ class ShootingObjective:
         train: tuple[Windows, Tensor],
         held_out: tuple[Windows, Tensor] | None,
         batch_size: int | None,
+        baseline: float,
     ):
         self.form, self.layout = form, form.layout()
         self.parameters = flat.requires_grad_()
@@ -49,6 +49,7 @@ class ShootingObjective:
         self.windows, self.nodes = train
         self.held_out = held_out
         self.batch_size = batch_size
+        self.baseline = baseline
         self.damping: Tensor | None = None
         self.held_out_damping: Tensor | None = None
         self.terms: dict[str, Tensor] = {}
@@ -62,7 +63,7 @@ class ShootingObjective:
         """Move the nodes to their mode and set their laws to the optimum."""
         net = self.network(self.parameters.detach())
         steps = 8 if epoch == 1 else 1
-        post = posterior(net, self.windows, [self.nodes], max_steps=steps, damping=self.damping)
+        post = posterior(net, self.windows, [self.nodes], max_steps=steps, damping=self.damping, approximate=True)
         self.nodes, self.damping = post.nodes, post.damping.clamp(max=1e3)
         with torch.no_grad():
             self.prior = update_prior(self.prior, self.windows, post)
@@ -70,33 +71,26 @@ class ShootingObjective:
             jump = torch.where(self.windows.first[:, None], torch.zeros_like(post.residuals), post.residuals)
             self.terms = {
                 "log_evidence": evidence,
-                "log_likelihood": self._log_likelihood(net, post),
+                "log_likelihood": post.log_likelihood.sum(1) / self.n_bins,
                 "largest_jump": (jump.abs() / latent_moments(post.latents, self.windows)[1].diagonal(
                     dim1=1, dim2=2).sqrt()[:, None]).amax((1, 2)),
             }  # fmt: skip
 
-    def _log_likelihood(self, net: Network, post: Posterior) -> Tensor:
-        eta = predictor(net.readout, post.latents)
-        log_p = likelihoods.log_prob(net.likelihood, self.windows.y, eta, net.readout.spread[:, None, None])
-        return (log_p * self.windows.seen).sum((1, 2, 3)) / self.n_bins
-
     def batches(self, rng: np.random.Generator) -> Iterator[Tensor]:
         """Yield the windows of each batch, shuffled (all at once where they fit one batch)."""
-        n = self.windows.y.shape[0]
+        n = len(self.windows.lengths)
         size = n if self.batch_size is None else self.batch_size
-        order = torch.as_tensor(rng.permutation(n) if size < n else np.arange(n), device=self.windows.y.device)
+        order = torch.as_tensor(rng.permutation(n) if size < n else np.arange(n), device=self.windows.lengths.device)
         yield from order.split(size)
 
     def loss(self, batch: Tensor) -> Tensor:
         """Return minus the log joint density per observed bin (S,), at the current nodes."""
         net = self.network(self.parameters)
-        windows = self.windows if len(batch) == self.windows.y.shape[0] else self.windows.take(batch)
+        windows = self.windows if len(batch) == len(self.windows.lengths) else self.windows.take(batch)
         drive = windows.drive(net.cell.alpha if net.filter_inputs else None)
         latents = scan.trajectory(net.nonlinearity, net.cell, self.nodes[:, batch], drive)
-        eta = predictor(net.readout, latents)
-        log_p = likelihoods.log_prob(net.likelihood, windows.y, eta, net.readout.spread[:, None, None])
-        total = (log_p * windows.seen).sum((1, 2, 3))
-        if bool(self.windows.present.shape[1] > 1):
+        total = readouts.log_likelihood(net.likelihood, net.readout, latents, windows.data).sum(1)
+        if self.windows.present.shape[1] > 1:
             following = self.nodes.roll(-1, dims=1)[:, batch]
             log_node = gaussian_log_density(following - last_latents(windows, latents), self.prior.node_covariance)
             total = total + torch.where(windows.has_next, log_node, torch.zeros_like(log_node)).sum(1)
@@ -109,10 +103,20 @@ class ShootingObjective:
         windows, nodes = self.held_out
         net = self.network(self.parameters.detach())
         steps = 8 if self.held_out_damping is None else 2
-        post = posterior(net, windows, [nodes], max_steps=steps, damping=self.held_out_damping)
+        post = posterior(net, windows, [nodes], max_steps=steps, damping=self.held_out_damping, approximate=True)
         self.held_out = (windows, post.nodes)
         self.held_out_damping = post.damping.clamp(max=1e3)
         return {**self.terms, "validation": post.log_evidence.sum(1) / windows.bins.sum()}
+
+    def paths(self, which: int) -> np.ndarray:
+        """Return the current trajectories (S, trial, time, latent) of the training (0) or held-out (1) trials."""
+        windows, nodes = (self.windows, self.nodes) if which == 0 or self.held_out is None else self.held_out
+        net = self.network(self.parameters.detach())
+        drive = windows.drive(net.cell.alpha if net.filter_inputs else None)
+        with torch.no_grad():
+            latents = scan.trajectory(net.nonlinearity, net.cell, nodes, drive).cpu().double().numpy()
+        shape = (len(windows.table), int(windows.spans[:, 2].max()))
+        return np.stack([join(row, windows, shape) for row in latents])
 
     def snapshot(self) -> dict[str, Tensor]:
         """Return the nodes and their laws (live, so that the loop can put them back)."""
@@ -167,3 +171,13 @@ def latent_moments(latents: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
 def with_prior(net: Network, prior: Prior) -> Network:
     """Return the networks with other laws of the nodes."""
     return dataclasses.replace(net, prior=prior)
+
+
+def select(net: Network, row: int) -> Network:
+    """Return one of S networks as a network of one."""
+    rows = slice(row, row + 1)
+
+    def chosen(parts):
+        return type(parts)(*(t[rows] for t in parts))
+
+    return dataclasses.replace(net, cell=chosen(net.cell), readout=chosen(net.readout), prior=chosen(net.prior))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from nwb_lrrnn.dynamics import nonlinearity
-from nwb_lrrnn.models.linear import counts, em, smoothing
+from nwb_lrrnn.models.linear import counts, em, laplace, smoothing
+from nwb_lrrnn.models.low_rank.inference import infer
 from nwb_lrrnn.models.low_rank.network import Form
-from nwb_lrrnn.models.shooting import Prior
-from nwb_lrrnn.models.windows import Windows
+from nwb_lrrnn.models.shooting import Network, Prior
+from nwb_lrrnn.models.windows import join
 from nwb_lrrnn.trials import Trials
 
 ALPHA = 0.2  # where alpha is fitted, it starts here
@@ -96,19 +98,11 @@ class LinearStart:
         n = np.linalg.solve(gram + ridge, rates.T @ (target - mean_target) / len(rates))  # (neuron, latent)
         return n.T * form.n_neurons, mean_target - mean_rate @ n
 
-    def nodes(self, windows: Windows, rows: np.ndarray | None = None) -> torch.Tensor:
-        """Return the linear model's latents at the first bin of each window (1, window, latent)."""
-        trial, begin = windows.spans[:, 0], windows.spans[:, 1]
-        trial = trial if rows is None else rows[trial]
-        return torch.as_tensor(self.latents[trial, begin], dtype=windows.y.dtype, device=windows.y.device)[None]
-
     def smoothed(self, trials: Trials, form: Form) -> np.ndarray:
         """Return the standardised latents of other trials (trial, time, latent)."""
         if form.likelihood.name == "gaussian":
             means = smoothing.smooth(self.system, trials, trials.inputs).means
         else:
-            from nwb_lrrnn.models.linear import laplace
-
             means = laplace.smooth(
                 self.system, trials, trials.inputs, form.likelihood.name, form.likelihood.link, form.likelihood.bin_size
             ).means
@@ -121,3 +115,45 @@ class LinearStart:
         zeros = torch.zeros((n_nets, rank), dtype=like.dtype, device=like.device)
         no_inputs = torch.zeros((n_nets, rank, form.n_inputs), dtype=like.dtype, device=like.device)
         return Prior(zeros, no_inputs, eye, 0.1 * eye)
+
+
+class WarmStart:
+    """A fitted network as the start of another fit; all restarts begin there."""
+
+    def __init__(self, net: Network, encoders: dict[str, NDArray], spread: NDArray, window_bins: int):
+        self.net, self.encoders, self.spread, self.window_bins = net, encoders, spread, window_bins
+
+    def parameters(self, form: Form, rng: np.random.Generator) -> dict[str, NDArray]:
+        """Return the fitted network's parameters in the scales of `form`; `rng` is not used."""
+        cell = [t[0].numpy() for t in self.net.cell]
+        left, right, bias, thresholds, weights, drive, _, alpha = cell
+        loadings, offset, spread = (t[0].numpy() for t in self.net.readout)
+        if left.shape != (form.rank, form.n_neurons) or len(offset) != form.n_units or len(weights) != form.n_inputs:
+            raise ValueError(
+                f"warm_start: the fitted network has rank {len(left)}, {left.shape[1]} neurons, {len(offset)} units and "
+                f"{len(weights)} inputs, wanted {form.rank}, {form.n_neurons}, {form.n_units} and {form.n_inputs}; "
+                "set warm_start=False to start afresh"
+            )
+        scale, centre = form.scale.cpu().numpy(), form.centre.cpu().numpy()
+        alpha = float(np.clip(alpha, 1e-6, 1 - 1e-6))
+        return {
+            "left_vectors": left,
+            "right_vectors": right,
+            "bias": bias,
+            "input_weights": weights,
+            "drive": drive,
+            "loadings": loadings / scale[:, None],
+            "offset": (offset - centre) / scale,
+            "log_thresholds": np.log(np.maximum(thresholds, 1e-12)),
+            "logit_alpha": np.array(np.log(alpha / (1 - alpha))),
+            "log_spread": np.log(spread / (scale**2 if form.likelihood.name == "gaussian" else 1.0)),
+        }
+
+    def smoothed(self, trials: Trials, form: Form) -> NDArray:
+        """Return the fitted network's latents of trials (trial, time, latent)."""
+        post, windows = infer(self.net, self.encoders, trials, self.window_bins, self.spread)
+        return join(post.latents[0].numpy(), windows, trials.values.shape[:2])
+
+    def prior(self, n_nets: int, form: Form, like: torch.Tensor) -> Prior:
+        """Return the fitted laws of the nodes."""
+        return Prior(*(t.to(like).repeat(n_nets, *([1] * (t.ndim - 1))) for t in self.net.prior))

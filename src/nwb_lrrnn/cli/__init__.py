@@ -1,0 +1,199 @@
+"""The command `nwb-lrrnn`: demo, inspect and fit. Every command imports what it needs when it runs."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nwb_lrrnn.cli.fit import fit_recording
+
+# What users cause, with a message of one sentence; anything else is a bug, and its traceback is wanted.
+_USER_ERRORS = (ValueError, TypeError, OSError, ImportError, ArithmeticError, MemoryError, RuntimeError)
+
+
+@dataclass
+class Settings:
+    """What the options that every command has say."""
+
+    debug: bool = False
+    verbose: bool = False
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command and exit with 0 (done), 1 (failed, one sentence on stderr) or 2 (wrong use).
+
+    Parameters
+    ----------
+    args : sequence of str, optional
+        By default those of the process.
+    """
+    settings = Settings()
+    try:
+        with _plain_warnings():
+            # click exits on its own only for --help and --version, whose code it returns here
+            code = cli.main(args=args, prog_name="nwb-lrrnn", obj=settings, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()  # nothing was asked for: the help
+        code = error.exit_code
+    except click.ClickException as error:
+        click.echo(f"Error: {' '.join(error.format_message().split())}", err=True)
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped.", err=True)
+        code = 1
+    except _USER_ERRORS as error:
+        if settings.debug:
+            raise
+        click.echo(f"Error: {_one_sentence(error)}", err=True)
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _one_sentence(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text or type(error).__name__
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show the warnings meant for users as one line each, and no others."""
+
+    def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("default", category=UserWarning)
+        warnings.showwarning = show
+        yield
+
+
+def common_options(command: Callable) -> Callable:
+    """Return the command with --verbose and --debug."""
+
+    def set_to_true(name: str) -> Callable:
+        def callback(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+            if value:
+                setattr(context.ensure_object(Settings), name, True)
+
+        return callback
+
+    verbose = click.option(
+        "-v", "--verbose", is_flag=True, expose_value=False, callback=set_to_true("verbose"), help="Say what is done."
+    )
+    debug = click.option(
+        "--debug", is_flag=True, expose_value=False, callback=set_to_true("debug"), help="Show the traceback of errors."
+    )
+    return verbose(debug(command))
+
+
+@contextmanager
+def _logging(verbose: bool) -> Iterator[None]:
+    """Show the log of the package on stderr while a command runs, where it is asked for."""
+    if not verbose:
+        yield
+        return
+    logger, handler = logging.getLogger("nwb_lrrnn"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        import nwb_lrrnn
+
+        click.echo(f"nwb-lrrnn {nwb_lrrnn.__version__}")
+        context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
+def cli() -> None:
+    """Fit low-rank recurrent networks to neural recordings in NWB files."""
+
+
+@cli.command()
+@click.option("--out", default="nwb_lrrnn_demo", show_default=True, help="Folder for the files; made if missing.")
+@click.option("--seed", default=0, show_default=True, help="Of the simulation and of the fit.")
+@click.option("--quick", is_flag=True, help="A smaller recording and a shorter fit, for a first look.")
+@common_options
+@click.pass_obj
+def demo(settings: Settings, out: str, seed: int, quick: bool) -> None:
+    """Make a recording with known dynamics, fit it, and say how well they were found.
+
+    Needs no network and about a minute. Writes the recording, the result and a figure.
+    """
+    from nwb_lrrnn.demo import run_demo
+
+    with _logging(settings.verbose):
+        run_demo(out, seed=seed, quick=quick, say=click.echo)
+
+
+@cli.command()
+@click.argument("uri")
+@common_options
+@click.pass_obj
+def inspect(settings: Settings, uri: str) -> None:
+    """Show what is in an NWB file, what can be fitted, and what is wrong with it."""
+    from nwb_lrrnn.io.nwb import open_nwb
+
+    with _logging(settings.verbose), open_nwb(uri) as recording:
+        click.echo(repr(recording))
+        click.echo("\nProblems" if recording.problems else "\nNo problems found.")
+        for problem in recording.problems:
+            click.echo(f"  {problem}")
+        if recording.fittable:
+            path = f'"{uri}"' if " " in uri else uri
+            click.echo(f"\nTo fit a model: nwb-lrrnn fit {path} --rank 2{_needed(recording)}")
+
+
+def _needed(recording: Any) -> str:
+    """Return the options that a fit of this recording cannot do without."""
+    kinds = [content.kind for content in recording.fittable]
+    if "units" in kinds:
+        return " --bin-size 0.02"
+    return "" if len(kinds) == 1 else f" --series {recording.fittable[0].name}"
+
+
+@cli.command()
+@click.argument("uri")
+@click.option("--model", default="lowrank", show_default=True, help="lowrank, or linear (a linear state space).")
+@click.option("--rank", type=int, help="Number of latents.  [default: 2]")
+@click.option("--bin-size", type=float, help="Seconds.  [default: 0.02 for spikes, the rate of a series]")
+@click.option("--align", help="Column of the trial table with session times: time 0 of each trial.")
+@click.option("--window", nargs=2, type=float, help="Start and stop in s, relative to --align.")
+@click.option("--intervals", help="Table of intervals that holds the trials.  [default: trials, else the only one]")
+@click.option("--trials", help="Which trials: ids (3,4,5) or a query such as \"side == 'left'\".")
+@click.option("--series", help="Fit this series.  [default: the spikes, else the only series]")
+@click.option("--units", help="Which units: ids (3,4,5) or a query such as \"quality == 'good'\".")
+@click.option("--inputs", multiple=True, metavar="SERIES", help="A series that drives the network; may be repeated.")
+@click.option("--chop", type=float, metavar="SECONDS", help="Window length for recordings without trials.")
+@click.option("--test-fraction", default=0.25, show_default=True, help="Share of the trials held out.")
+@click.option("--no-compare", is_flag=True, help="Hold nothing out and compare with no baselines.")
+@click.option("--max-epochs", type=int, help="Most epochs of the fit.")
+@click.option("--seed", default=0, show_default=True, help="Of the fit and of which trials are held out.")
+@click.option("--device", help="cpu, cuda or auto.  [default: cpu]")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any parameter of the model.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Result file.  [default: <name>_lrrnn.nwb]")
+@click.option("--overwrite", is_flag=True, help="Replace a result file that is there.")
+@common_options
+@click.pass_obj
+def fit(settings: Settings, **options: Any) -> None:
+    """Fit a model to a recording, compare it with simpler ones on held-out trials, and write the result."""
+    with _logging(settings.verbose):
+        fit_recording(**options)

@@ -1,0 +1,320 @@
+"""The command `nwb-lrrnn fit`, step by step: select, hold out, fit, compare, write."""
+
+import ast
+import difflib
+import inspect
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from nwb_lrrnn.io.nwb import Recording
+
+_MODELS = ("lowrank", "linear")
+_LATER = ("dis", "smc", "leastsquares")
+_N_WINDOWS = 20  # a recording without trials is cut into this many, unless the user says how long they are
+
+
+def fit_recording(
+    uri: str,
+    *,
+    model: str,
+    rank: int | None,
+    bin_size: float | None,
+    align: str | None,
+    window: tuple[float, float] | None,
+    intervals: str | None,
+    trials: str | None,
+    series: str | None,
+    units: str | None,
+    inputs: Sequence[str],
+    chop: float | None,
+    test_fraction: float,
+    no_compare: bool,
+    max_epochs: int | None,
+    seed: int,
+    device: str | None,
+    assignments: Sequence[str],
+    output: Path | None,
+    overwrite: bool,
+) -> None:
+    """Fit a model to a recording and write the result; the options are those of `nwb-lrrnn fit`."""
+    if not 0 < test_fraction < 1:
+        raise click.UsageError(f"--test-fraction: got {test_fraction:g}, wanted a share between 0 and 1, such as 0.25")
+    estimator = _estimator(model, rank=rank, max_epochs=max_epochs, seed=seed, device=device, assignments=assignments)
+    output = _output(output, uri, overwrite)
+
+    from nwb_lrrnn.io.nwb import open_nwb
+
+    with open_nwb(uri) as recording:
+        select = {"align": align, "window": window, "intervals": intervals, "trials": _ids_or_query(trials)}
+        X = _population(recording, series, bin_size, _ids_or_query(units), select)
+        u = _inputs(recording, inputs, X)
+        X, u = _as_trials(X, u, chop)
+        X = X.load()  # everything below needs all of it, several times
+        click.echo(f"Data: {_described(X)} of {recording.source.name}")
+        held = None if no_compare else _held_out(X, test_fraction, seed)
+        estimator = _fitted(estimator, X, u, held)
+        table = None if held is None else _compared(estimator, X, u, held, seed)
+        _write(output, estimator, X, u, held, table, recording, overwrite)
+    click.echo(f"Result: {output} (nwb_lrrnn.load_model gives the model, nwb_lrrnn.read_results the latents)")
+
+
+# --- what the options say -------------------------------------------------------------------------------------------
+
+
+def _estimator(
+    name: str, *, rank: int | None, max_epochs: int | None, seed: int, device: str | None, assignments: Sequence[str]
+) -> Any:
+    """Return the unfitted model that the options describe."""
+    if name in _LATER:
+        raise click.UsageError(
+            f"--model: {name!r} is not in this version yet and comes with a later one; this version has "
+            f"{' and '.join(_MODELS)}"
+        )
+    if name not in _MODELS:
+        raise click.UsageError(f"--model: got {name!r}, wanted {' or '.join(_MODELS)}{_closest(name, _MODELS)}")
+    cls = _class(name)
+    known = [key for key in inspect.signature(cls).parameters if key != "self"]
+    steps = "max_epochs" if "max_epochs" in known else "max_iter"
+    given = {"rank": rank, steps: max_epochs, "device": device}
+    parameters = {key: value for key, value in given.items() if value is not None}
+    for key in parameters:
+        if key not in known:
+            raise click.UsageError(f"--{key}: {cls.__name__} has no {key}; drop it")
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set: got {assignment!r}, wanted NAME=VALUE, such as n_neurons=200")
+        if key not in known:
+            raise click.UsageError(
+                f"--set: {cls.__name__} has no parameter {key!r}, it has {', '.join(known)}{_closest(key, known)}"
+            )
+        if key in parameters:
+            raise click.UsageError(f"--set: {key} is given twice; give it once")
+        parameters[key] = _literal(value)
+    parameters.setdefault("random_state", seed)
+    return cls(**parameters)
+
+
+def _class(name: str) -> Any:
+    if name == "linear":
+        from nwb_lrrnn.models.linear import LinearStateSpace
+
+        return LinearStateSpace
+    from nwb_lrrnn.models.low_rank import LowRankRNN
+
+    return LowRankRNN
+
+
+def _literal(text: str) -> Any:
+    """Return a number, True, None, ... where the text is one in Python's notation, else the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _ids_or_query(text: str | None) -> Any:
+    """Return ids such as 3,4,5 as a list; any other text is a query."""
+    if text is None:
+        return None
+    value = _literal(text)
+    if isinstance(value, (tuple, list)):
+        return list(value)
+    return [value] if isinstance(value, int) else text
+
+
+def _closest(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _output(output: Path | None, uri: str, overwrite: bool) -> Path:
+    """Return where the result goes; what is wrong with that is said before the fit, not after it."""
+    path = Path(f"{Path(uri).stem}_lrrnn.nwb") if output is None else output
+    if path.suffix != ".nwb":
+        raise click.UsageError(f"--output: got {str(path)!r}, wanted a name that ends in .nwb")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--output: the folder {str(path.absolute().parent)!r} does not exist; make it first")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"--output: {str(path)!r} exists; choose another name with -o, or pass --overwrite")
+    return path
+
+
+# --- the data -------------------------------------------------------------------------------------------------------
+
+
+def _population(
+    recording: "Recording", series: str | None, bin_size: float | None, units: Any, select: dict[str, Any]
+) -> "xr.DataArray":
+    """Return what is fitted: the series that is named, else the spikes, else the only series."""
+    if recording.reason:
+        raise ValueError(f"{recording.source.name}: nothing can be fitted: {recording.reason}")
+    if not any(select.values()) and "trials" in recording.intervals:
+        select = select | {"intervals": "trials"}  # each trial from its start to its stop
+    if series is None and any(content.kind == "units" for content in recording.fittable):
+        return recording.spikes(0.02 if bin_size is None else bin_size, units=units, **select)
+    names = [content.name for content in recording.fittable]
+    if series is None and len(names) > 1:
+        raise ValueError(f"--series: the file holds {', '.join(names)}; say which, such as --series {names[0]}")
+    return recording.series(series, bin_size, units=units, **select)
+
+
+def _inputs(recording: "Recording", names: Sequence[str], X: "xr.DataArray") -> "xr.DataArray | None":
+    """Return the named series at the trials and bins of X, side by side."""
+    import xarray as xr
+
+    parts = []
+    for name in names:
+        part = recording.series(name, like=X)
+        ids = part["input"].values if "input" in part.coords else range(part.sizes["input"])
+        parts.append(part.assign_coords(input=[f"{name}.{id_}" for id_ in ids]))
+    if not parts:
+        return None
+    joined: Any = xr.concat(parts, "input", coords="minimal", compat="override", join="override")
+    return joined
+
+
+def _as_trials(
+    X: "xr.DataArray", inputs: "xr.DataArray | None", duration: float | None
+) -> "tuple[xr.DataArray, xr.DataArray | None]":
+    """Return X and inputs in trials; what has none is cut into windows."""
+    if X.ndim == 3:
+        if duration is not None:
+            raise click.UsageError("--chop: the recording has trials; drop --chop, or select a stretch with --window")
+        return X, inputs
+    from nwb_lrrnn.preprocessing import chop
+
+    X, inputs = _in_session_time(X), _in_session_time(inputs)
+    seconds = X.sizes["time"] * float(X.attrs["bin_size"])
+    length = seconds / _N_WINDOWS if duration is None else duration
+    cut = chop(X, length)
+    click.echo(
+        f"No trials: cut into {cut.sizes['trial']} windows of {cut.sizes['time'] * cut.attrs['bin_size']:.4g} s"
+        + ("; --chop says how long they are" if duration is None else "")
+    )
+    return cut, None if inputs is None else chop(inputs, length)
+
+
+def _in_session_time(X: Any) -> Any:
+    """Return a long recording whose time counts from the start of the session."""
+    if X is None or "align_time" not in X.coords:
+        return X
+    return X.assign_coords(time=X["time"].values + float(X["align_time"])).drop_vars("align_time")
+
+
+def _described(X: "xr.DataArray") -> str:
+    noun = {"unit": "units", "roi": "ROIs", "channel": "channels"}.get(str(X.coords["unit_kind"].item()), "units")
+    return (
+        f"{X.sizes['trial']} trials of {X.sizes['time']} bins of {X.attrs['bin_size']:.4g} s, {X.sizes['unit']} {noun}"
+    )
+
+
+def _held_out(X: "xr.DataArray", fraction: float, seed: int) -> Any:
+    """Return which trials are held out, a boolean (trial,) array drawn at random."""
+    import numpy as np
+
+    n = X.sizes["trial"]
+    n_held = max(1, round(fraction * n))
+    if n - n_held < 2:
+        raise ValueError(
+            f"the selection has {n} trials, too few to hold some out; select more, cut shorter windows with --chop, or "
+            "pass --no-compare"
+        )
+    held = np.zeros(n, dtype=bool)
+    held[np.random.default_rng(seed).permutation(n)[:n_held]] = True
+    return held
+
+
+# --- fit, compare, write --------------------------------------------------------------------------------------------
+
+
+def _part(X: Any, keep: Any) -> Any:
+    return X if X is None or keep is None else X[keep]
+
+
+def _fitted(estimator: Any, X: "xr.DataArray", inputs: Any, held: Any) -> Any:
+    """Return the model fitted to the trials that are not held out."""
+    train = None if held is None else ~held
+    name = f"{type(estimator).__name__} (rank {estimator.rank})"
+    split = "all trials" if held is None else f"{int((~held).sum())} trials, {int(held.sum())} held out"
+    click.echo(f"Fit: {name} to {split}")
+    begin = time.perf_counter()
+    estimator.fit(_part(X, train), inputs=_part(inputs, train))
+    click.echo(f"     {estimator.likelihood_} likelihood, {estimator.n_iter_} iterations, {_took(begin)}")
+    return estimator
+
+
+def _took(begin: float) -> str:
+    return f"{time.perf_counter() - begin:.3g} s"
+
+
+def _compared(estimator: Any, X: "xr.DataArray", inputs: Any, held: Any, seed: int) -> "pd.DataFrame":
+    """Return the table of held-out scores, after printing it."""
+    from nwb_lrrnn.compare import compare_baselines
+
+    begin = time.perf_counter()
+    table = compare_baselines(
+        estimator,
+        _part(X, held),
+        cv="prefit",
+        inputs=_part(inputs, held),
+        X_train=_part(X, ~held),
+        inputs_train=_part(inputs, ~held),
+        random_state=seed,
+    )
+    click.echo(f"Compared with baselines on the held-out trials, {_took(begin)}\n")
+    click.echo(table_text(table))
+    click.echo()
+    return table
+
+
+def table_text(table: "pd.DataFrame") -> str:
+    """Return the table of `compare_baselines` as text: scores, gains and the difference from the model."""
+    n_trials, n_bins = table.attrs["n_trials"], table.attrs["n_bins"]
+    title = f"log-likelihood of {n_trials} held-out trials ({n_bins} bins), nats per bin"
+    heads = ["", "score", "over mean rate", "from the model [95 %]"]
+    spikes = "bits_per_spike" in table
+    if spikes:
+        heads.insert(3, "bits/spike")
+    lines = [heads]
+    for name, row in table.iterrows():
+        cells = [str(name), f"{row['log_likelihood']:.4f}", f"{row['vs_mean_rate']:+.4f}"]
+        cells += [f"{row['bits_per_spike']:+.4f}"] if spikes else []
+        is_model = name == table.index[-1]
+        cells.append("" if is_model else f"{row['vs_model']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]")
+        lines.append(cells)
+    widths = [max(len(line[k]) for line in lines) for k in range(len(heads))]
+    rows = [
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    ]
+    return "\n".join([title, *(row.rstrip() for row in rows)])
+
+
+def _write(
+    path: Path,
+    estimator: Any,
+    X: "xr.DataArray",
+    inputs: Any,
+    held: Any,
+    table: "pd.DataFrame | None",
+    recording: "Recording",
+    overwrite: bool,
+) -> None:
+    """Write the model and the latents of all trials, which say what was held out and where they come from."""
+    from nwb_lrrnn.results import write_results
+
+    latents = estimator.transform(X, inputs=inputs)
+    if held is not None:
+        latents = latents.assign_coords(held_out=("trial", held))
+    kept = ("nwb_path", "neurodata_type", "object_id", "preprocessing")
+    latents.attrs |= {key: X.attrs[key] for key in kept if key in X.attrs}
+    write_results(path, estimator, latents=latents, metrics=table, source=recording, overwrite=overwrite)

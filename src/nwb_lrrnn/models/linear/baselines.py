@@ -1,0 +1,145 @@
+"""Baselines without dynamics: `MeanRate` and `FactorAnalysis`, with the verbs and the score of every model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+from sklearn.utils.validation import check_is_fitted
+
+from nwb_lrrnn.models.base import LatentModel
+from nwb_lrrnn.models.linear.observations import moments_of_units
+from nwb_lrrnn.models.linear.state_space import LinearStateSpace
+from nwb_lrrnn.trials import Trials
+
+Array = NDArray[np.floating]
+
+
+class Absent:
+    """A verb that a model does not have: the attribute is missing, with a sentence why."""
+
+    def __set_name__(self, owner: type, name: str):
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type):
+        raise AttributeError(f"{owner.__name__} has no {self.name}: it models the units without latents")
+
+
+class Baseline(LatentModel, auto_wrap_output_keys=None):
+    """A model of the units without latents: `fit`, `score` and `score_trials`.
+
+    Inputs are accepted, so that one call compares all models, and not used.
+    """
+
+    _allow_nan = True
+
+    transform: Any = Absent()
+    fit_transform: Any = Absent()
+    inverse_transform: Any = Absent()
+    rates: Any = Absent()
+    simulate: Any = Absent()
+    loadings_: Any = Absent()
+    offset_: Any = Absent()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "mean_")
+
+
+class MeanRate(Baseline, auto_wrap_output_keys=None):
+    """Every unit constant and independent: the model that all others must beat.
+
+    Gaussian: mean and variance of each unit. Counts: one rate per unit, (sum of counts + 1/2) / bins, the posterior
+    mean of a Gamma prior of half a count, so that a unit silent in training is not impossible later; negative
+    binomial: and its dispersion, by maximum likelihood.
+
+    Parameters
+    ----------
+    likelihood : {"auto", "gaussian", "poisson", "negative_binomial"}
+        As everywhere.
+    bin_size : float, optional
+        Seconds, where X does not say.
+
+    Attributes
+    ----------
+    mean_ : array (unit,)
+        Expected value per bin, in units of X.
+    variance_ : array (unit,)
+        Gaussian only.
+    dispersion_ : array (unit,)
+        Negative binomial only.
+
+    Examples
+    --------
+    >>> MeanRate().fit(np.array([[0, 2], [1, 3]])).mean_
+    array([0.75, 2.75])
+    """
+
+    mean_: Array
+
+    def __init__(self, *, likelihood="auto", bin_size=None):
+        self.likelihood = likelihood
+        self.bin_size = bin_size
+
+    def _fit_trials(self, trials: Trials) -> None:
+        units = moments_of_units(trials)
+        if self.likelihood_ == "gaussian":
+            self.mean_, self.variance_ = units.mean, units.variance
+            return
+        total = trials.values.sum(axis=(0, 1))
+        self.mean_ = (total + 0.5) / np.maximum(units.n_observed, 1.0)
+        if self.likelihood_ == "negative_binomial":
+            self.dispersion_ = fit_dispersion(trials, np.broadcast_to(self.mean_, trials.values.shape))
+
+    def _log_evidence(self, trials: Trials) -> Array:
+        check_is_fitted(self)
+        y = trials.values
+        if self.likelihood_ == "gaussian":
+            terms = -0.5 * ((y - self.mean_) ** 2 / self.variance_ + np.log(2 * np.pi * self.variance_))
+        else:
+            terms = count_log_likelihood(y, self.mean_, getattr(self, "dispersion_", None))
+        if trials.observed is not None:
+            terms = np.where(trials.observed, terms, 0.0)
+        return terms.sum(axis=(1, 2))
+
+
+class FactorAnalysis(LinearStateSpace, auto_wrap_output_keys=None):
+    """Latents without dynamics: each bin an independent draw z_t ~ N(0, I), seen as in `LinearStateSpace`.
+
+    Gaussian: maximum-likelihood factor analysis, its score exact. Counts: Poisson (or negative binomial) factor
+    analysis, its score the particle bound. The verbs, parameters and attributes are those of `LinearStateSpace`, whose
+    A is 0 here. Inputs are accepted, so that one call compares all models, and not used.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).standard_normal((200, 5))
+    >>> FactorAnalysis(rank=1, tol=1e-2).fit(X).transition_matrix()
+    array([[0.]])
+    """
+
+    _dynamic = False
+
+    def _driving(self, trials: Trials) -> None:
+        return None
+
+
+def count_log_likelihood(y: Array, mean: Array, dispersion: Array | None) -> Array:
+    """Return ln p(y) of counts with means > 0, elementwise: Poisson, or negative binomial where r is given."""
+    if dispersion is None:
+        return y * np.log(mean) - mean - gammaln(y + 1.0)
+    r = dispersion
+    norm = gammaln(y + r) - gammaln(r) - gammaln(y + 1.0)
+    return norm + y * np.log(mean / (r + mean)) - r * np.log1p(mean / r)
+
+
+def fit_dispersion(trials: Trials, mean: Array) -> Array:
+    """Return r of each unit given the expected counts (trial, time, unit)."""
+    from nwb_lrrnn.models.linear.counts import best_dispersion
+
+    seen = trials.bins if trials.observed is None else trials.observed
+    result = np.empty(mean.shape[2])
+    for i in range(len(result)):
+        at = seen if seen.ndim == 2 else seen[..., i]
+        result[i] = best_dispersion(trials.values[..., i][at], mean[..., i][at][:, None], np.ones(1))
+    return result

@@ -1,0 +1,75 @@
+"""Particle weights and resampling: pure functions on arrays whose last axis is the particle."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.floating]
+
+
+def log_mean_exp(log_weights: ArrayLike) -> Array:
+    """Return ln of the mean of exp(log_weights) over the last axis, (...,), without overflow.
+
+    >>> float(log_mean_exp([-1000.0, -1000.0]))
+    -1000.0
+    """
+    w = np.asarray(log_weights, dtype=np.float64)
+    top = w.max(axis=-1, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):  # every weight 0: minus infinity
+        return np.log(np.exp(w - top).mean(axis=-1)) + top[..., 0]
+
+
+def normalised_weights(log_weights: ArrayLike) -> Array:
+    """Return weights that sum to 1 over the last axis, (..., particle); equal ones where all are 0."""
+    w = np.asarray(log_weights, dtype=np.float64)
+    top = w.max(axis=-1, keepdims=True)
+    weights = np.exp(w - np.where(np.isfinite(top), top, 0.0))
+    weights = np.where(np.isfinite(top), weights, 1.0)
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def effective_sample_size(log_weights: ArrayLike) -> Array:
+    """Return (sum w)^2 / sum w^2 over the last axis, (...,): between 1 and the number of particles.
+
+    >>> float(effective_sample_size(np.log([0.5, 0.5, 1e-300])).round(6))
+    2.0
+    """
+    return 1.0 / (normalised_weights(log_weights) ** 2).sum(axis=-1)
+
+
+def systematic_resample(log_weights: ArrayLike, uniform: ArrayLike) -> NDArray[np.intp]:
+    """Return ancestor indices (..., particle) from one uniform number per row, (...,).
+
+    Particle k is drawn floor(K w_k) or ceil(K w_k) times (Kitagawa 1996).
+
+    >>> systematic_resample(np.log([0.5, 0.25, 0.25, 1e-300]), 0.5)
+    array([0, 0, 1, 2])
+    """
+    w = normalised_weights(log_weights)
+    n = w.shape[-1]
+    points = (np.arange(n) + np.asarray(uniform, dtype=np.float64)[..., None]) / n
+    return _invert(w, points)
+
+
+def stratified_resample(log_weights: ArrayLike, uniforms: ArrayLike) -> NDArray[np.intp]:
+    """Return ancestor indices (..., particle) from one uniform number in each of K strata, (..., particle)."""
+    w = normalised_weights(log_weights)
+    n = w.shape[-1]
+    return _invert(w, (np.arange(n) + np.asarray(uniforms, dtype=np.float64)) / n)
+
+
+def multinomial_resample(log_weights: ArrayLike, uniforms: ArrayLike) -> NDArray[np.intp]:
+    """Return independent ancestor indices (..., particle) from uniform numbers (..., particle), in increasing order."""
+    return _invert(normalised_weights(log_weights), np.sort(np.asarray(uniforms, dtype=np.float64), axis=-1))
+
+
+def _invert(weights: Array, points: Array) -> NDArray[np.intp]:
+    """Return for each of the sorted points the particle whose share of [0, 1) it falls into."""
+    shape = np.broadcast_shapes(weights.shape, points.shape)
+    edges = np.cumsum(np.broadcast_to(weights, shape), axis=-1).reshape(-1, shape[-1])
+    edges /= edges[:, -1:]  # rounding must not leave a point beyond the last edge
+    points = np.broadcast_to(points, shape).reshape(-1, shape[-1])
+    index = np.stack([np.searchsorted(e, p, side="right") for e, p in zip(edges, points, strict=True)])
+    return np.minimum(index, shape[-1] - 1).reshape(shape)

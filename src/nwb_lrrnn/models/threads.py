@@ -1,0 +1,29 @@
+"""Threads over independent jobs: kernels that release the GIL, each on its own range."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+
+def over_ranges(function: Callable[[int, int], object], n_jobs: int, n_threads: int | None = None) -> None:
+    """Call function(first, last) on ranges that cover 0..n_jobs, in as many threads as this process has cores.
+
+    The jobs must be independent: then the result does not depend on the number of threads, bit for bit. Threads of
+    our own, not the compiler's: they survive a fork and never fight with those of torch.
+    """
+    n_threads = min(_n_cores() if n_threads is None else n_threads, n_jobs)
+    if n_threads <= 1:
+        function(0, n_jobs)
+        return
+    edges = [round(k * n_jobs / n_threads) for k in range(n_threads + 1)]
+    with ThreadPoolExecutor(n_threads - 1) as pool:
+        others = [pool.submit(function, a, b) for a, b in zip(edges[1:-1], edges[2:], strict=True)]
+        function(edges[0], edges[1])
+        for done in others:
+            done.result()
+
+
+def _n_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

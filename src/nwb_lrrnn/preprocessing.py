@@ -1,0 +1,110 @@
+"""Preprocessing of recordings before a model sees them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+logger = logging.getLogger("nwb_lrrnn")
+
+
+def chop(X: Any, duration: float) -> xr.DataArray:
+    """Return a long recording cut into windows of equal length: a DataArray (trial, time, unit).
+
+    Parameters
+    ----------
+    X : DataArray (time, unit), 2-D array or DataFrame
+        One recording. Without a bin size (`X.attrs["bin_size"]`, or the steps of its time), time counts in bins.
+    duration : float
+        Length of a window, seconds (bins where the bin size is unknown); rounded to whole bins.
+
+    Returns
+    -------
+    DataArray (trial, time, unit)
+        `time` is the bin centre from the start of the window, coordinate `align_time` (trial) when that start was in
+        the time of X. What is left over at the end is dropped, and attrs["dropped_bins"] says how many bins that was.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X is not one recording of dims (time, unit), or the window is shorter than a bin or longer than X.
+
+    Examples
+    --------
+    >>> windows = chop(np.zeros((25, 3)), 10)
+    >>> windows.shape, windows.attrs["dropped_bins"]
+    ((2, 10, 3), 5)
+    """
+    recording = _as_recording(X)
+    step = _bin_size(recording)
+    n_bins, unit = recording.sizes["time"], "bins" if step is None else "s"
+    size = 1.0 if step is None else step
+    if not (isinstance(duration, (int, float, np.number)) and np.isfinite(duration) and round(duration / size) >= 1):
+        raise ValueError(f"duration: got {duration!r}, wanted at least one bin, {size:g} {unit}")
+    length = round(float(duration) / size)
+    if length > n_bins:
+        raise ValueError(f"duration: got {duration:g} {unit}, wanted at most the recording, {n_bins * size:g} {unit}")
+    n_windows = n_bins // length
+    kept = recording.isel(time=slice(0, n_windows * length))
+    last = str(recording.dims[1])
+    data = kept.data.reshape(n_windows, length, kept.shape[1])  # (trial, time, unit)
+    starts = np.arange(n_windows) * length
+    if "time" in recording.coords:
+        begin = np.asarray(recording["time"].values[starts], dtype=np.float64) - 0.5 * size
+    else:
+        begin = starts * size
+    coords: dict[str, Any] = {
+        "trial": np.arange(n_windows),
+        "time": (np.arange(length) + 0.5) * size,
+        "align_time": ("trial", begin),
+    }
+    for name, coord in kept.coords.items():
+        if name == "time":
+            continue
+        if "time" not in coord.dims:
+            coords[str(name)] = coord.variable
+        else:  # `observed` and its like, (time,) or (time, unit)
+            values = coord.transpose("time", ...).values
+            coords[str(name)] = (
+                ("trial", "time", *coord.dims[1:]),
+                values.reshape(n_windows, length, *values.shape[1:]),
+            )
+    dropped = n_bins - n_windows * length
+    attrs = dict(recording.attrs) | {"dropped_bins": dropped}
+    if step is not None:
+        attrs["bin_size"] = step
+    if dropped:
+        logger.info("chop: %d windows of %d bins; the last %d bins are dropped", n_windows, length, dropped)
+    return xr.DataArray(data, dims=("trial", "time", last), coords=coords, name=recording.name, attrs=attrs)
+
+
+def _as_recording(X: Any) -> xr.DataArray:
+    """Return X as a DataArray whose first of two dims is time."""
+    if isinstance(X, xr.DataArray):
+        if X.ndim != 2 or X.dims[0] != "time":
+            raise ValueError(f"X: got dims {X.dims}, wanted ('time', 'unit'): one recording, not yet in trials")
+        return X
+    if isinstance(X, pd.DataFrame):
+        array = xr.DataArray(X.to_numpy(), dims=("time", "unit"), coords={"unit": np.asarray(X.columns)}, attrs=X.attrs)
+        index = X.index
+        is_time = not isinstance(index, pd.RangeIndex) and pd.api.types.is_float_dtype(index.dtype)
+        return array.assign_coords(time=index.to_numpy()) if is_time else array
+    if isinstance(X, xr.Dataset):
+        raise TypeError(f"X: got a Dataset of {list(X.data_vars)}, wanted one DataArray; pass X['name']")
+    array = np.asarray(X)
+    if array.ndim != 2:
+        raise ValueError(f"X: got shape {array.shape}, wanted (time, unit): one recording, not yet in trials")
+    return xr.DataArray(array, dims=("time", "unit"))
+
+
+def _bin_size(recording: xr.DataArray) -> float | None:
+    """Return seconds per bin, or None when nothing says."""
+    if "bin_size" in recording.attrs:
+        return float(recording.attrs["bin_size"])
+    if "time" in recording.coords and recording.sizes["time"] > 1:
+        return float(np.median(np.diff(np.asarray(recording["time"].values, dtype=np.float64))))
+    return None

@@ -1,0 +1,94 @@
+"""Where a result came from: the session of its source, software and its versions, seed, device, preprocessing."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import numpy as np
+import xarray as xr
+
+from nwb_lrrnn.io.nwb import Recording, open_nwb
+from nwb_lrrnn.io.session import SESSION_FIELDS, SUBJECT_FIELDS
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.base import LatentModel
+
+# Those whose version can change a number in the file.
+_PACKAGES = ("numpy", "scipy", "pandas", "xarray", "scikit-learn", "torch", "numba", "h5py", "pynwb")
+
+
+def as_recording(source: Recording | str | os.PathLike[str] | None) -> Recording | None:
+    """Return the source as a Recording; None for an address, which is noted and not opened."""
+    if source is None or isinstance(source, Recording):
+        return source
+    if isinstance(source, str) and "://" in source:
+        return None
+    return open_nwb(source)
+
+
+def session_of(recording: Recording) -> dict[str, Any]:
+    """Return the session of a recording in the form of `write_module`, with the fields that it takes."""
+    found = recording.session
+    subject = {
+        name: found[key]
+        for name in SUBJECT_FIELDS
+        if (key := name if name.startswith("subject_") else f"subject_{name}") in found
+    }
+    session = {name: found[name] for name in SESSION_FIELDS if name in found}
+    return {**session, "subject": subject} if subject else session
+
+
+def provenance(
+    model: "LatentModel", recording: Recording | None, source: Any, latents: xr.DataArray | None
+) -> list[tuple[str, str, Any]]:
+    """Return date, software, seed, device, source and preprocessing as rows of fit_info."""
+    parameters = model.get_params(deep=False)
+    rows: list[tuple[str, str, Any]] = [
+        ("provenance", "date", datetime.now(UTC).isoformat(timespec="seconds")),
+        ("provenance", "software", f"nwb_lrrnn {version('nwb-lrrnn')}"),
+        ("provenance", "python", platform.python_version()),
+        ("provenance", "platform", f"{platform.system()} {platform.machine()}"),
+    ]
+    seed = parameters.get("random_state")
+    rows.append(("provenance", "seed", seed if seed is None or isinstance(seed, (int, np.integer)) else str(seed)))
+    rows.append(("provenance", "device", str(parameters.get("device", "cpu"))))
+    rows += [("versions", name, _version(name)) for name in _PACKAGES]
+    attrs = {} if latents is None else latents.attrs
+    if recording is not None:
+        rows += [
+            ("source", "uri", without_secrets(recording.uri)),
+            ("source", "version_tag", recording.version_tag),
+            ("source", "size_in_bytes", recording.source.size),
+            ("source", "nwb_version", recording.nwb_version),
+            ("source", "identifier", str(recording.session.get("identifier", ""))),
+        ]
+    elif source is not None or "source" in attrs:
+        rows.append(("source", "uri", without_secrets(str(attrs["source"] if source is None else source))))
+    rows += [("source", key, str(attrs[key])) for key in ("nwb_path", "neurodata_type", "object_id") if key in attrs]
+    steps = attrs.get("preprocessing", [])
+    steps = [steps] if isinstance(steps, str) else list(steps)
+    return [*rows, *(("preprocessing", f"step_{k + 1}", str(step)) for k, step in enumerate(steps))]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a vendored or renamed build
+        return "unknown"
+
+
+def without_secrets(uri: str) -> str:
+    """Return an address without user, password, query and fragment, where signatures and tokens stand.
+
+    >>> without_secrets("https://me:pw@host.org:8080/a/b.nwb?X-Amz-Signature=0123#here")
+    'https://host.org:8080/a/b.nwb'
+    >>> without_secrets("/data/what?.nwb")
+    '/data/what?.nwb'
+    """
+    if "://" not in uri:
+        return uri
+    parts = urlsplit(uri)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -1,0 +1,63 @@
+"""Fixed points of planted networks, by multi-start Newton."""
+
+import numpy as np
+import pytest
+
+from nwb_lrrnn.analysis.fixed_points import find_fixed_points
+from nwb_lrrnn.dynamics import LowRankDynamics
+
+
+def rank_one(overlap, n_neurons=100, nonlinearity="tanh"):
+    m = np.random.default_rng(0).standard_normal((n_neurons, 1))
+    return LowRankDynamics(m, overlap * m / (m**2).mean(), dt=0.02, tau=0.1, nonlinearity=nonlinearity)
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "erf"])
+def test_a_bistable_network_has_two_stable_points_and_a_saddle_between(nonlinearity):
+    net = rank_one(2.0, nonlinearity=nonlinearity)
+    points = find_fixed_points(net)
+    assert points.sizes["fixed_point"] == 3
+    np.testing.assert_array_equal(points.stable, [True, True, False])
+    low, high, middle = points.latents.values.ravel()
+    assert abs(middle) < 1e-8
+    np.testing.assert_allclose(low, -high, rtol=1e-8)
+    # z = n^T phi(m z) / N at the stable ones
+    np.testing.assert_allclose(net.right_vectors[:, 0] @ net.rates([high]) / 100, high, rtol=1e-9)
+    # at 0 every slope is 1: lambda = 1 - alpha + alpha * overlap
+    np.testing.assert_allclose(points.eigenvalue_real.values[2, 0], 1 - 0.2 + 0.2 * 2.0, rtol=1e-9)
+    np.testing.assert_allclose(points.time_constant.values[2, 0], -0.02 / np.log(1.2), rtol=1e-9)
+
+
+def test_below_the_bifurcation_there_is_one_stable_point():
+    points = find_fixed_points(rank_one(0.8))
+    assert points.sizes["fixed_point"] == 1
+    assert bool(points.stable[0])
+
+
+def test_a_spiral_shows_its_frequency():
+    # an identity network: z_{t+1} = 0.98 R(w dt) z_t
+    angle, shrink = 2 * np.pi * 1.5 * 0.02, 0.98
+    rotation = shrink * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    net = LowRankDynamics(np.eye(2), 2 * rotation.T, dt=0.02, tau=0.02, nonlinearity="identity")
+    points = find_fixed_points(net)
+    assert points.sizes["fixed_point"] == 1
+    np.testing.assert_allclose(points.frequency.values, 1.5, rtol=1e-9)
+    np.testing.assert_allclose(points.time_constant.values, -0.02 / np.log(shrink), rtol=1e-9)
+
+
+def test_constant_inputs_tilt_the_landscape():
+    net = rank_one(2.0).replace(latent_input_weights=[[1.0]])
+    assert find_fixed_points(net, inputs=[0.0]).sizes["fixed_point"] == 3
+    points = find_fixed_points(net, inputs=[2.0])
+    assert points.sizes["fixed_point"] == 1
+    assert points.latents.values[0, 0] > 1
+
+
+def test_the_same_seed_gives_the_same_points():
+    net = rank_one(2.0)
+    assert find_fixed_points(net, random_state=3).identical(find_fixed_points(net, random_state=3))
+
+
+def test_an_unfitted_model_is_refused():
+    with pytest.raises(TypeError, match="call fit first"):
+        find_fixed_points(object())

@@ -1,0 +1,309 @@
+"""A fitted model to an NWB file and back."""
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+
+from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.io.nwb import open_nwb
+from nwb_lrrnn.io.processing_module import write_module
+from nwb_lrrnn.io.recording_file import write_recording
+from nwb_lrrnn.models.linear import LinearStateSpace
+from nwb_lrrnn.models.low_rank import LowRankRNN
+from nwb_lrrnn.results import load_model, read_results, without_secrets, write_results
+
+BIN = 0.02
+
+
+def counts(n_trials=6, n_bins=30, n_units=5):
+    rng = np.random.default_rng(0)
+    time = (np.arange(n_bins) + 0.5) * BIN
+    rate = 1.0 + 0.6 * np.sin(2 * np.pi * 2 * time[:, None] + np.arange(n_units))
+    return xr.DataArray(
+        rng.poisson(rate, size=(n_trials, n_bins, n_units)),
+        dims=("trial", "time", "unit"),
+        coords={
+            "trial": np.arange(n_trials) + 10,
+            "time": time - 0.2,
+            "unit": np.arange(n_units) + 7,
+            "choice": ("trial", ["left", "right"] * (n_trials // 2)),
+            "location": ("unit", ["MOs"] * n_units),
+            "quality": ("unit", ["good"] * n_units),
+        },
+        attrs={"bin_size": BIN},
+    )
+
+
+def quick(X, cls=LowRankRNN, inputs=None, **parameters):
+    """Return a model fitted for a few epochs: what is stored does not depend on how good it is."""
+    defaults = {"n_neurons": 12, "max_epochs": 3, "random_state": 3} if cls is LowRankRNN else {"max_iter": 3}
+    model = cls(**{"rank": 2, **defaults, **parameters})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(X, inputs=inputs)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recording") / "session.nwb"
+    session = {"institution": "The University", "lab": "The Lab", "experimenter": ["Doe, Jane"]}
+    subject = {"subject_id": "rat-7", "species": "Rattus norvegicus", "sex": "F", "age": "P90D"}
+    write_recording(path, counts(), subject=subject, session=session, random_state=0)
+    return open_nwb(path)
+
+
+@pytest.fixture(scope="module")
+def X(recording):
+    return recording.spikes(BIN, align="go_cue_time", window=(-0.2, 0.4)).load()
+
+
+@pytest.fixture(scope="module")
+def model(X):
+    return quick(X)
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory, recording, X, model):
+    latents = model.transform(X)
+    points = xr.Dataset(
+        {"latents": (("point", "latent"), np.zeros((2, 2))), "is_stable": ("point", [True, False])},
+    )
+    return write_results(
+        tmp_path_factory.mktemp("result") / "session_lrrnn.nwb",
+        model,
+        latents=latents.assign_attrs(preprocessing=["Smooth(sd=0.05)", "ZScore()"], nwb_path="/units"),
+        rates=model.rates(latents),
+        fixed_points=points,
+        metrics=pd.DataFrame({"model": ["this", "mean rate"], "score": [-1.5, -2.0]}),
+        source=recording,
+    )
+
+
+def test_loaded_model_gives_the_same_numbers(result, model, X):
+    loaded = load_model(result)
+    assert type(loaded) is LowRankRNN
+    assert loaded.get_params() == model.get_params()
+    np.testing.assert_array_equal(loaded.transform(X), model.transform(X))  # to the last bit
+    assert loaded.score(X) == model.score(X)
+    assert loaded.history_.equals(model.history_)
+    assert loaded.n_iter_ == model.n_iter_
+    assert loaded.likelihood_ == "poisson"
+
+
+def test_loads_in_another_process(tmp_path, result, model, X):
+    np.save(tmp_path / "x.npy", X.values)
+    code = (
+        "import sys, numpy as np, nwb_lrrnn as lr\n"
+        "model = lr.load_model(sys.argv[1])\n"
+        "np.save(sys.argv[3], model.transform(np.load(sys.argv[2])))\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(result), str(tmp_path / "x.npy"), str(tmp_path / "z.npy")], check=True
+    )
+    np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), model.transform(X))
+
+
+def test_results_hold_every_table(result, model, X):
+    results = read_results(result)
+    assert list(results.children) == ["trials", "units", "fixed_points", "history", "metrics", "model"]
+    latents = results["trials/latents"]
+    np.testing.assert_array_equal(latents, model.transform(X))
+    for name in ("trial", "time", "align_time", "choice"):
+        np.testing.assert_array_equal(latents[name], X[name])
+    np.testing.assert_array_equal(results["trials/rates"], model.rates(model.transform(X)))
+    np.testing.assert_array_equal(results["units/loadings"], model.loadings_)
+    np.testing.assert_array_equal(results["units/unit"], X["unit"])
+    np.testing.assert_array_equal(results["units/source_row"], np.arange(5))
+    assert set(results["units/location"].values) == {"MOs"}
+    assert list(results["fixed_points/is_stable"].values) == [True, False]
+    assert list(results["metrics/score"].values) == [-1.5, -2.0]
+    network = LowRankDynamics.from_dataset(results["model"].to_dataset())
+    np.testing.assert_array_equal(network.left_vectors, model.left_vectors_)
+    assert "latents" in repr(results)
+
+
+def test_provenance(result, recording):
+    attrs = read_results(result).attrs
+    assert attrs["model"]["estimator"] == "LowRankRNN"
+    assert attrs["parameters"]["rank"] == 2
+    assert attrs["provenance"]["seed"] == 3
+    assert attrs["provenance"]["device"] == "cpu"
+    assert attrs["provenance"]["software"].startswith("nwb_lrrnn ")
+    assert attrs["provenance"]["date"].endswith("+00:00")
+    assert {"numpy", "torch", "pynwb"} <= set(attrs["versions"])
+    assert attrs["source"]["uri"] == recording.uri
+    assert attrs["source"]["version_tag"] == recording.version_tag
+    assert attrs["source"]["identifier"] == recording.session["identifier"]
+    assert attrs["source"]["nwb_path"] == "/units"
+    assert attrs["preprocessing"] == {"step_1": "Smooth(sd=0.05)", "step_2": "ZScore()"}
+
+
+def test_session_is_that_of_the_source(result, recording):
+    copy = open_nwb(result).session
+    for name in ("institution", "lab", "experimenter", "session_start_time", "subject_id", "subject_species"):
+        assert copy[name] == recording.session[name]
+    assert copy["identifier"] != recording.session["identifier"]
+
+
+def test_validators_and_pynapple_accept_the_file(result):
+    import pynapple as nap
+    from nwbinspector import Importance, inspect_nwbfile
+    from pynwb import validate
+
+    assert validate(path=str(result)) == []
+    found = list(inspect_nwbfile(nwbfile_path=str(result)))
+    assert [m for m in found if m.importance.value > Importance.BEST_PRACTICE_SUGGESTION.value] == []
+    assert {m.check_function_name for m in found} <= {"check_processing_module_name"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pynapple's own
+        data = nap.load_file(str(result))
+    assert data["latents"].shape == (180, 2)
+
+
+@pytest.mark.parametrize("n_inputs", [0, 2])
+@pytest.mark.parametrize("cls", [LowRankRNN, LinearStateSpace])
+def test_arrays_gaussian_and_inputs(tmp_path, cls, n_inputs):
+    rng = np.random.default_rng(1)
+    Y = rng.normal(size=(4, 25, 3)).cumsum(axis=1)
+    inputs = rng.normal(size=(4, 25, n_inputs)) if n_inputs else None
+    model = quick(Y, cls, inputs=inputs)
+    latents = model.transform(Y, inputs=inputs)
+    path = write_results(tmp_path / "a.nwb", model, latents=latents)
+    loaded = load_model(path)
+    assert loaded.get_params() == model.get_params()
+    np.testing.assert_array_equal(loaded.transform(Y, inputs=inputs), latents)
+    assert loaded.score(Y, inputs=inputs) == model.score(Y, inputs=inputs)
+    np.testing.assert_array_equal(read_results(path)["trials/latents"], latents)
+
+
+def test_parameters_of_a_linear_model_come_back(tmp_path, X):
+    model = quick(X, LinearStateSpace, posterior="filtered", n_particles=8, random_state=5)
+    loaded = load_model(write_results(tmp_path / "a.nwb", model))
+    assert loaded.get_params() == model.get_params()
+    np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
+    assert loaded.score(X) == model.score(X)
+
+
+def test_one_trial_and_data_frames(tmp_path):
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame(rng.normal(size=(60, 3)).cumsum(axis=0), index=np.arange(60) * 0.1 + 5, columns=list("abc"))
+    model = quick(frame, LinearStateSpace, bin_size=0.1)
+    latents = model.transform(frame)
+    path = write_results(tmp_path / "a.nwb", model, latents=latents)
+    stored = read_results(path)["trials/latents"]
+    assert stored.dims == ("time", "latent")
+    np.testing.assert_array_equal(stored, latents)
+    np.testing.assert_allclose(stored["time"], frame.index)
+    np.testing.assert_array_equal(load_model(path).transform(frame), latents)
+
+
+def test_ragged_trials_come_back_padded(tmp_path):
+    rng = np.random.default_rng(3)
+    trials = [rng.normal(size=(n, 3)).cumsum(axis=0) for n in (20, 30, 14)]
+    model = quick(trials, LinearStateSpace)
+    latents = model.transform(trials)
+    stored = read_results(write_results(tmp_path / "a.nwb", model, latents=latents))["trials/latents"]
+    assert stored.shape == (3, 30, 2)
+    for k, trial in enumerate(latents):
+        np.testing.assert_array_equal(stored[k, : len(trial)], trial)
+        assert np.isnan(stored[k, len(trial) :]).all()
+
+
+def test_ragged_trials_keep_their_session_times(tmp_path, X):
+    stretches = [X[0].assign_coords(time=X["time"] + 5.2), X[1, :20].assign_coords(time=X["time"][:20] + 1.2)]
+    stretches = [stretch.drop_vars("align_time") for stretch in stretches]
+    model = quick(stretches, LinearStateSpace)
+    path = write_results(tmp_path / "a.nwb", model, latents=model.transform(stretches))
+    stored = read_results(path)["trials/latents"]
+    np.testing.assert_allclose(stored["align_time"] + stored["time"][0], [5.01, 1.01])
+    np.testing.assert_array_equal(stored["trial"], [10, 11])
+    with h5py.File(path) as file:  # rows lie in the order of the session
+        np.testing.assert_allclose(file["processing/lrrnn/latent_trials/start_time"][()], [1.0, 5.0])
+
+
+def test_ragged_trials_on_one_axis(tmp_path, X):
+    stretches = [X[1], X[0, :20]]
+    model = quick(stretches, LinearStateSpace)
+    stored = read_results(write_results(tmp_path / "a.nwb", model, latents=model.transform(stretches)))
+    np.testing.assert_allclose(stored["trials/time"], X["time"])
+    np.testing.assert_array_equal(stored["trials/align_time"], X["align_time"][[1, 0]])
+
+
+def test_model_alone_and_metrics_as_numbers(tmp_path, model):
+    path = write_results(tmp_path / "a.nwb", model, metrics={"score": -1.5})
+    results = read_results(path)
+    assert "trials" not in results.children
+    assert results.attrs["metrics"] == {"score": -1.5}
+    assert "source" not in results.attrs
+
+
+def test_addresses_are_noted_without_their_secrets(tmp_path, model, X):
+    secret = "https://me:password@host.org/a.nwb?X-Amz-Signature=0123"
+    latents = model.transform(X).assign_attrs(source=secret)
+    path = write_results(tmp_path / "a.nwb", model, latents=latents, source=secret)
+    assert read_results(path).attrs["source"]["uri"] == "https://host.org/a.nwb"
+    assert read_results(path)["trials/latents"].attrs["source"] == "https://host.org/a.nwb"
+    assert b"password" not in path.read_bytes()
+    assert b"Signature" not in path.read_bytes()
+    assert without_secrets("s3://bucket/a.nwb?versionId=1") == "s3://bucket/a.nwb"
+
+
+def test_source_may_be_a_path(tmp_path, model, recording):
+    path = write_results(tmp_path / "a.nwb", model, source=recording.uri)
+    assert read_results(path).attrs["source"]["version_tag"] == recording.version_tag
+
+
+def test_nothing_is_replaced_unasked(tmp_path, model, result, recording):
+    path = write_results(tmp_path / "a.nwb", model)
+    with pytest.raises(FileExistsError, match="which exists"):
+        write_results(path, model)
+    assert write_results(path, model, overwrite=True) == path
+    before = Path(recording.uri).read_bytes()
+    with pytest.raises(FileExistsError, match="a recording is never replaced"):
+        write_results(recording.uri, model, overwrite=True)
+    assert Path(recording.uri).read_bytes() == before
+
+
+def test_refusals(tmp_path, model, X):
+    from sklearn.decomposition import PCA
+
+    with pytest.raises(TypeError, match="model: got a PCA, wanted a fitted LowRankRNN or"):
+        write_results(tmp_path / "a.nwb", PCA())
+    with pytest.raises(NotFittedError):
+        write_results(tmp_path / "a.nwb", LowRankRNN())
+    with pytest.raises(ValueError, match="latents: got dims .* with 2 latents"):
+        write_results(tmp_path / "a.nwb", model, latents=X)
+    with pytest.raises(ValueError, match="latents: got dims .* with 2 latents"):
+        write_results(tmp_path / "a.nwb", model, latents=np.zeros((2, 10, 3)))
+    with pytest.raises(TypeError, match="latents: got str"):
+        write_results(tmp_path / "a.nwb", model, latents="latents")
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        write_results(tmp_path / "a.nwb", model, source=tmp_path / "none.nwb")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_known_estimators_are_made(tmp_path, recording):
+    path = write_module(
+        tmp_path / "a.nwb", info=[("model", "estimator", "os.system"), ("dims", "coordinates", [])], state={"x": 1.0}
+    )
+    with pytest.raises(ValueError, match=r"kind 'os.system', but this version .* knows LowRankRNN"):
+        load_model(path)
+    with pytest.raises(ValueError, match="wanted one written by nwb_lrrnn"):
+        load_model(recording.uri)
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        read_results(tmp_path / "none.nwb")
+
+
+def test_everything_in_the_file_is_plain(result):
+    with h5py.File(result) as file:
+        values = [text.decode() for text in file["processing/lrrnn/fit_info/value"][()]]
+    assert all(not isinstance(json.loads(value), dict) for value in values)

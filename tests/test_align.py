@@ -271,6 +271,12 @@ def test_canonicalize_orders_neurons_of_equal_weight_alike(rng):
     assert_same_network(canonicalize(first)[0], first, atol=1e-9)
 
 
+def test_a_shift_sets_the_initial_mean_that_was_zero_by_absence():
+    net = LowRankDynamics([[1.0]], [[2.0]], dt=0.5, tau=1.0, drive=[3.0])
+    moved = change_gauge(net, Gauge(np.array([[2.0]]), np.array([1.0])))
+    assert moved.initial_mean.item() == -0.5
+
+
 def test_change_gauge_by_hand():
     net = LowRankDynamics([[1.0]], [[2.0]], dt=0.5, tau=1.0, drive=[3.0], loadings=[[4.0]], initial_mean=[0.0])
     moved = change_gauge(net, Gauge(np.array([[2.0]]), np.array([1.0])))

@@ -1,6 +1,7 @@
 """Imports point down: every file of the package is read and its imports are held against the table of layers."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +22,8 @@ LEVELS = {
     5: ("__init__", "__main__", "cli"),
 }
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
-# within one level: the gauge is that of a network, so `align` stands on `dynamics`
-BESIDE = {("align", "dynamics")}
+# within one level: the gauge is that of a network, so `align` stands on `dynamics`; the command speaks the user's names
+BESIDE = {("align", "dynamics"), ("cli", "__init__"), ("__main__", "cli")}
 
 # where each heavy or special dependency may be imported at all (folders or modules of the package)
 HOMES = {
@@ -72,6 +73,7 @@ def module_name(file):
     return ".".join(parts)
 
 
+@functools.cache
 def imports(file, *, at_import_time=False):
     """Return the absolute dotted names that a file imports, with every name of `from x import y` as x.y."""
     found = set()

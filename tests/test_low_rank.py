@@ -58,7 +58,8 @@ def test_what_is_kept_is_canonical_and_labelled(planted):
     assert model.largest_jump_ == 0.0  # one window a trial
     shown = model.inverse_transform(latents)
     assert shown.dims == ("trial", "time", "unit")
-    assert aligned_r2(shown, X) > 0.3  # half of each unit's variance is noise, at best
+    # of a unit's variance the signal is a half (Gaussian) or a fifth (Poisson)
+    assert aligned_r2(shown, X) > (0.45 if model.likelihood_ == "gaussian" else 0.17)
 
 
 @pytest.mark.slow
@@ -152,7 +153,8 @@ def test_every_nonlinearity_fits(waves, nonlinearity):
 def test_every_count_likelihood_fits(likelihood, link):
     rng = np.random.default_rng(0)
     rate = 2 + 1.5 * np.cos(0.3 * np.arange(50) + rng.uniform(0, 6, (10, 1)))
-    counts = rng.poisson(rate[..., None] * rng.uniform(0.5, 1.5, 8))
+    spread = rng.gamma(4.0, 0.25, size=(10, 50, 8)) if likelihood == "negative_binomial" else 1.0
+    counts = rng.poisson(rate[..., None] * rng.uniform(0.5, 1.5, 8) * spread)
     model = small(likelihood=likelihood, link=link, max_epochs=20).fit(counts)
     assert model.score(counts) > MeanRate(likelihood=likelihood).fit(counts).score(counts)
     assert (np.asarray(model.rates(model.transform(counts))) >= 0).all()

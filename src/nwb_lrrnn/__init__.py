@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nwb_lrrnn.analysis.fixed_points import find_fixed_points
     from nwb_lrrnn.compare import compare_baselines
     from nwb_lrrnn.dynamics import LowRankDynamics
     from nwb_lrrnn.io.nwb import Recording, open_nwb
@@ -22,6 +23,7 @@ __all__ = [
     "__version__",
     "chop",
     "compare_baselines",
+    "find_fixed_points",
     "load_model",
     "open_nwb",
     "read_results",
@@ -37,6 +39,7 @@ _HOMES = {
     "Recording": "io.nwb",
     "chop": "preprocessing",
     "compare_baselines": "compare",
+    "find_fixed_points": "analysis.fixed_points",
     "load_model": "results",
     "open_nwb": "io.nwb",
     "read_results": "results",

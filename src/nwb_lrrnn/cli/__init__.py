@@ -16,6 +16,8 @@ from nwb_lrrnn.cli.fit import fit_recording
 # What users cause, with a message of one sentence; anything else is a bug, and its traceback is wanted.
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError, ArithmeticError, MemoryError, RuntimeError)
 
+_POSITIVE = click.FloatRange(min=0, min_open=True)
+
 
 @dataclass
 class Settings:
@@ -95,15 +97,12 @@ def common_options(command: Callable) -> Callable:
 
 @contextmanager
 def _logging(verbose: bool) -> Iterator[None]:
-    """Show the log of the package on stderr while a command runs, where it is asked for."""
-    if not verbose:
-        yield
-        return
+    """Show the warnings in the log of the package on stderr while a command runs, and all of it where asked for."""
     logger, handler = logging.getLogger("nwb_lrrnn"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(logging.Formatter("%(message)s" if verbose else "Warning: %(message)s"))
     level = logger.level
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
     try:
         yield
     finally:
@@ -127,7 +126,7 @@ def cli() -> None:
     """Fit low-rank recurrent networks to neural recordings in NWB files."""
 
 
-@cli.command()
+@cli.command(short_help="Fit a simulated recording and compare with the truth.")
 @click.option("--out", default="nwb_lrrnn_demo", show_default=True, help="Folder for the files; made if missing.")
 @click.option("--seed", default=0, show_default=True, help="Of the simulation and of the fit.")
 @click.option("--quick", is_flag=True, help="A smaller recording and a shorter fit, for a first look.")
@@ -144,7 +143,7 @@ def demo(settings: Settings, out: str, seed: int, quick: bool) -> None:
         run_demo(out, seed=seed, quick=quick, say=click.echo)
 
 
-@cli.command()
+@cli.command(short_help="Show what is in a file and what can be fitted.")
 @click.argument("uri")
 @common_options
 @click.pass_obj
@@ -170,11 +169,11 @@ def _needed(recording: Any) -> str:
     return "" if len(kinds) == 1 else f" --series {recording.fittable[0].name}"
 
 
-@cli.command()
+@cli.command(short_help="Fit a model, compare it with baselines, write NWB.")
 @click.argument("uri")
 @click.option("--model", default="lowrank", show_default=True, help="lowrank, or linear (a linear state space).")
 @click.option("--rank", type=int, help="Number of latents.  [default: 2]")
-@click.option("--bin-size", type=float, help="Seconds.  [default: 0.02 for spikes, the rate of a series]")
+@click.option("--bin-size", type=_POSITIVE, help="Seconds.  [default: 0.02 for spikes, the rate of a series]")
 @click.option("--align", help="Column of the trial table with session times: time 0 of each trial.")
 @click.option("--window", nargs=2, type=float, help="Start and stop in s, relative to --align.")
 @click.option("--intervals", help="Table of intervals that holds the trials.  [default: trials, else the only one]")
@@ -182,7 +181,7 @@ def _needed(recording: Any) -> str:
 @click.option("--series", help="Fit this series.  [default: the spikes, else the only series]")
 @click.option("--units", help="Which units: ids (3,4,5) or a query such as \"quality == 'good'\".")
 @click.option("--inputs", multiple=True, metavar="SERIES", help="A series that drives the network; may be repeated.")
-@click.option("--chop", type=float, metavar="SECONDS", help="Window length for recordings without trials.")
+@click.option("--chop", type=_POSITIVE, metavar="SECONDS", help="Window length for recordings without trials.")
 @click.option("--test-fraction", default=0.25, show_default=True, help="Share of the trials held out.")
 @click.option("--no-compare", is_flag=True, help="Hold nothing out and compare with no baselines.")
 @click.option("--max-epochs", type=int, help="Most epochs of the fit.")

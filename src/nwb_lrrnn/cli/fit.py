@@ -58,6 +58,7 @@ def fit_recording(
         u = _inputs(recording, inputs, X)
         X, u = _as_trials(X, u, chop)
         X = X.load()  # everything below needs all of it, several times
+        _check(estimator, X, u)
         click.echo(f"Data: {_described(X)} of {recording.source.name}")
         held = None if no_compare else _held_out(X, test_fraction, seed)
         estimator = _fitted(estimator, X, u, held)
@@ -145,6 +146,12 @@ def _output(output: Path | None, uri: str, overwrite: bool) -> Path:
         raise FileNotFoundError(f"--output: the folder {str(path.absolute().parent)!r} does not exist; make it first")
     if path.exists() and not overwrite:
         raise FileExistsError(f"--output: {str(path)!r} exists; choose another name with -o, or pass --overwrite")
+    from nwb_lrrnn.io.processing_module import is_result_file
+
+    if path.exists() and not is_result_file(path):
+        raise FileExistsError(
+            f"--output: {str(path)!r} is no result of nwb-lrrnn and is not replaced; choose another name"
+        )
     return path
 
 
@@ -193,8 +200,11 @@ def _as_trials(
     from nwb_lrrnn.preprocessing import chop
 
     X, inputs = _in_session_time(X), _in_session_time(inputs)
-    seconds = X.sizes["time"] * float(X.attrs["bin_size"])
-    length = seconds / _N_WINDOWS if duration is None else duration
+    if "bin_size" not in X.attrs:
+        raise ValueError(
+            f"--bin-size: {X.name} has no steady rate, so that it cannot be cut into windows; pass --bin-size"
+        )
+    length = max(1, X.sizes["time"] // _N_WINDOWS) * X.attrs["bin_size"] if duration is None else duration
     cut = chop(X, length)
     click.echo(
         f"No trials: cut into {cut.sizes['trial']} windows of {cut.sizes['time'] * cut.attrs['bin_size']:.4g} s"
@@ -212,9 +222,16 @@ def _in_session_time(X: Any) -> Any:
 
 def _described(X: "xr.DataArray") -> str:
     noun = {"unit": "units", "roi": "ROIs", "channel": "channels"}.get(str(X.coords["unit_kind"].item()), "units")
-    return (
-        f"{X.sizes['trial']} trials of {X.sizes['time']} bins of {X.attrs['bin_size']:.4g} s, {X.sizes['unit']} {noun}"
-    )
+    n_trials, n_bins = X.sizes["trial"], X.sizes["time"]
+    trials = f"{n_trials} trial{'s' if n_trials > 1 else ''}"
+    return f"{trials} of {n_bins} bins of {X.attrs['bin_size']:.4g} s, {X.sizes['unit']} {noun}"
+
+
+def _check(estimator: Any, X: "xr.DataArray", inputs: Any) -> None:
+    """Raise what is wrong with any trial before the fit, which sees only some of them."""
+    from nwb_lrrnn.trials import as_trials
+
+    as_trials(X, inputs=inputs, allow_nan=estimator.__sklearn_tags__().input_tags.allow_nan)
 
 
 def _held_out(X: "xr.DataArray", fraction: float, seed: int) -> Any:
@@ -225,8 +242,7 @@ def _held_out(X: "xr.DataArray", fraction: float, seed: int) -> Any:
     n_held = max(1, round(fraction * n))
     if n - n_held < 2:
         raise ValueError(
-            f"the selection has {n} trials, too few to hold some out; select more, cut shorter windows with --chop, or "
-            "pass --no-compare"
+            f"too few trials to hold some out ({n}); select more, cut shorter windows with --chop, or pass --no-compare"
         )
     held = np.zeros(n, dtype=bool)
     held[np.random.default_rng(seed).permutation(n)[:n_held]] = True

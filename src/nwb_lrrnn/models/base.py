@@ -31,7 +31,8 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     # pre-requested, so that GridSearchCV and Pipeline hand inputs on once metadata routing is enabled
     __metadata_request__fit = {"inputs": True}
     __metadata_request__transform = {"inputs": True}
-    __metadata_request__score = {"inputs": True}
+    # Pipeline.score always routes sample_weight=None and refuses a last step that has never heard of it
+    __metadata_request__score = {"inputs": True, "sample_weight": None}
 
     bin_size: float | None
     likelihood: str
@@ -257,8 +258,9 @@ def _refuse_non_counts(trials: Trials, likelihood: str) -> None:
 
 
 def _latents_as_units(latents: Any) -> Any:
-    """Return latents with their last dim called `unit`, so that the one input gate reads them."""
+    """Return latents with their last dim called `unit`, so that the one input gate reads them; all are observed."""
     if isinstance(latents, xr.DataArray):
+        latents = latents.drop_vars("observed", errors="ignore")
         return latents.rename(latent="unit") if "latent" in latents.dims else latents
     if isinstance(latents, list) and latents and isinstance(latents[0], xr.DataArray):
         return [_latents_as_units(trial) for trial in latents]

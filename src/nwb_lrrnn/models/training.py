@@ -44,6 +44,7 @@ class Objective(Protocol):
 
     parameters: Tensor  # (S, size), a leaf that requires gradients
     baseline: float  # the `validation` value of a model without dynamics
+    resolution: float  # differences of `validation` below this mean nothing
 
     def begin_epoch(self, epoch: int) -> None:
         """Bring what is not a parameter (latents, their laws) up to date with the parameters."""
@@ -70,7 +71,8 @@ class Objective(Protocol):
 class Schedule:
     """How long and how fast to train; nothing depends on `max_epochs` but the end.
 
-    Gains and losses are measured in the advantage that the best state has over the objective's `baseline`.
+    Gains and losses are measured in the advantage that the best state has over the objective's `baseline` (at least
+    in its `resolution`).
     """
 
     max_epochs: int
@@ -81,7 +83,7 @@ class Schedule:
     decay: float = 0.3  # of the learning rate, on a plateau and after an overshoot
     n_plateaus: int = 2  # the last of them is the end
     min_gain: float = 2e-4  # below it `patience` runs out
-    overshoot: float = 0.02  # a loss of this much goes back to the best state
+    overshoot: float = 0.05  # a loss of this much goes back to the best state
     slowest: float = 1e-3  # of the learning rate: below it there is nothing left to gain
     prepares: bool = False  # whether another stage follows, so that no end is a failure to converge
 
@@ -89,7 +91,7 @@ class Schedule:
         """Return the schedule of one stage; one that is not the last only prepares, and ends on the first plateau."""
         if last:
             return replace(self, max_epochs=max_epochs)
-        return replace(self, max_epochs=max_epochs, patience=max(1, self.patience // 2), n_plateaus=1, prepares=True)
+        return replace(self, max_epochs=max_epochs, n_plateaus=1, prepares=True)
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def train(objective: Objective, schedule: Schedule, rng: np.random.Generator, *,
     flat = objective.parameters
     adam = _Adam(flat.detach())
     n_nets = flat.shape[0]
-    keeper = _Keeper(n_nets, schedule, objective.baseline)
+    keeper = _Keeper(schedule, objective)
     records: list[dict[str, np.ndarray]] = []
     epoch = 0
     with tqdm(total=schedule.max_epochs, desc=label, unit="epoch", disable=None, leave=False) as bar:
@@ -171,8 +173,9 @@ def _restore(adam: _Adam, rows: np.ndarray) -> None:
 class _Keeper:
     """Book-keeping per restart: best state so far, plateaus, learning rate, end."""
 
-    def __init__(self, n_nets: int, schedule: Schedule, baseline: float):
-        self.schedule, self.baseline = schedule, baseline
+    def __init__(self, schedule: Schedule, objective: Objective):
+        self.schedule, self.baseline, self.resolution = schedule, objective.baseline, objective.resolution
+        n_nets = len(objective.parameters)
         self.best = np.full(n_nets, -np.inf)
         self.reference = np.full(n_nets, -np.inf)
         self.waited = np.zeros(n_nets, dtype=int)
@@ -198,11 +201,12 @@ class _Keeper:
         better = ~self.finished & ~broken & (value > self.best)
         self._keep(better, flat, state)
         self.best = np.where(better, value, self.best)
-        advantage = np.maximum(self.best - self.baseline, 1e-3)
+        advantage = np.maximum(self.best - self.baseline, self.resolution)
         gained = better & (value > self.reference + plan.min_gain * advantage)
         self.reference = np.where(gained, value, self.reference)
         self.waited = np.where(gained, 0, self.waited + 1)
-        overshot = ~self.finished & ~broken & (value < self.best - plan.overshoot * advantage)
+        floor = self.best - plan.overshoot * advantage - self.resolution
+        overshot = ~self.finished & ~broken & (value < floor)
         stale = ~self.finished & ~overshot & (self.waited > plan.patience)
         back = broken | overshot | stale
         self.slowed = np.where(back, self.slowed * plan.decay, self.slowed)

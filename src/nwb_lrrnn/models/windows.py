@@ -93,7 +93,7 @@ def cut(
     table = np.where(present, starts[:, None] + node[None, :], starts[:, None])
 
     def tensor(array: np.ndarray, kind: torch.dtype) -> Tensor:
-        return torch.as_tensor(array, dtype=kind, device=device)
+        return torch.tensor(array, dtype=kind, device=device)
 
     return Windows(
         Data(tensor(y, dtype), tensor(seen, dtype), tensor(constants, dtype)),

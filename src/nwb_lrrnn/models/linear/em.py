@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from nwb_lrrnn.models.linear.observations import Observations, prepare
 from nwb_lrrnn.models.linear.smoothing import Moments, smooth_residual
 from nwb_lrrnn.models.linear.start import start_from_factors
+from nwb_lrrnn.models.linear.subspace import start_from_subspace
 from nwb_lrrnn.models.linear.system import LinearSystem, canonical_gauge
 from nwb_lrrnn.trials import Trials
 
@@ -22,6 +24,7 @@ Array = NDArray[np.floating]
 logger = logging.getLogger("nwb_lrrnn")
 
 _LEAST_NOISE = 1e-8  # smallest eigenvalue of Q and Sigma_1; the latents start with variance 1
+RACE = 10  # iterations from each start before the better one goes on alone
 _PLENTY = 5  # trials per parameter of the initial mean that make the prior of the initial state unnecessary
 
 
@@ -84,31 +87,79 @@ def fit(
     """
     inputs = trials.inputs if inputs is None and dynamic else inputs
     data = prepare(trials, inputs)
-    system = start_from_factors(data, rank, dynamic=dynamic)
-    prior_weight = _prior_weight(data, rank) if dynamic else 0.0
-    independent = -0.5 * float(data.n_observed.sum() * np.log(2 * np.pi) + data.squares.sum())
-    likelihoods, objectives = [], []
-    converged, gain = False, np.inf
-    for _ in range(max(max_iter, 1)):
-        moments = expect(system, data)
-        likelihoods.append(float(moments.log_likelihood.sum()))
-        objectives.append(likelihoods[-1] + prior_weight * log_prior(system))
-        if len(objectives) > 1:
-            gain = _relative_gain(objectives, likelihoods[-1] - independent, data)
-            converged = gain < tol
-            if converged:
-                break
-        system = maximise(system, moments, data, prior_weight, dynamic=dynamic)
+    starts = starts_for(data, rank, dynamic=dynamic)
+    climbs = [_Climb(start, data, _prior_weight(data, rank) if dynamic else 0.0, dynamic) for start in starts]
+    best = race(climbs, max_iter, tol)
     per_bin = 1.0 / data.n_bins
     jacobian = data.log_jacobian()
     return _finish(
-        system,
+        best.system,
         data,
-        (np.array(likelihoods) + jacobian) * per_bin,
-        (np.array(objectives) + jacobian) * per_bin,
-        converged,
-        float(gain),
+        (np.array(best.likelihoods) + jacobian) * per_bin,
+        (np.array(best.objectives) + jacobian) * per_bin,
+        best.converged,
+        best.gain,
     )
+
+
+def starts_for(data: Observations, rank: int, *, dynamic: bool) -> list[LinearSystem]:
+    """Return the systems that EM may start from: factors, and where trials are long enough, a subspace."""
+    factors = start_from_factors(data, rank, dynamic=dynamic)
+    subspace = start_from_subspace(data, rank) if dynamic else None
+    return [factors] if subspace is None else [factors, subspace]
+
+
+class Climb(Protocol):
+    """One run of EM, which can be stopped and taken up again."""
+
+    @property
+    def height(self) -> float:
+        """What it climbs, now."""
+        ...
+
+    def run(self, max_iter: int, tol: float) -> None:
+        """Go on until there are `max_iter` iterations in all, or one gains less than `tol`."""
+        ...
+
+
+def race[AnyClimb: Climb](climbs: list[AnyClimb], max_iter: int, tol: float, n_laps: int = RACE) -> AnyClimb:
+    """Return the climb that is highest after a few iterations, run to its end; the first one if they are equal."""
+    if len(climbs) > 1:
+        for climb in climbs:
+            climb.run(min(n_laps, max_iter), tol)
+    best = max(climbs, key=lambda climb: climb.height)
+    best.run(max_iter, tol)
+    return best
+
+
+class _Climb:
+    """EM from one start, with its history."""
+
+    def __init__(self, system: LinearSystem, data: Observations, prior_weight: float, dynamic: bool):
+        self.system = system
+        self.data = data
+        self.prior_weight = prior_weight
+        self.dynamic = dynamic
+        self.independent = -0.5 * float(data.n_observed.sum() * np.log(2 * np.pi) + data.squares.sum())
+        self.likelihoods: list[float] = []
+        self.objectives: list[float] = []
+        self.converged, self.gain = False, np.inf
+
+    @property
+    def height(self) -> float:
+        return self.objectives[-1]
+
+    def run(self, max_iter: int, tol: float) -> None:
+        while len(self.objectives) < max(max_iter, 1) and not self.converged:
+            moments = expect(self.system, self.data)
+            self.likelihoods.append(float(moments.log_likelihood.sum()))
+            self.objectives.append(self.likelihoods[-1] + self.prior_weight * log_prior(self.system))
+            if len(self.objectives) > 1:
+                self.gain = _relative_gain(self.objectives, self.likelihoods[-1] - self.independent, self.data)
+                self.converged = self.gain < tol
+                if self.converged:
+                    break
+            self.system = maximise(self.system, moments, self.data, self.prior_weight, dynamic=self.dynamic)
 
 
 def expect(system: LinearSystem, data: Observations) -> Moments:

@@ -23,9 +23,9 @@ REACH = 16  # bins on each side that a node's guess looks at
 def projections(net: Network, trials: Trials) -> Array:
     """Return each bin's own estimate of the latents, (trial, time, latent), shrunk to 0; 0 where unobserved."""
     loadings, offset, spread = (t[:1] for t in net.readout)
-    y = torch.as_tensor(trials.values, dtype=loadings.dtype, device=loadings.device)
+    y = torch.tensor(trials.values, dtype=loadings.dtype, device=loadings.device)
     seen = trials.bins[:, :, None] if trials.observed is None else trials.observed
-    mask = torch.as_tensor(seen, dtype=loadings.dtype, device=loadings.device)
+    mask = torch.tensor(seen, dtype=loadings.dtype, device=loadings.device)
     eta = offset.expand_as(y)
     slope, fisher = likelihoods.derivatives(net.likelihood, y, eta, spread)
     score = (slope * mask) @ loadings[0]  # (trial, time, latent)
@@ -56,8 +56,8 @@ def fit_encoders(net: Network, trials: Trials, latents: Array, every: int) -> di
         if rows.sum() < 3:
             continue
         ridge = RidgeCV(alphas=np.logspace(-2, 6, 9)).fit(features[rows], targets[rows])
-        coefficients = np.atleast_2d(ridge.coef_)
-        encoders[name] = np.vstack([coefficients.T, np.atleast_1d(ridge.intercept_)])
+        coefficients = np.asarray(ridge.coef_).reshape(targets.shape[1], -1)
+        encoders[name] = np.vstack([coefficients.T, np.reshape(ridge.intercept_, (1, -1))])
     return encoders
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,15 @@ from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
 from nwb_lrrnn.models import parameters as check
 from nwb_lrrnn.models.base import LatentModel
 from nwb_lrrnn.models.devices import one_torch_thread, resolve
-from nwb_lrrnn.models.likelihoods import Likelihood, constant_log_density
-from nwb_lrrnn.models.low_rank import encoder, network
+from nwb_lrrnn.models.likelihoods import Likelihood
+from nwb_lrrnn.models.low_rank import encoder, fitting, network
 from nwb_lrrnn.models.low_rank.inference import FINE, infer
-from nwb_lrrnn.models.low_rank.objective import ShootingObjective, latent_moments, select, update_prior, with_prior
+from nwb_lrrnn.models.low_rank.objective import latent_moments
 from nwb_lrrnn.models.low_rank.start import LinearStart, WarmStart
-from nwb_lrrnn.models.shooting import Network, Posterior, Prior, posterior
+from nwb_lrrnn.models.shooting import Network, Posterior
 from nwb_lrrnn.models.splitting import hold_out
-from nwb_lrrnn.models.training import Outcome, Schedule, train
-from nwb_lrrnn.models.windows import Windows, cut, join
+from nwb_lrrnn.models.training import Schedule
+from nwb_lrrnn.models.windows import Windows, join
 from nwb_lrrnn.trials import Trials
 
 _WHOLE = 250  # bins: trials up to this long are one window by default
@@ -155,72 +154,23 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
 
     def _fit_trials(self, trials: Trials) -> None:
         schedule = self._check_parameters(trials)
-        dtype, device = getattr(torch, self.dtype), resolve(self.device)
         seeds = np.random.SeedSequence(self.random_state).spawn(self.n_init + 2)
-        form = self._form(trials, dtype, device)
+        form = self._form(trials, getattr(torch, self.dtype), resolve(self.device))
         train_trials, held_trials = hold_out(trials, self.validation_fraction, np.random.default_rng(seeds[0]))
-        start = (
-            self._warm_start() if self.warm_start and hasattr(self, "encoders_") else LinearStart(train_trials, form)
-        )
-        networks = [start.parameters(form, np.random.default_rng(seed)) for seed in seeds[2:]]
-        layout = form.layout()
-        flat = layout.pack(
-            {
-                name: torch.as_tensor(np.stack([np.asarray(p[name]) for p in networks]), dtype=dtype, device=device)
-                for name in layout.shapes
-            }
-        )
+        warm = self.warm_start and hasattr(self, "encoders_")
+        start = self._warm_start() if warm else LinearStart(train_trials, form)
         with one_torch_thread():
-            outcome, net, path = self._train(form, flat, start, (train_trials, held_trials), schedule, seeds[1])
-            self._keep(trials, *self._settle(net, train_trials, path, trials))
-        best = int(np.nanargmax(outcome.validation))
-        self.history_ = outcome.history.isel(restart=best, drop=True)
-        self.restart_scores_ = outcome.validation
-        self.n_iter_ = outcome.n_epochs
+            fit = fitting.run(
+                form, start, train_trials, held_trials, self.shooting_bins_, schedule, self.batch_size, seeds[1:],
+                type(self).__name__,
+            )  # fmt: skip
+            self._keep(trials, *fitting.settle(fit, train_trials, trials, self.shooting_bins_))
+        self.history_ = fit.history
+        self.restart_scores_ = fit.restart_scores
+        self.n_iter_ = fit.history.sizes["epoch"]
 
     def _warm_start(self) -> WarmStart:
         return WarmStart(self._network(torch.float64, "cpu"), self.encoders_, self._spread(), self.shooting_bins_)
-
-    def _train(self, form: network.Form, flat, start: LinearStart | WarmStart, split, schedule: Schedule, seed):
-        """Return the outcome of training, the best network, and its trajectories of the training trials.
-
-        Short windows first, where gradients are tame; then the windows of the model.
-        """
-        paths = [None if part is None else start.smoothed(part, form)[None] for part in split]
-        prior = start.prior(self.n_init, form, flat)
-        rng = np.random.default_rng(seed)
-        stages = [self.shooting_bins_]
-        longest = int(split[0].lengths.max())
-        if min(longest, self.shooting_bins_) > 2 * FINE:
-            stages.insert(0, FINE)
-        baseline = constant_log_density(split[0], split[1] or split[0], form.likelihood)
-        histories, epochs_left = [], self.max_epochs
-        for k, bins in enumerate(stages):
-            sets = [
-                None if part is None else _training_set(form, part, bins, path)
-                for part, path in zip(split, paths, strict=True)
-            ]
-            objective = ShootingObjective(form, flat.clone(), prior, sets[0], sets[1], self.batch_size, baseline)
-            last = k == len(stages) - 1
-            epochs = epochs_left if last else max(1, epochs_left // 2)
-            outcome = train(objective, schedule.stage(epochs, last), rng, label=type(self).__name__)
-            flat, prior = outcome.parameters, Prior(*(outcome.state[name] for name in Prior._fields))
-            epochs_left = max(1, epochs_left - outcome.n_epochs)
-            histories.append(outcome.history.assign(shooting_bins=("epoch", np.full(outcome.n_epochs, bins))))
-            paths = [None if part is None else objective.paths(which) for which, part in enumerate(split)]
-        best = int(np.nanargmax(outcome.validation))
-        net = select(form.network(form.layout(), flat, prior), best)
-        return _joined(outcome, histories), net, paths[0][best]
-
-    def _settle(self, net: Network, train_trials: Trials, path: np.ndarray, trials: Trials):
-        """Return the network with the laws of its nodes estimated on all trials, the posterior there, the windows."""
-        encoders = encoder.fit_encoders(net, train_trials, path, FINE)
-        spread = np.cov(path.reshape(-1, self.rank).T).reshape(self.rank, self.rank)
-        post, windows = infer(net, encoders, trials, self.shooting_bins_, spread)
-        for _ in range(3):
-            net = with_prior(net, update_prior(net.prior, windows, post))
-            post = posterior(net, windows, [post.nodes])
-        return net, post, windows
 
     def _keep(self, trials: Trials, net: Network, post: Posterior, windows: Windows) -> None:
         """Set the fitted attributes, in the canonical gauge and the units of X."""
@@ -343,18 +293,3 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
     def right_vectors_(self) -> np.ndarray:
         """The right connectivity vectors n (neuron, latent)."""
         return np.asarray(self.dynamics_.right_vectors)
-
-
-def _training_set(form: network.Form, trials: Trials, bins: int, path: np.ndarray):
-    """Return trials cut into windows, and nodes (S, window, latent) on given trajectories (S, trial, time, latent)."""
-    counts = form.likelihood.name != "gaussian"
-    windows = cut(trials, bins, counts=counts, dtype=form.scale.dtype, device=form.scale.device)
-    at = path[:, windows.spans[:, 0], windows.spans[:, 1]]
-    return windows, torch.as_tensor(at, dtype=form.scale.dtype, device=form.scale.device)
-
-
-def _joined(outcome: Outcome, histories: list[xr.Dataset]) -> Outcome:
-    """Return the outcome with the histories of all stages end to end."""
-    history = xr.concat(histories, dim="epoch", join="override", coords="minimal", compat="override")
-    n_epochs = history.sizes["epoch"]
-    return replace(outcome, history=history.assign_coords(epoch=np.arange(1, n_epochs + 1)), n_epochs=n_epochs)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from numpy.typing import NDArray
 
+from nwb_lrrnn.models.likelihoods import Likelihood
 from nwb_lrrnn.models.low_rank import encoder
 from nwb_lrrnn.models.low_rank.objective import with_prior
 from nwb_lrrnn.models.shooting import Network, Posterior, Prior, posterior
@@ -21,11 +22,9 @@ FINE = 20  # bins of the short windows
 _JUMPS = (1e-1, 1e-2, 1e-3, 1e-4)  # variance of their jumps, in that of the latents
 
 
-def cut_for(net: Network, trials: Trials, window_bins: int) -> Windows:
-    """Return trials cut into windows, on the network's device and in its dtype."""
-    like = net.readout.loadings
-    counts = net.likelihood.name != "gaussian"
-    return cut(trials, window_bins, counts=counts, dtype=like.dtype, device=like.device)
+def cut_like(like: torch.Tensor, likelihood: Likelihood, trials: Trials, window_bins: int) -> Windows:
+    """Return trials cut into windows, on the device and in the dtype of `like`."""
+    return cut(trials, window_bins, counts=likelihood.name != "gaussian", dtype=like.dtype, device=like.device)
 
 
 def infer(
@@ -41,7 +40,7 @@ def infer(
         Covariance of the latents where the network lives.
     """
     fine = min(FINE, window_bins)
-    windows = cut_for(net, trials, fine)
+    windows = cut_like(net.readout.offset, net.likelihood, trials, fine)
     guess = encoder.encode(encoders, net, trials, windows.spans)
     starts = _guesses(guess, net.prior)
     scale = torch.tensor(spread, dtype=net.prior.mean.dtype, device=net.prior.mean.device)
@@ -50,7 +49,7 @@ def infer(
         relaxed = posterior(with_prior(net, loose), windows, starts, max_steps=5, tol=1e-3)
         starts = [relaxed.nodes]
     path = join(relaxed.latents[0].cpu().numpy(), windows, trials.values.shape[:2])
-    windows = windows if fine == window_bins else cut_for(net, trials, window_bins)
+    windows = windows if fine == window_bins else cut_like(net.readout.offset, net.likelihood, trials, window_bins)
     return posterior(net, windows, [nodes_on(path, windows, 1)]), windows
 
 

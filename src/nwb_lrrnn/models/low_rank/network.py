@@ -71,6 +71,17 @@ class Form:
         readout = Readout(p["loadings"] * self.scale[:, None], p["offset"] * self.scale + self.centre, spread)
         return Network(self.nonlinearity, cell, readout, self.likelihood, prior, self.filter_inputs)
 
+    def with_readout(self, flat: Tensor, readout: Readout) -> Tensor:
+        """Return flat parameters (S, size) with another readout, given in the units of X."""
+        layout = self.layout()
+        parts = layout.unpack(flat)
+        parts["loadings"] = readout.loadings / self.scale[:, None]
+        parts["offset"] = (readout.offset - self.centre) / self.scale
+        if "log_spread" in parts:
+            gaussian = self.likelihood.name == "gaussian"
+            parts["log_spread"] = torch.log(readout.spread / self.scale**2 if gaussian else readout.spread)
+        return layout.pack(parts)
+
 
 def to_dynamics(net: Network, row: int, bin_size: float, unit_ids, moments) -> LowRankDynamics:
     """Return one of the S networks as a `LowRankDynamics`; moments are its latents' mean and covariance."""

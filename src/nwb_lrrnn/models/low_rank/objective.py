@@ -50,6 +50,7 @@ class ShootingObjective:
         self.held_out = held_out
         self.batch_size = batch_size
         self.baseline = baseline
+        self.resolution = 0.002 * form.n_units
         self.damping: Tensor | None = None
         self.held_out_damping: Tensor | None = None
         self.terms: dict[str, Tensor] = {}
@@ -108,13 +109,15 @@ class ShootingObjective:
         self.held_out_damping = post.damping.clamp(max=1e3)
         return {**self.terms, "validation": post.log_evidence.sum(1) / windows.bins.sum()}
 
-    def paths(self, which: int) -> np.ndarray:
-        """Return the current trajectories (S, trial, time, latent) of the training (0) or held-out (1) trials."""
-        windows, nodes = (self.windows, self.nodes) if which == 0 or self.held_out is None else self.held_out
+    def paths(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the current trajectories (S, trial, time, latent) of the training trials and of the held-out ones."""
+        return self._path(self.windows, self.nodes), None if self.held_out is None else self._path(*self.held_out)
+
+    @torch.no_grad()
+    def _path(self, windows: Windows, nodes: Tensor) -> np.ndarray:
         net = self.network(self.parameters.detach())
         drive = windows.drive(net.cell.alpha if net.filter_inputs else None)
-        with torch.no_grad():
-            latents = scan.trajectory(net.nonlinearity, net.cell, nodes, drive).cpu().double().numpy()
+        latents = scan.trajectory(net.nonlinearity, net.cell, nodes, drive).cpu().double().numpy()
         shape = (len(windows.table), int(windows.spans[:, 2].max()))
         return np.stack([join(row, windows, shape) for row in latents])
 

@@ -20,7 +20,8 @@ from nwb_lrrnn.models.windows import join
 from nwb_lrrnn.trials import Trials
 
 ALPHA = 0.2  # where alpha is fitted, it starts here
-_RIDGE = 1e-2  # the private noise, in squared rates, that the start should bear
+RIDGES = (1e-2, 1e-3, 1e-5)  # of the start's right vectors, relative to the rates' mean square
+N_DRAWS = 2  # of random neurons, for every start
 _EM_STEPS = 30
 
 
@@ -50,8 +51,11 @@ class LinearStart:
         self.centre, self.scale = pooled.mean(0), pooled.std(0) + 1e-12
         self.latents = (self.latents - self.centre) / self.scale
 
-    def parameters(self, form: Form, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Return one network's parameters: random neurons, their right vectors by ridge, the linear model's readout."""
+    def candidates(self, form: Form, rng: np.random.Generator) -> list[dict[str, NDArray]]:
+        """Return networks to choose a start from: random neurons, their right vectors by ridge, the linear readout."""
+        return [parameters for _ in range(N_DRAWS) for parameters in self._one_draw(form, rng)]
+
+    def _one_draw(self, form: Form, rng: np.random.Generator) -> list[dict[str, NDArray]]:
         rank, neurons = form.rank, form.n_neurons
         left = rng.standard_normal((rank, neurons))
         bias = rng.standard_normal(neurons)
@@ -60,16 +64,13 @@ class LinearStart:
         if self.trials.inputs is not None:
             weights = weights / (self.trials.inputs.std((0, 1))[:, None] + 1e-12)
         alpha = ALPHA if form.alpha is None else form.alpha
-        right, drive = self._field(form, left, bias, thresholds, weights, alpha)
         scale, centre = form.scale.cpu().numpy(), form.centre.cpu().numpy()
         loadings = self.system.loadings * self.scale
         offset = self.system.offset + self.system.loadings @ self.centre
         parts = {
             "left_vectors": left,
-            "right_vectors": right,
             "bias": bias,
             "input_weights": weights,
-            "drive": drive,
             "loadings": loadings / scale[:, None],
             "offset": (offset - centre) / scale,
             "log_thresholds": np.log(thresholds),
@@ -78,25 +79,44 @@ class LinearStart:
         if form.likelihood.name == "gaussian":
             parts["log_spread"] = np.log(self.system.variance / scale**2)
         elif form.likelihood.name == "negative_binomial":
-            parts["log_spread"] = np.full(form.n_units, np.log(10.0))
-        return parts
+            parts["log_spread"] = np.log(np.asarray(self.system.dispersion))
+        fields = self._fields(form, left, bias, thresholds, weights, alpha)
+        return [{**parts, "right_vectors": right, "drive": drive} for right, drive in fields]
 
-    def _field(self, form, left, bias, thresholds, weights, alpha):
-        """Return n (latent, neuron) and s (latent,) that make the network follow the linear model's latents."""
-        lengths = self.trials.lengths
+    def _fields(self, form, left, bias, thresholds, weights, alpha) -> list[tuple[NDArray, NDArray]]:
+        """Return pairs n (latent, neuron) and s (latent,) that make the network move as one of the targets says."""
         z = self.latents
-        pair = np.arange(z.shape[1] - 1)[None] < lengths[:, None] - 1
-        x = z[:, :-1][pair] @ left + bias
-        if self.trials.inputs is not None:
-            x = x + self.trials.inputs[:, :-1][pair] @ weights
+        pair = np.arange(z.shape[1] - 1)[None] < self.trials.lengths[:, None] - 1
+        now, then = z[:, :-1][pair], z[:, 1:][pair]
+        u = None if self.trials.inputs is None else self.trials.inputs[:, :-1][pair]
+        x = now @ left + bias if u is None else now @ left + bias + u @ weights
         rates = nonlinearity.phi(form.nonlinearity, x, thresholds)
-        target = (z[:, 1:][pair] - (1 - alpha) * z[:, :-1][pair]) / alpha
-        mean_rate, mean_target = rates.mean(0), target.mean(0)
+        mean_rate = rates.mean(0)
         rates = rates - mean_rate
         gram = rates.T @ rates / len(rates)
-        ridge = _RIDGE * max(np.diag(gram).mean(), 1e-12) * np.eye(len(gram))
-        n = np.linalg.solve(gram + ridge, rates.T @ (target - mean_target) / len(rates))  # (neuron, latent)
-        return n.T * form.n_neurons, mean_target - mean_rate @ n
+        unit = max(np.diag(gram).mean(), 1e-12) * np.eye(len(gram))
+        fields = []
+        for moved in self._targets(now, then, u):
+            target = (moved - (1 - alpha) * now) / alpha
+            mean_target = target.mean(0)
+            cross = rates.T @ (target - mean_target) / len(rates)
+            for ridge in RIDGES:
+                n = np.linalg.solve(gram + ridge * unit, cross)  # (neuron, latent)
+                fields.append((n.T * form.n_neurons, mean_target - mean_rate @ n))
+        return fields
+
+    def _targets(self, now: NDArray, then: NDArray, u: NDArray | None) -> list[NDArray]:
+        """Return where the latents `now` should move in one bin, (pair, latent), by three answers.
+
+        Where the smoothed latents did move, nonlinearly; where the linear model moves them, free of the noise of the
+        smoothed latents, which makes regressed dynamics decay; and the same without any decay.
+        """
+        transition = self.system.transition / self.scale[:, None] * self.scale
+        drive = (self.system.transition @ self.centre + self.system.drive - self.centre) / self.scale
+        if u is not None and self.system.input_weights is not None:
+            drive = drive + u @ (self.system.input_weights / self.scale[:, None]).T
+        radius = max(np.abs(np.linalg.eigvals(transition)).max(), 1e-3)
+        return [then, now @ transition.T + drive, now @ transition.T / radius + drive]
 
     def smoothed(self, trials: Trials, form: Form) -> np.ndarray:
         """Return the standardised latents of other trials (trial, time, latent)."""
@@ -123,20 +143,20 @@ class WarmStart:
     def __init__(self, net: Network, encoders: dict[str, NDArray], spread: NDArray, window_bins: int):
         self.net, self.encoders, self.spread, self.window_bins = net, encoders, spread, window_bins
 
-    def parameters(self, form: Form, rng: np.random.Generator) -> dict[str, NDArray]:
-        """Return the fitted network's parameters in the scales of `form`; `rng` is not used."""
+    def candidates(self, form: Form, rng: np.random.Generator) -> list[dict[str, NDArray]]:
+        """Return the fitted network's parameters in the scales of `form`, the one candidate; `rng` is not used."""
         cell = [t[0].numpy() for t in self.net.cell]
         left, right, bias, thresholds, weights, drive, _, alpha = cell
         loadings, offset, spread = (t[0].numpy() for t in self.net.readout)
         if left.shape != (form.rank, form.n_neurons) or len(offset) != form.n_units or len(weights) != form.n_inputs:
             raise ValueError(
-                f"warm_start: the fitted network has rank {len(left)}, {left.shape[1]} neurons, {len(offset)} units and "
-                f"{len(weights)} inputs, wanted {form.rank}, {form.n_neurons}, {form.n_units} and {form.n_inputs}; "
+                f"warm_start: the fitted network has rank {len(left)}, {left.shape[1]} neurons, {len(offset)} units "
+                f"and {len(weights)} inputs, wanted {form.rank}, {form.n_neurons}, {form.n_units} and {form.n_inputs}; "
                 "set warm_start=False to start afresh"
             )
         scale, centre = form.scale.cpu().numpy(), form.centre.cpu().numpy()
         alpha = float(np.clip(alpha, 1e-6, 1 - 1e-6))
-        return {
+        parameters = {
             "left_vectors": left,
             "right_vectors": right,
             "bias": bias,
@@ -148,6 +168,7 @@ class WarmStart:
             "logit_alpha": np.array(np.log(alpha / (1 - alpha))),
             "log_spread": np.log(spread / (scale**2 if form.likelihood.name == "gaussian" else 1.0)),
         }
+        return [parameters]
 
     def smoothed(self, trials: Trials, form: Form) -> NDArray:
         """Return the fitted network's latents of trials (trial, time, latent)."""

@@ -1,0 +1,313 @@
+"""The command line, as a user meets it: what it prints, its exit codes, and one sentence for whatever is wrong."""
+
+import io
+import re
+from contextlib import redirect_stderr, redirect_stdout
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+from nwb_lrrnn.cli import main
+from nwb_lrrnn.cli.fit import table_text
+from nwb_lrrnn.io.recording_file import write_recording
+from nwb_lrrnn.results import load_model, read_results
+from small_nwb import add_series, new_nwb
+
+QUICK = ["--max-epochs", "2", "--set", "n_neurons=10"]
+ALIGNED = ["--align", "go_cue_time", "--window", "-0.2", "0.4"]
+
+
+def counts(n_trials=8, n_bins=30, n_units=5):
+    rng = np.random.default_rng(0)
+    time = (np.arange(n_bins) + 0.5) * 0.02
+    rate = 1.0 + 0.6 * np.sin(2 * np.pi * 2 * time[:, None] + np.arange(n_units))
+    return xr.DataArray(
+        rng.poisson(rate, size=(n_trials, n_bins, n_units)),
+        dims=("trial", "time", "unit"),
+        coords={"time": time - 0.2, "side": ("trial", ["left", "right"] * (n_trials // 2))},
+        attrs={"bin_size": 0.02},
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder of recordings (spikes in trials with an input; channels without trials) and what is none."""
+    folder = tmp_path_factory.mktemp("cli")
+    X = counts()
+    inputs = np.random.default_rng(1).normal(size=(8, 30, 2))
+    write_recording(folder / "spikes.nwb", X, inputs=inputs, random_state=0)
+    noise = np.random.default_rng(2).normal(size=(1, 400, 3)).cumsum(axis=1)
+    write_recording(folder / "channels.nwb", noise, bin_size=0.01, unit_kind="channel")
+    with h5py.File(folder / "channels.nwb", "r+") as file:
+        del file["intervals"]
+    (folder / "text.nwb").write_text("subject,age\n")
+    whole = (folder / "spikes.nwb").read_bytes()
+    (folder / "truncated.nwb").write_bytes(whole[: len(whole) // 2])
+    with h5py.File(folder / "empty.nwb", "w") as file:
+        file.attrs.update(nwb_version="2.7.0", neurodata_type="NWBFile", namespace="core")
+    return folder
+
+
+def run(*args):
+    """Return the exit code of the command."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(arg) for arg in args])
+    return stop.value.code
+
+
+def sentence(capsys, *args, code=1):
+    """Return the one line on stderr of a command that fails."""
+    assert run(*args) == code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("Error: ")
+    return lines[0]
+
+
+# --- what works -------------------------------------------------------------------------------------------------------
+
+
+def test_inspect(folder, capsys):
+    assert run("inspect", folder / "spikes.nwb") == 0
+    shown = capsys.readouterr()
+    assert "5 units" in shown.out
+    assert "gaps in the timestamps" in shown.out.partition("Problems")[2]
+    assert "To fit a model: nwb-lrrnn fit " in shown.out
+    assert shown.err == ""
+
+
+def test_inspect_of_a_sound_file(folder, capsys):
+    assert run("inspect", folder / "channels.nwb") == 0
+    assert "No problems found." in capsys.readouterr().out
+
+
+def test_inspect_says_why_nothing_can_be_fitted(folder, capsys):
+    assert run("inspect", folder / "empty.nwb") == 0
+    out = capsys.readouterr().out
+    assert "Nothing to fit: the file holds no units" in out
+    assert "To fit a model" not in out
+
+
+@pytest.fixture(scope="module")
+def fitted(folder):
+    """Return exit code, stdout and stderr of one fit with everything on."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = run("fit", folder / "spikes.nwb", "--rank", "1", *ALIGNED, *QUICK, "-o", folder / "result.nwb")
+    return code, out.getvalue(), err.getvalue()
+
+
+def test_fit_prints_a_comparison_and_writes_the_result(folder, fitted):
+    code, out, err = fitted
+    assert code == 0
+    assert "Data: 8 trials of 30 bins of 0.02 s, 5 units of spikes.nwb" in out
+    assert "Fit: LowRankRNN (rank 1) to 6 trials, 2 held out" in out
+    assert "log-likelihood of 2 held-out trials (60 bins), nats per bin" in out
+    for name in ("mean rate", "factor analysis (rank 1)", "VAR(1)", "linear state space (rank 2)", "LowRankRNN"):
+        assert name in out
+    assert f"Result: {folder / 'result.nwb'}" in out
+    lines = err.strip().splitlines()
+    assert all(line.startswith("Warning: ") for line in lines)  # not converged: one line each, no progress bar
+    assert any("not converged" in line for line in lines)
+
+
+def test_the_result_holds_model_latents_scores_and_source(folder, fitted):
+    results = read_results(folder / "result.nwb")
+    model = load_model(folder / "result.nwb")
+    assert (model.rank, model.n_neurons, model.random_state) == (1, 10, 0)
+    latents = results["trials/latents"]
+    assert latents.shape == (8, 30, 1)
+    assert latents["held_out"].sum() == 2
+    assert list(latents["side"].values[:2]) == ["left", "right"]
+    assert results["metrics"].attrs["n_trials"] == 2
+    assert "mean rate" in results["metrics/model"]
+    source = results.attrs["source"]
+    assert source["uri"] == (folder / "spikes.nwb").as_posix()
+    assert source["nwb_path"] == "/units"
+
+
+def test_fit_all_trials_with_inputs_and_query(folder, tmp_path, capsys):
+    args = ["--trials", "side == 'left'", "--units", "0,1,2", "--inputs", "inputs", "--no-compare", "--seed", "7"]
+    assert run("fit", folder / "spikes.nwb", *ALIGNED, *QUICK, *args, "-o", tmp_path / "a.nwb") == 0
+    assert "4 trials" in capsys.readouterr().out
+    model = load_model(tmp_path / "a.nwb")
+    assert (model.n_inputs_, model.random_state) == (2, 7)
+    assert list(model.unit_ids_) == [0, 1, 2]
+    assert "metrics" not in read_results(tmp_path / "a.nwb").children
+
+
+def test_trials_without_alignment_go_from_start_to_stop(folder, tmp_path, capsys):
+    assert run("fit", folder / "spikes.nwb", *QUICK, "--no-compare", "-o", tmp_path / "a.nwb") == 0
+    assert "8 trials of 30 bins" in capsys.readouterr().out
+
+
+def test_a_recording_without_trials_is_cut(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run("fit", folder / "channels.nwb", "--model", "linear", "--rank", "1", "--max-epochs", "3", "-v") == 0
+    shown = capsys.readouterr()
+    assert "No trials: cut into 20 windows of 0.2 s" in shown.out
+    assert "3 channels" in shown.out
+    assert "bits/spike" not in shown.out
+    assert "gaussian" in shown.err  # the log, which -v shows
+    model = load_model(tmp_path / "channels_lrrnn.nwb")  # the default name, in the current folder
+    assert type(model).__name__ == "LinearStateSpace"
+    latents = read_results(tmp_path / "channels_lrrnn.nwb")["trials/latents"]
+    np.testing.assert_allclose(latents["align_time"], 1.0 + np.arange(20) * 0.2)  # the recording begins at 1 s
+
+
+def test_set_takes_python_values_and_text(folder, tmp_path):
+    values = ["--set", "nonlinearity=relu", "--set", "tau=0.05", "--set", "validation_fraction=0"]
+    assert run("fit", folder / "spikes.nwb", *QUICK, *values, "--no-compare", "-o", tmp_path / "a.nwb") == 0
+    model = load_model(tmp_path / "a.nwb")
+    assert (model.nonlinearity, model.tau, model.validation_fraction) == ("relu", 0.05, 0)
+
+
+def test_existing_results_are_replaced_on_request_only(folder, tmp_path, capsys):
+    args = ["fit", folder / "spikes.nwb", *QUICK, "--no-compare", "-o", tmp_path / "a.nwb"]
+    assert run(*args) == 0
+    capsys.readouterr()
+    assert "exists; choose another name with -o, or pass --overwrite" in sentence(capsys, *args)
+    assert run(*args, "--overwrite") == 0
+    capsys.readouterr()
+    other = folder / "channels.nwb"
+    before = other.read_bytes()
+    args[-1] = other
+    assert "is no result of nwb-lrrnn and is not replaced" in sentence(capsys, *args, "--overwrite")
+    assert other.read_bytes() == before
+
+
+def test_help_names_every_command(capsys):
+    assert run("--help") == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("demo", "inspect", "fit"))
+
+
+# --- what is wrong ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("text.nwb", "this is a text file that begins with 'subject,age'"),
+        ("truncated.nwb", "truncated or damaged"),
+        ("none.nwb", "there is no such file"),
+        ("", "this is a folder"),
+    ],
+)
+@pytest.mark.parametrize("command", ["inspect", "fit"])
+def test_files_that_are_none(folder, tmp_path, monkeypatch, capsys, command, name, expected):
+    monkeypatch.chdir(tmp_path)
+    assert expected in sentence(capsys, command, folder / name)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--align", "go_cue"], "'go_cue' is no column of the table.*did you mean 'go_cue_time'"),
+        (["--units", "3,4,99"], "unknown ids? 99"),
+        (["--units", "rate > 3"], "wanted a pandas query over the columns"),
+        (["--trials", "side == 'up'"], "leaves none of 8 trials"),
+        (["--intervals", "epochs"], "epochs"),
+        (["--rank", "6"], "rank: got 6, wanted at most .* 5"),
+        (["--rank", "0"], "rank: got 0, wanted a whole number >= 1"),
+        (["--series", "LFP"], "name: got 'LFP'"),
+        (["--inputs", "speed"], "name: got 'speed'"),
+        (["--window", "5", "1"], "too short for one bin"),
+        (["--set", "nonlinearity=tanhh"], "did you mean 'tanh'"),
+        (["--set", "tau=0.001"], "tau: got 0.001 s, shorter than the bins"),
+        (["--trials", "0,1"], r"too few trials to hold some out \(2\)"),
+        (["--device", "tpu"], "device"),
+        (["-o", "none/a.nwb"], "does not exist; make it first"),
+    ],
+)
+def test_selections_that_cannot_be(folder, tmp_path, monkeypatch, capsys, args, expected):
+    monkeypatch.chdir(tmp_path)
+    assert re.search(expected, sentence(capsys, "fit", folder / "spikes.nwb", *args))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--model", "smc"], "'smc' is not in this version yet.*lowrank and linear"),
+        (["--model", "lowrnk"], "wanted lowrank or linear; did you mean 'lowrank'"),
+        (["--set", "n_neuron=3"], "LowRankRNN has no parameter 'n_neuron', it has rank, .*did you mean 'n_neurons'"),
+        (["--set", "n_neurons"], "wanted NAME=VALUE"),
+        (["--set", "rank=3", "--rank", "2"], "rank is given twice"),
+        (["--model", "linear", "--device", "cpu"], "LinearStateSpace has no device"),
+        (["--test-fraction", "1.5"], "wanted a share between 0 and 1"),
+        (["--chop", "1"], "the recording has trials; drop --chop"),
+        (["-o", "a.h5"], r"wanted a name that ends in \.nwb"),
+        (["--bin-sise", "1"], "No such option"),
+        (["--bin-size", "0"], "0.0 is not in the range x>0"),
+        (["--rank", "two"], "'two' is not a valid integer"),
+    ],
+)
+def test_wrong_use_exits_with_2(folder, tmp_path, monkeypatch, capsys, args, expected):
+    monkeypatch.chdir(tmp_path)
+    assert re.search(expected, sentence(capsys, "fit", folder / "spikes.nwb", *args, code=2))
+
+
+def test_nothing_to_fit(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert "nothing can be fitted: the file holds no units" in sentence(capsys, "fit", folder / "empty.nwb")
+    text = sentence(capsys, "fit", folder / "channels.nwb", "--align", "go_cue_time", "--window", "0", "1")
+    assert "no table of trials" in text
+
+
+def test_nan_is_found_before_the_fit(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "nan.nwb"
+    path.write_bytes((folder / "channels.nwb").read_bytes())
+    with h5py.File(path, "r+") as file:
+        file["acquisition/ElectricalSeries/data"][7, 1] = np.nan
+    text = sentence(capsys, "fit", path)
+    assert "X: NaN at trial 0, time 0.075, unit 1" in text
+
+
+def test_several_series_are_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with new_nwb(tmp_path / "two.nwb") as file:
+        for name in ("left", "right"):
+            add_series(file, f"acquisition/{name}", np.zeros((100, 3)), kind="ElectricalSeries", rate=100.0)
+    assert "--series: the file holds left, right; say which" in sentence(capsys, "fit", tmp_path / "two.nwb")
+    assert run("inspect", tmp_path / "two.nwb") == 0
+    assert "--series left" in capsys.readouterr().out
+
+
+def test_debug_shows_the_traceback(folder):
+    with pytest.raises(ValueError, match="text file"):
+        main(["inspect", str(folder / "text.nwb"), "--debug"])
+
+
+def test_interruption_is_clean(folder, monkeypatch, capsys):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nwb_lrrnn.io.nwb.open_nwb", interrupted)
+    assert run("inspect", folder / "spikes.nwb") == 1
+    assert capsys.readouterr().err.strip() == "Stopped."
+
+
+def test_table_of_scores():
+    import pandas as pd
+
+    table = pd.DataFrame(
+        {
+            "log_likelihood": [-3.0, -2.5],
+            "vs_mean_rate": [0.0, 0.5],
+            "vs_model": [-0.5, 0.0],
+            "low": [-0.6, 0.0],
+            "high": [-0.4, 0.0],
+        },
+        index=["mean rate", "model"],
+    )
+    table.attrs = {"n_trials": 4, "n_bins": 40}
+    assert table_text(table).splitlines() == [
+        "log-likelihood of 4 held-out trials (40 bins), nats per bin",
+        "             score  over mean rate       from the model [95 %]",
+        "mean rate  -3.0000         +0.0000  -0.5000 [-0.6000, -0.4000]",
+        "model      -2.5000         +0.5000",
+    ]

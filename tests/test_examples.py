@@ -1,0 +1,45 @@
+"""The examples run, small."""
+
+import runpy
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+FOLDER = Path(__file__).parent.parent / "examples"
+
+
+def load(name):
+    return runpy.run_path(str(FOLDER / f"{name}.py"))
+
+
+def test_quickstart(capsys):
+    load("quickstart")["main"](16)
+    out = capsys.readouterr().out
+    assert "15 units" in out
+    assert "mean rate" in out
+    assert "same latents from the file: True" in out
+
+
+def test_own_file(tmp_path, capsys):
+    load("quickstart")["make_recording"](tmp_path / "session.nwb", 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        path = load("own_file")["main"](tmp_path / "session.nwb", "go_cue_time", (0.0, 1.0), 1, 3)
+    assert path == tmp_path / "session_lrrnn.nwb"
+    assert path.is_file()
+    assert "6 trials, 50 bins, 15 units" in capsys.readouterr().out
+
+
+def test_compare_models():
+    table = load("compare_models")["main"](12, 5, 2)
+    assert table.index[-1] == "LowRankRNN (rank 1)"
+    assert np.isfinite(table["log_likelihood"]).all()
+    assert {"mean rate", "VAR(1)", "linear state space (rank 1)", "LowRankRNN (rank 2)"} <= set(table.index)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_every_example_is_run_here(path):
+    assert f'load("{path.stem}")' in Path(__file__).read_text()

@@ -199,7 +199,7 @@ def test_auto_says_what_it_chose(waves, caplog):
 
 
 def test_not_converging_warns_with_numbers(waves):
-    with pytest.warns(ConvergenceWarning, match=r"not converged after max_epochs=4; .* nats per bin. Raise max_epochs"):
+    with pytest.warns(ConvergenceWarning, match=r"not converged after 4 epochs: .* nats per bin. Raise max_epochs"):
         small().fit(waves)
 
 

@@ -73,3 +73,10 @@ def test_dask_arrays_stay_lazy():
 def test_what_cannot_be_cut_is_refused(X, duration, error, message):
     with pytest.raises(error, match=message):
         chop(X, duration)
+
+
+def test_windows_of_a_recording_know_their_place_in_the_session():
+    X = xr.DataArray(
+        np.zeros((10, 2)), dims=("time", "unit"), coords={"time": np.arange(10) * 0.5 + 0.25, "align_time": 7.0}
+    )
+    np.testing.assert_allclose(chop(X, 2.0).align_time, [7.0, 9.0])

@@ -26,7 +26,7 @@ def chop(X: Any, duration: float) -> xr.DataArray:
     -------
     DataArray (trial, time, unit)
         `time` is the bin centre from the start of the window, coordinate `align_time` (trial) when that start was in
-        the time of X. What is left over at the end is dropped, and attrs["dropped_bins"] says how many bins that was.
+        the session (in the time of X, where X has no `align_time`). What is left over at the end is dropped, and attrs["dropped_bins"] says how many bins that was.
 
     Raises
     ------
@@ -57,13 +57,15 @@ def chop(X: Any, duration: float) -> xr.DataArray:
         begin = np.asarray(recording["time"].values[starts], dtype=np.float64) - 0.5 * size
     else:
         begin = starts * size
+    if "align_time" in recording.coords:  # where time 0 of X lies in the session
+        begin = begin + float(recording["align_time"])
     coords: dict[str, Any] = {
         "trial": np.arange(n_windows),
         "time": (np.arange(length) + 0.5) * size,
         "align_time": ("trial", begin),
     }
     for name, coord in kept.coords.items():
-        if name == "time":
+        if name in ("time", "align_time"):
             continue
         if "time" not in coord.dims:
             coords[str(name)] = coord.variable

@@ -199,7 +199,6 @@ def _as_trials(
         return X, inputs
     from nwb_lrrnn.preprocessing import chop
 
-    X, inputs = _in_session_time(X), _in_session_time(inputs)
     if "bin_size" not in X.attrs:
         raise ValueError(
             f"--bin-size: {X.name} has no steady rate, so that it cannot be cut into windows; pass --bin-size"
@@ -211,13 +210,6 @@ def _as_trials(
         + ("; --chop says how long they are" if duration is None else "")
     )
     return cut, None if inputs is None else chop(inputs, length)
-
-
-def _in_session_time(X: Any) -> Any:
-    """Return a long recording whose time counts from the start of the session."""
-    if X is None or "align_time" not in X.coords:
-        return X
-    return X.assign_coords(time=X["time"].values + float(X["align_time"])).drop_vars("align_time")
 
 
 def _described(X: "xr.DataArray") -> str:

@@ -97,7 +97,7 @@ class _Fused(torch.autograd.Function):
         chunks = min(N_CHUNKS, z.shape[1])
         dz = np.zeros_like(z)
         sums = [np.zeros((len(a), chunks, *a.shape[1:])) for a in (c, d, r)]
-        fixed = (chunks, kind, bin_size, *arrays(grads), z, y, seen, c, d, r, dz)
+        fixed = [chunks, kind, bin_size, *arrays(grads), z, y, seen, c, d, r, dz]
         over_ranges(lambda a, b: kernels.adjoint(a, b, *fixed, *sums), len(z) * chunks)
         dz, dloadings, doffset, dspread = (torch.from_numpy(a).to(ctx.dtype) for a in (dz, *(a.sum(1) for a in sums)))
         return None, None, dz, dloadings.mT, doffset, dspread

@@ -117,8 +117,9 @@ class _Fused(torch.autograd.Function):
         like = (left.shape, right.shape, weights.shape, bias.shape, thresholds.shape, *ctx.shapes, ctx.alpha.shape)
         sums = [np.zeros((shape[0], chunks, *shape[1:])) for shape in like]
         dstart, dv = np.zeros((nets, windows, rank)), np.zeros((nets, windows, steps, v.shape[3]))
-        fixed = (chunks, code, z, *arrays(grads), lengths, v, u, left, right, weights, bias, thresholds, ctx.alpha)
-        over_ranges(lambda a, b: kernels.adjoint(a, b, *fixed, *sums, dstart, dv), nets * chunks)
+        fixed = [chunks, code, z, *arrays(grads), lengths, v, u, left, right, weights, bias, thresholds, ctx.alpha]
+        outputs = [*sums, dstart, dv]
+        over_ranges(lambda a, b: kernels.adjoint(a, b, *fixed, *outputs), nets * chunks)
         dv = dv if len(v) == nets else dv.sum(0, keepdims=True)
         dm, dn, dweights, dbias, dh, ddrive, dlatent, dalpha = (a.sum(1) for a in sums)
         grads = (dv, dstart, dm, dn, dbias, dh, dweights, ddrive, dlatent, dalpha)

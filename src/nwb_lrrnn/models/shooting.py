@@ -214,7 +214,9 @@ def _eliminate(diagonal: Tensor, upper: Tensor, gradient: Tensor) -> tuple[list[
             carry = torch.cholesky_solve(upper[:, :, k - 1], roots[-1]).mT  # upper^T pivot^-1
             pivot = pivot - carry @ upper[:, :, k - 1]
             side = side - carry @ sides[-1]
-        roots.append(torch.linalg.cholesky_ex(0.5 * (pivot + pivot.mT)).L)
+        root, failed = torch.linalg.cholesky_ex(0.5 * (pivot + pivot.mT))
+        # a trajectory that left every bound: not finite, so that it is never taken, instead of an error for all trials
+        roots.append(torch.where(failed[..., None, None] > 0, torch.full_like(root, math.nan), root))
         sides.append(side)
     return roots, sides
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 import xarray as xr
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 logger = logging.getLogger("nwb_lrrnn")
@@ -85,13 +83,6 @@ class Schedule:
     min_gain: float = 2e-4  # below it `patience` runs out
     overshoot: float = 0.05  # a loss of this much goes back to the best state
     slowest: float = 1e-3  # of the learning rate: below it there is nothing left to gain
-    prepares: bool = False  # whether another stage follows, so that no end is a failure to converge
-
-    def stage(self, max_epochs: int, last: bool) -> Schedule:
-        """Return the schedule of one stage; one that is not the last only prepares, and ends on the first plateau."""
-        if last:
-            return replace(self, max_epochs=max_epochs)
-        return replace(self, max_epochs=max_epochs, n_plateaus=1, prepares=True)
 
 
 @dataclass(frozen=True)
@@ -103,7 +94,7 @@ class Outcome:
     validation: np.ndarray  # (S,)
     history: xr.Dataset
     n_epochs: int
-    converged: bool
+    complaints: tuple[str, ...]  # what the user should know: restarts that diverged, an end without convergence
 
 
 class _Adam:
@@ -157,12 +148,12 @@ def train(objective: Objective, schedule: Schedule, rng: np.random.Generator, *,
                 (grad,) = torch.autograd.grad(loss.sum(), flat)
                 with torch.no_grad():
                     adam.step(flat, grad, rate, schedule.clip)
-    keeper.report(epoch, schedule, label)
+    keeper.go_back(np.isfinite(keeper.best), flat, objective.snapshot())
     history = xr.Dataset(
         {name: (("epoch", "restart"), np.stack([r[name] for r in records])) for name in records[0]},
         coords={"epoch": np.arange(1, len(records) + 1), "restart": np.arange(n_nets)},
     )
-    return Outcome(keeper.best_flat, keeper.best_state, keeper.best, history, epoch, bool(keeper.finished.all()))
+    return Outcome(keeper.best_flat, keeper.best_state, keeper.best, history, epoch, keeper.complaints(label))
 
 
 def _restore(adam: _Adam, rows: np.ndarray) -> None:
@@ -216,10 +207,11 @@ class _Keeper:
         self.finished = self.finished | (self.plateaus >= plan.n_plateaus) | (self.slowed < plan.slowest)
         back = back & np.isfinite(self.best)
         if back.any():
-            self._go_back(back, flat, state)
+            self.go_back(back, flat, state)
         return back
 
-    def _go_back(self, back: np.ndarray, flat: Tensor, state: dict[str, Tensor]) -> None:
+    def go_back(self, back: np.ndarray, flat: Tensor, state: dict[str, Tensor]) -> None:
+        """Put the best state back, in place, in the rows of `back`."""
         index = torch.as_tensor(np.flatnonzero(back), device=flat.device)
         with torch.no_grad():
             flat[index] = self.best_flat[index]
@@ -234,26 +226,23 @@ class _Keeper:
         for name, tensor in state.items():
             self.best_state[name][index] = tensor[index]
 
-    def report(self, epoch: int, schedule: Schedule, label: str) -> None:
-        """Warn of restarts that diverged, and of an end by `max_epochs` instead of convergence."""
+    def complaints(self, label: str) -> tuple[str, ...]:
+        """Return what the user should know of the end; raise where no restart ever had a finite value."""
         if not np.isfinite(self.best).any():
             raise FloatingPointError(
                 f"{label}: the loss was not finite from epoch {self.broken_at.min()}; X may be scaled extremely or the "
                 "learning rate too high: rescale X or lower learning_rate"
             )
+        said = []
         if self.broken_at.any():
             at = self.broken_at[self.broken_at > 0].min()
-            _warn(
-                f"{label}: the loss of {int((self.broken_at > 0).sum())} of {len(self.best)} restarts was not finite, "
-                f"first in epoch {at} (likely a learning rate too high); the last good state was kept. "
-                "Lower learning_rate"
+            said.append(
+                f"the loss of {int((self.broken_at > 0).sum())} of {len(self.best)} restarts was not finite, first in "
+                f"epoch {at} (likely a learning rate too high); the last good state was kept. Lower learning_rate"
             )
-        if not self.finished.all() and not schedule.prepares:
-            _warn(
-                f"{label}: not converged after max_epochs={epoch}; the validation value last rose "
-                f"{int(self.waited.min())} epochs ago, to {self.best.max():.4f} nats per bin. Raise max_epochs"
+        if not self.finished.all():
+            said.append(
+                f"the validation value last rose {int(self.waited.min())} epochs before the end, to "
+                f"{self.best.max():.4f} nats per bin. Raise max_epochs"
             )
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, ConvergenceWarning, stacklevel=6)
+        return tuple(said)

@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import gammaln
 
 from nwb_lrrnn.models.linear import em, laplace
+from nwb_lrrnn.models.linear.climb import Climb, race
 from nwb_lrrnn.models.linear.laplace import CountModel
 from nwb_lrrnn.models.linear.smoothing import Moments, Patterns
 from nwb_lrrnn.models.linear.system import LinearSystem, canonical_gauge
@@ -65,27 +66,23 @@ def fit(
     inputs = trials.inputs if inputs is None and dynamic else inputs
     model = CountModel(likelihood, link, trials.bin_size)
     readout = _Readout(trials, model)
-    system, latents = _start(trials, rank, model, readout, dynamic, inputs)
     weight = em.prior_weight_for(len(trials.values), rank, 0 if inputs is None else inputs.shape[2]) if dynamic else 0.0
-    constant = readout.log_likelihood_of_constant_rates()
-    n_bins = trials.n_observed_bins
-    history: list[tuple[float, float]] = []
-    converged, gain = False, np.inf
-    moments: Moments | None = None
-    for iteration in range(max(max_iter, 1)):
-        moments = _expect(system, trials, inputs, model, latents if moments is None else moments)
-        value = float(moments.log_likelihood.sum())
-        history.append((value, value + weight * em.log_prior(system)))
-        if iteration:
-            gain = (history[-1][1] - history[-2][1]) / max(value - constant, 1e-3 * n_bins)
-            converged = abs(gain) < tol
-            if converged:
-                break
-        if dynamic:
-            system = em.update_dynamics(system, moments, trials.lengths, _all_distinct(trials), inputs, weight)
-        system = readout.update(system, moments)
-    latents = latents if moments is None else moments.smoothed
-    return _finish(system, trials, inputs, model, latents, np.array(history) / n_bins, converged, float(gain))
+    lengths, distinct = trials.lengths, _all_distinct(trials)
+
+    def climb_from(system: LinearSystem, latents: Array) -> Climb:
+        return Climb(
+            system,
+            lambda system, before: _expect(system, trials, inputs, model, latents if before is None else before),
+            lambda system, moments: readout.update(
+                em.update_dynamics(system, moments, lengths, distinct, inputs, weight) if dynamic else system, moments
+            ),
+            lambda system: weight * em.log_prior(system) if weight else 0.0,
+            readout.log_likelihood_of_constant_rates(),
+            trials.n_observed_bins,
+        )
+
+    climbs = [climb_from(*start) for start in _starts(trials, rank, model, readout, dynamic, inputs)]
+    return _finish(race(climbs, max_iter, tol), trials, inputs, model)
 
 
 def _expect(system: LinearSystem, trials: Trials, inputs, model: CountModel, start: Array | Moments) -> Moments:
@@ -176,17 +173,24 @@ def best_dispersion(y: Array, mean: Array, weights: Array) -> float:
     return float(np.exp(found.x))
 
 
-def _start(trials: Trials, rank: int, model: CountModel, readout: _Readout, dynamic: bool, inputs):
-    """Return parameters and latents of a Gaussian model of the counts, its readout bent to the link."""
-    gaussian = em.fit(trials, rank, max_iter=_GAUSSIAN_ITERATIONS, tol=1e-3, dynamic=dynamic, inputs=inputs)
-    system = gaussian.system
-    loadings, offset = readout.start(system.loadings / model.bin_size, readout.rate)
-    dispersion = np.full(len(offset), 10.0) if model.likelihood == "negative_binomial" else None
-    system = system.replace(loadings=loadings, offset=offset, variance=None, dispersion=dispersion)
-    if not dynamic:  # the gauge of the Gaussian fit moved the prior a little: factors are N(0, I)
-        eye, zero = np.eye(rank), np.zeros(rank)
-        system = system.replace(drive=zero, noise=eye, initial_mean=zero, initial_covariance=eye)
-    return system, gaussian.moments.smoothed
+def _starts(
+    trials: Trials, rank: int, model: CountModel, readout: _Readout, dynamic: bool, inputs: Array | None
+) -> list[tuple[LinearSystem, Array]]:
+    """Return parameters and latents of Gaussian models of the counts, their readouts bent to the link.
+
+    The first is from factors; where a subspace leads to another, better Gaussian model, both are returned, and which
+    one is better for counts the evidence of counts will tell.
+    """
+    dispersion = np.full(len(readout.rate), 10.0) if model.likelihood == "negative_binomial" else None
+    found = []
+    for gaussian in em.fit_each(trials, rank, max_iter=_GAUSSIAN_ITERATIONS, tol=1e-3, dynamic=dynamic, inputs=inputs):
+        loadings, offset = readout.start(gaussian.system.loadings / model.bin_size, readout.rate)
+        system = gaussian.system.replace(loadings=loadings, offset=offset, variance=None, dispersion=dispersion)
+        if not dynamic:  # the gauge of the Gaussian fit moved the prior a little: factors are N(0, I)
+            eye, zero = np.eye(rank), np.zeros(rank)
+            system = system.replace(drive=zero, noise=eye, initial_mean=zero, initial_covariance=eye)
+        found.append((system, gaussian.moments.smoothed))
+    return found
 
 
 def _all_distinct(trials: Trials) -> Patterns:
@@ -196,15 +200,17 @@ def _all_distinct(trials: Trials) -> Patterns:
     return Patterns(index, trials.lengths, np.ones(n_trials, dtype=np.int64), np.ones((n_trials, n_steps)), None)
 
 
-def _finish(system, trials: Trials, inputs, model: CountModel, latents, history, converged, gain) -> em.EMFit:
+def _finish(climb: Climb, trials: Trials, inputs: Array | None, model: CountModel) -> em.EMFit:
     """Return the fit in the canonical gauge, with the moments of its final parameters."""
 
-    def moments_of(parameters: LinearSystem, start: Array) -> Moments:
+    def moments_of(parameters: LinearSystem, start: Array | None) -> Moments:
         return laplace.smooth(parameters, trials, inputs, model.likelihood, model.link, model.bin_size, start)
 
-    mean, covariance = em.pooled_moments(moments := moments_of(system, latents), trials.lengths)
-    change, shift = canonical_gauge(system, mean, covariance)
-    system = system.in_gauge(change, shift)
+    moments = moments_of(climb.system, None if climb.moments is None else climb.moments.smoothed)
+    mean, covariance = em.pooled_moments(moments, trials.lengths)
+    change, shift = canonical_gauge(climb.system, mean, covariance)
+    system = climb.system.in_gauge(change, shift)
     moments = moments_of(system, (moments.smoothed - shift) @ np.linalg.inv(change).T)
     mean, covariance = em.pooled_moments(moments, trials.lengths)
-    return em.EMFit(system, moments, mean, covariance, history[:, 0], history[:, 1], converged, gain)
+    likelihoods, objectives = climb.history().T
+    return em.EMFit(system, moments, mean, covariance, likelihoods, objectives, climb.converged, float(climb.gain))

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.models.linear.climb import Climb, race
 from nwb_lrrnn.models.linear.observations import Observations, prepare
 from nwb_lrrnn.models.linear.smoothing import Moments, smooth_residual
 from nwb_lrrnn.models.linear.start import start_from_factors
-from nwb_lrrnn.models.linear.subspace import start_from_subspace
+from nwb_lrrnn.models.linear.subspace import starts_from_subspace
 from nwb_lrrnn.models.linear.system import LinearSystem, canonical_gauge
 from nwb_lrrnn.trials import Trials
 
@@ -24,7 +24,7 @@ Array = NDArray[np.floating]
 logger = logging.getLogger("nwb_lrrnn")
 
 _LEAST_NOISE = 1e-8  # smallest eigenvalue of Q and Sigma_1; the latents start with variance 1
-RACE = 10  # iterations from each start before the better one goes on alone
+_HIGHER = 3e-3  # of the advantage over constant rates: less is the same place, a few iterations apart
 _PLENTY = 5  # trials per parameter of the initial mean that make the prior of the initial state unnecessary
 
 
@@ -85,81 +85,49 @@ def fit(
     EMFit
         Parameters, posterior moments and history.
     """
+    data, climbs = _climbs(trials, rank, dynamic, inputs)
+    return _finish(race(climbs, max_iter, tol), data)
+
+
+def fit_each(trials: Trials, rank: int, *, max_iter: int, tol: float, dynamic: bool = True, inputs=None) -> list[EMFit]:
+    """Return what EM finds from each of its starts, for a caller with a choice of its own: factors first.
+
+    A subspace that leads no higher than the factors is left out: most likely it leads to the same place.
+    """
+    data, climbs = _climbs(trials, rank, dynamic, inputs)
+    for climb in climbs:
+        climb.run(max_iter, tol)
+    least = climbs[0].objectives[-1] + _HIGHER * climbs[0].advantage
+    return [_finish(climb, data) for climb in climbs if climb is climbs[0] or climb.objectives[-1] > least]
+
+
+def _climbs(trials: Trials, rank: int, dynamic: bool, inputs: Array | None) -> tuple[Observations, list[Climb]]:
+    """Return the observations made ready, and EM at its starts."""
     inputs = trials.inputs if inputs is None and dynamic else inputs
     data = prepare(trials, inputs)
-    starts = starts_for(data, rank, dynamic=dynamic)
-    climbs = [_Climb(start, data, _prior_weight(data, rank) if dynamic else 0.0, dynamic) for start in starts]
-    best = race(climbs, max_iter, tol)
-    per_bin = 1.0 / data.n_bins
-    jacobian = data.log_jacobian()
-    return _finish(
-        best.system,
-        data,
-        (np.array(best.likelihoods) + jacobian) * per_bin,
-        (np.array(best.objectives) + jacobian) * per_bin,
-        best.converged,
-        best.gain,
-    )
+    prior_weight = _prior_weight(data, rank) if dynamic else 0.0
+    climbs = [
+        Climb(
+            start,
+            lambda system, _: expect(system, data),
+            lambda system, moments: maximise(system, moments, data, prior_weight, dynamic=dynamic),
+            lambda system: prior_weight * log_prior(system) if prior_weight else 0.0,
+            -0.5 * float(data.n_observed.sum() * np.log(2 * np.pi) + data.squares.sum()),
+            data.n_bins,
+        )
+        for start in _starts(data, rank, dynamic)
+    ]
+    return data, climbs
 
 
-def starts_for(data: Observations, rank: int, *, dynamic: bool) -> list[LinearSystem]:
-    """Return the systems that EM may start from: factors, and where trials are long enough, a subspace."""
+def _starts(data: Observations, rank: int, dynamic: bool) -> list[LinearSystem]:
+    """Return where EM starts: at factors, and where trials have time to show dynamics, at the best subspace."""
     factors = start_from_factors(data, rank, dynamic=dynamic)
-    subspace = start_from_subspace(data, rank) if dynamic else None
-    return [factors] if subspace is None else [factors, subspace]
-
-
-class Climb(Protocol):
-    """One run of EM, which can be stopped and taken up again."""
-
-    @property
-    def height(self) -> float:
-        """What it climbs, now."""
-        ...
-
-    def run(self, max_iter: int, tol: float) -> None:
-        """Go on until there are `max_iter` iterations in all, or one gains less than `tol`."""
-        ...
-
-
-def race[AnyClimb: Climb](climbs: list[AnyClimb], max_iter: int, tol: float, n_laps: int = RACE) -> AnyClimb:
-    """Return the climb that is highest after a few iterations, run to its end; the first one if they are equal."""
-    if len(climbs) > 1:
-        for climb in climbs:
-            climb.run(min(n_laps, max_iter), tol)
-    best = max(climbs, key=lambda climb: climb.height)
-    best.run(max_iter, tol)
-    return best
-
-
-class _Climb:
-    """EM from one start, with its history."""
-
-    def __init__(self, system: LinearSystem, data: Observations, prior_weight: float, dynamic: bool):
-        self.system = system
-        self.data = data
-        self.prior_weight = prior_weight
-        self.dynamic = dynamic
-        self.independent = -0.5 * float(data.n_observed.sum() * np.log(2 * np.pi) + data.squares.sum())
-        self.likelihoods: list[float] = []
-        self.objectives: list[float] = []
-        self.converged, self.gain = False, np.inf
-
-    @property
-    def height(self) -> float:
-        return self.objectives[-1]
-
-    def run(self, max_iter: int, tol: float) -> None:
-        while len(self.objectives) < max(max_iter, 1) and not self.converged:
-            moments = expect(self.system, self.data)
-            self.likelihoods.append(float(moments.log_likelihood.sum()))
-            self.objectives.append(self.likelihoods[-1] + self.prior_weight * log_prior(self.system))
-            if len(self.objectives) > 1:
-                self.gain = _relative_gain(self.objectives, self.likelihoods[-1] - self.independent, self.data)
-                self.converged = self.gain < tol
-                if self.converged:
-                    break
-            self.system = maximise(self.system, moments, self.data, self.prior_weight, dynamic=self.dynamic)
+    subspaces = starts_from_subspace(data, rank) if dynamic else []
+    if not subspaces:
+        return [factors]
+    heights = [expect(system, data).log_likelihood.sum() for system in subspaces]
+    return [factors, subspaces[int(np.argmax(heights))]]
 
 
 def expect(system: LinearSystem, data: Observations) -> Moments:
@@ -327,19 +295,14 @@ def _prior_weight(data: Observations, rank: int) -> float:
     return prior_weight_for(len(data.values), rank, n_inputs)
 
 
-def _relative_gain(objectives: list[float], advantage: float, data: Observations) -> float:
-    """Return the last gain over the advantage on independent bins (at least 1e-3 nats per bin, where there is none)."""
-    return abs(objectives[-1] - objectives[-2]) / max(advantage, 1e-3 * data.n_bins)
-
-
-def _finish(system, data: Observations, likelihoods, objectives, converged: bool, gain: float) -> EMFit:
+def _finish(climb: Climb, data: Observations) -> EMFit:
     """Return the fit in the units of X and the canonical gauge, with the moments of its final parameters."""
+    moments = expect(climb.system, data)
+    mean, covariance = pooled_moments(moments, data.lengths)
+    change, shift = canonical_gauge(climb.system, mean, covariance)
+    system = climb.system.in_gauge(change, shift)
     moments = expect(system, data)
     mean, covariance = pooled_moments(moments, data.lengths)
-    change, shift = canonical_gauge(system, mean, covariance)
-    system = system.in_gauge(change, shift)
-    moments = expect(system, data)
-    mean, covariance = pooled_moments(moments, data.lengths)
-    return EMFit(
-        system.in_units(data.center, data.scale), moments, mean, covariance, likelihoods, objectives, converged, gain
-    )
+    likelihoods, objectives = (climb.history() + data.log_jacobian() / data.n_bins).T
+    system = system.in_units(data.center, data.scale)
+    return EMFit(system, moments, mean, covariance, likelihoods, objectives, climb.converged, float(climb.gain))

@@ -20,43 +20,51 @@ Array = NDArray[np.floating]
 
 _LARGEST = 0.999  # modulus that estimated eigenvalues shrink to
 _MOST_BLOCKS = 30  # block rows of the Hankel matrix
-_MOST_ROWS = 240  # of the Hankel matrix: its decompositions take some 10 ms
+_MOST_ROWS = 120  # of the Hankel matrix: its decompositions take a few ms
 _BINS_PER_ROW = 8  # fewer, and the whitening of its sides fits noise
-_WHITENING_FLOOR = 0.05  # of the mean variance of a whitened side
+_WHITENING_FLOORS = (0.05, 5.0)  # least variance of a side, over its mean: whitened, and nearly as it is
 _LEAST_SHARE = 1e-3  # of a unit's variance that a latent starts with: EM never finds a latent that nothing reads
 
 
-def start_from_subspace(data: Observations, rank: int) -> LinearSystem | None:
-    """Return a linear Gaussian system for standardised observations, or None where trials are too short for one.
+def starts_from_subspace(data: Observations, rank: int) -> list[LinearSystem]:
+    """Return linear Gaussian systems for standardised observations; none where trials are too short for one.
 
-    Its latents are the modes of A (a real eigenvalue or a conjugate pair each), independent and of variance 1.
+    Their latents are the modes of A (a real eigenvalue or a conjugate pair each), independent and of variance 1. They
+    differ in how far the Hankel matrix reaches and how its sides are weighted: long lags tell slow oscillations, short
+    ones are surer; whitened sides tell weak latents beside strong ones, plain ones are surer.
     """
-    longest = int(np.asarray(data.patterns.bins).sum(axis=1).max())
+    n_steps = int(data.lengths.max())
     width = min(data.values.shape[2], max(2 * rank, rank + 6))  # directions that the Hankel matrix is made of
-    n_blocks = min(longest // 2, _MOST_BLOCKS, int(min(_MOST_ROWS, data.n_bins / _BINS_PER_ROW) // width))
-    if n_blocks < 2:
-        return None
+    n_rows = min(_MOST_ROWS, data.n_bins / _BINS_PER_ROW)
+    # lags stop at two thirds of a trial: few pairs of bins are further apart
+    n_blocks = min(max(n_steps // 3, 2), _MOST_BLOCKS, max(int(n_rows // width), 2))
+    if n_steps < 2 * n_blocks or (n_blocks - 1) * width < rank:
+        return []
     values = data.values if data.inputs is None else _without_inputs(data, data.inputs, n_blocks)
     basis = _visible_directions(values, data.weights, width)
     lags = _lagged_covariances(values, data.weights, basis, 2 * n_blocks)
-    transition, shown = _explained(_modes(*_realise(lags, n_blocks, rank)), lags)
-    return _system(data, transition, basis @ shown)
+    found = []
+    for reach in sorted({n_blocks, max(n_blocks // 2, 2)}):
+        for floor in _WHITENING_FLOORS:
+            near = lags[: 2 * reach]
+            transition, shown, strength = _explained(_modes(*_realise(near, reach, rank, floor)), near)
+            found.append(_system(data, transition, basis @ shown, strength))
+    return found
 
 
-def _system(data: Observations, transition: Array, loadings: Array) -> LinearSystem:
-    """Return the system of stationary covariance I; a latent that the units hardly read gets factors left over."""
+def _system(data: Observations, transition: Array, loadings: Array, strength: Array) -> LinearSystem:
+    """Return the system of stationary covariance I; latents of modes that nothing reads get factors left over."""
     n_units, rank = loadings.shape
-    power = (loadings**2).sum(axis=0)
-    lost = power < _LEAST_SHARE * n_units
+    lost = strength < _LEAST_SHARE * n_units
     if lost.any():
         loadings = np.where(lost, 0.0, loadings)
         flat = data.values.reshape(-1, n_units)
-        rest = flat.T @ flat / max(data.n_bins, 1.0) - loadings @ loadings.T
+        rest = flat.T @ flat / data.n_bins - loadings @ loadings.T
         values, vectors = np.linalg.eigh(rest - np.diag(np.diag(rest)))
         size = np.sqrt(np.maximum(values[::-1], _LEAST_SHARE * n_units))
         loadings[:, lost] = (vectors[:, ::-1] * size)[:, : lost.sum()]
-    lively = data.squares.sum(axis=0) / np.maximum(data.n_observed, 1.0)
-    variance = np.maximum(lively - (loadings**2).sum(axis=1), np.maximum(0.05, data.floor))
+    power = data.squares.sum(axis=0) / np.maximum(data.n_observed, 1.0)
+    variance = np.maximum(power - (loadings**2).sum(axis=1), np.maximum(0.05, data.floor))
     eye, zero = np.eye(rank), np.zeros(rank)
     blank = None if data.inputs is None else np.zeros((rank, data.inputs.shape[2]))
     return LinearSystem(
@@ -98,7 +106,7 @@ def _visible_directions(values: Array, weights: Array, width: int) -> Array:
         return np.eye(width)
     products = [_lagged(values, weights, lag) for lag in (1, 2)]
     stacked = np.concatenate([*products, *(p.T for p in products)], axis=1)
-    return np.linalg.svd(stacked, full_matrices=False)[0][:, :width]
+    return np.linalg.eigh(stacked @ stacked.T)[1][:, : -width - 1 : -1]  # its left singular vectors
 
 
 def _lagged_covariances(values: Array, weights: Array, basis: Array, n_lags: int) -> Array:
@@ -123,7 +131,7 @@ def _lagged(values: Array, weights: Array, lag: int) -> Array:
 # --- realisation -----------------------------------------------------------------------------------------------------
 
 
-def _realise(lags: Array, n_blocks: int, rank: int) -> tuple[Array, Array]:
+def _realise(lags: Array, n_blocks: int, rank: int, floor: float) -> tuple[Array, Array]:
     """Return A and C whose C A^l span the rows of the block Hankel matrix H_ij = Lambda_{i+j+1}.
 
     H = Cov(future, past), future = (y_t, y_{t+1}, ..), past = (y_{t-1}, y_{t-2}, ..); its singular vectors once both
@@ -134,8 +142,8 @@ def _realise(lags: Array, n_blocks: int, rank: int) -> tuple[Array, Array]:
     hankel = _blocks(lags[block[:, None] + block + 1])
     apart = block[:, None] - block
     signed = np.concatenate([lags, lags[:0:-1].transpose(0, 2, 1)])  # index -l is Lambda_{-l} = Lambda_l^T
-    root, white_future = _roots(_blocks(signed[apart]))
-    _, white_past = _roots(_blocks(signed[-apart]))
+    root, white_future = _roots(_blocks(signed[apart]), floor)
+    _, white_past = _roots(_blocks(signed[-apart]), floor)
     left, sizes, _ = np.linalg.svd(white_future @ hankel @ white_past)
     observability = root @ (left[:, :rank] * np.sqrt(sizes[:rank]))  # rows C A^l
     transition = np.linalg.pinv(observability[:-width], rcond=1e-8) @ observability[width:]
@@ -148,10 +156,10 @@ def _blocks(blocks: Array) -> Array:
     return blocks.transpose(0, 2, 1, 3).reshape(n * width, m * width)
 
 
-def _roots(covariance: Array) -> tuple[Array, Array]:
+def _roots(covariance: Array, floor: float) -> tuple[Array, Array]:
     """Return the symmetric square root and its inverse; estimates from unequal pairs of bins need not be positive."""
     values, vectors = np.linalg.eigh(covariance)
-    values = np.sqrt(np.maximum(values, max(_WHITENING_FLOOR * values.mean(), 1e-12)))
+    values = np.sqrt(np.maximum(values, max(floor * values.mean(), 1e-12)))
     return (vectors * values) @ vectors.T, (vectors / values) @ vectors.T
 
 
@@ -171,8 +179,10 @@ def _modes(transition: Array, shown: Array) -> list[tuple[Array, Array]]:
     return modes
 
 
-def _explained(modes: list[tuple[Array, Array]], lags: Array) -> tuple[Array, Array]:
+def _explained(modes: list[tuple[Array, Array]], lags: Array) -> tuple[Array, Array, Array]:
     """Return A and C of all modes together, each C scaled for Lambda_l = sum over modes of C A^l C^T, l >= 1.
+
+    And the strength |C|^2 of the mode that each latent is of: of two latents that turn, the units may see one.
 
     Independent modes of variance 1: the scales of their C are all that is free, by non-negative least squares.
     """
@@ -183,7 +193,8 @@ def _explained(modes: list[tuple[Array, Array]], lags: Array) -> tuple[Array, Ar
             power = power @ turn
             terms.append(shown @ power @ shown.T)
         columns.append(np.stack(terms).ravel())
-    scales = np.sqrt(nnls(np.stack(columns, axis=1), lags[1:].ravel())[0])
-    return block_diag(*(turn for turn, _ in modes)), np.concatenate(
-        [scale * shown for scale, (_, shown) in zip(scales, modes, strict=True)], axis=1
-    )
+    scales = np.sqrt(nnls(np.stack(columns, axis=1), lags[1:].ravel(), maxiter=1000)[0])
+    transition = np.asarray(block_diag(*(turn for turn, _ in modes)))
+    scaled = [scale * shown for scale, (_, shown) in zip(scales, modes, strict=True)]
+    strength = [np.full(part.shape[1], (part**2).sum()) for part in scaled]
+    return transition, np.concatenate(scaled, axis=1), np.concatenate(strength)

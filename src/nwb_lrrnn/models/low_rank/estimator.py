@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from sklearn.exceptions import ConvergenceWarning
 
 from nwb_lrrnn.align import canonicalize
 from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
@@ -23,10 +25,6 @@ from nwb_lrrnn.models.splitting import hold_out
 from nwb_lrrnn.models.training import Schedule
 from nwb_lrrnn.models.windows import Windows, join
 from nwb_lrrnn.trials import Trials
-
-_WHOLE = 250  # bins: trials up to this long are one window by default
-_WINDOW = 100  # bins: windows of longer ones
-_SPREAD_FLOOR = 1e-6
 
 
 class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
@@ -60,7 +58,8 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
     bin_size : float or None
         Seconds; None: X.attrs["bin_size"], else its time step, else 1.0 and times count in bins.
     shooting_window : float or None
-        Seconds between shooting nodes; None: trials of up to 250 bins have one node, longer ones a node every 100 bins.
+        Seconds between shooting nodes. None: chosen by held-out evidence among 5 and 20 bins and whole trials (100
+        bins in recordings whose trials pass 250); the noisier the dynamics, the shorter. See `shooting_bins_`.
     filter_inputs : bool
         Whether inputs pass the network's leaky filter before they reach the neurons.
     max_epochs, patience : int
@@ -87,10 +86,13 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
     left_vectors_, right_vectors_ : arrays (neuron, latent)
     node_covariance_ : array (latent, latent)
         Sigma_node.
+    shooting_bins_ : int
+        Bins between shooting nodes.
     largest_jump_ : float
         Largest jump at a shooting node of the training data, in standard deviations of that latent.
     history_ : Dataset
-        Over `epoch`: log_evidence, log_likelihood, validation (nats per bin), largest_jump, of the restart kept.
+        Over `epoch`: log_evidence, log_likelihood, validation (nats per bin), largest_jump, and the shooting_bins of
+        the stage, of the restart kept.
     restart_scores_ : array (restart,)
         Held-out evidence of every restart, nats per bin.
     n_iter_ : int
@@ -159,12 +161,17 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         train_trials, held_trials = hold_out(trials, self.validation_fraction, np.random.default_rng(seeds[0]))
         warm = self.warm_start and hasattr(self, "encoders_")
         start = self._warm_start() if warm else LinearStart(train_trials, form)
+        label = type(self).__name__
+        stages = fitting.Stages(
+            form, train_trials, held_trials, schedule, self.batch_size, np.random.default_rng(seeds[1]), label
+        )
         with one_torch_thread():
-            fit = fitting.run(
-                form, start, train_trials, held_trials, self.shooting_bins_, schedule, self.batch_size, seeds[1:],
-                type(self).__name__,
-            )  # fmt: skip
-            self._keep(trials, *fitting.settle(fit, train_trials, trials, self.shooting_bins_))
+            fit = fitting.run(stages, start, self._asked_window(trials), seeds[2:])
+            self.shooting_bins_ = fit.window_bins
+            self._keep(trials, *fitting.settle(fit, train_trials, trials))
+        for complaint in fit.complaints:
+            text = f"{label}: not converged after {fit.history.sizes['epoch']} epochs: {complaint}"
+            warnings.warn(text, ConvergenceWarning, stacklevel=3)
         self.history_ = fit.history
         self.restart_scores_ = fit.restart_scores
         self.n_iter_ = fit.history.sizes["epoch"]
@@ -231,13 +238,12 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
                 f"tau: got {tau:.6g} s, shorter than the bins of {trials.bin_size:.6g} s, wanted tau >= bin size; "
                 "bin more finely or fit tau (tau=None)"
             )
-        window = check.positive("shooting_window", self.shooting_window, optional=True)
-        longest = int(trials.lengths.max())
-        if window is None:
-            self.shooting_bins_ = _WHOLE if longest <= _WHOLE else _WINDOW
-        else:
-            self.shooting_bins_ = max(1, round(window / trials.bin_size))
+        check.positive("shooting_window", self.shooting_window, optional=True)
         return Schedule(self.max_epochs, self.patience, self.learning_rate)
+
+    def _asked_window(self, trials: Trials) -> int | None:
+        """Return `shooting_window` in bins, None where the fit shall choose."""
+        return None if self.shooting_window is None else max(1, round(self.shooting_window / trials.bin_size))
 
     # --- the file --------------------------------------------------------------------------------------------------
 
@@ -254,7 +260,7 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         network_ = self.dynamics_
         if network_.readout != "latents":
             raise ValueError(f"dataset: got readout={network_.readout!r}, wanted a LowRankRNN's readout of latents")
-        self.shooting_bins_ = int(dataset.attrs.get("shooting_bins_", _WHOLE))
+        self.shooting_bins_ = int(dataset.attrs.get("shooting_bins_", fitting.WHOLE))
         spread = np.eye(self.rank) if network_.latent_covariance is None else network_.latent_covariance
         self.node_covariance_ = dataset["node_covariance"].values if "node_covariance" in dataset else 1e-6 * spread
         names = ("encoder_first", "encoder_later")

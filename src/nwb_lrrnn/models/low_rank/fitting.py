@@ -1,8 +1,8 @@
-"""The fit of `LowRankRNN` in stages: short windows first, where gradients are tame, then the windows of the model."""
+"""The fit of `LowRankRNN` in stages: short windows first, where gradients are tame, then longer ones."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from nwb_lrrnn.models.training import Schedule, train
 from nwb_lrrnn.models.windows import Windows
 from nwb_lrrnn.trials import Trials
 
+SHORT = 5  # bins of the shortest windows: the latents follow the data almost freely
+WHOLE = 250  # bins: trials up to this long may be one window
+LONG = 100  # bins of the windows of longer ones
 _JUDGED = 30  # trials that candidates for a start are judged on
 
 
@@ -31,60 +34,119 @@ class Fit:
 
     net: Network  # one network
     path: NDArray  # its latents of the training trials (trial, time, latent)
+    window_bins: int
     history: xr.Dataset  # over epoch, of the restart kept
     restart_scores: NDArray  # (restart,)
+    complaints: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """All restarts after training with windows of one length."""
+
+    window_bins: int
+    flat: Tensor
+    prior: Prior
+    path: NDArray  # latents of the training trials (S, trial, time, latent)
+    held_path: NDArray | None
+    validation: NDArray  # (S,)
+    complaints: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> float:
+        return float(np.nanmax(self.validation))
+
+
+class Stages:
+    """Training in stages: each takes over the networks of another and shares one budget of epochs."""
+
+    def __init__(
+        self,
+        form: Form,
+        train_trials: Trials,
+        held_trials: Trials | None,
+        schedule: Schedule,
+        batch_size: int | None,
+        rng: np.random.Generator,
+        label: str,
+    ):
+        self.form, self.train_trials, self.held_trials = form, train_trials, held_trials
+        self.schedule, self.batch_size, self.rng, self.label = schedule, batch_size, rng, label
+        self.baseline = constant_log_density(train_trials, held_trials or train_trials, form.likelihood)
+        self.epochs_left = schedule.max_epochs
+        self.histories: list[xr.Dataset] = []
+
+    def run(self, window_bins: int, before: _Stage, *, last: bool, prepares: bool = False) -> _Stage:
+        """Return the stage with windows of so many bins; one that only prepares ends on its first plateau."""
+        n_nets = len(before.flat)
+        train_set = _on_path(self.form, self.train_trials, window_bins, before.path, n_nets)
+        held_set = None
+        if self.held_trials is not None and before.held_path is not None:
+            held_set = _on_path(self.form, self.held_trials, window_bins, before.held_path, n_nets)
+        objective = ShootingObjective(
+            self.form, before.flat.clone(), before.prior, train_set, held_set, self.batch_size, self.baseline
+        )
+        epochs = self.epochs_left if last else (self.epochs_left + 1) // 2
+        schedule = replace(self.schedule, max_epochs=epochs, n_plateaus=1 if prepares else self.schedule.n_plateaus)
+        outcome = train(objective, schedule, self.rng, label=f"{self.label}, windows of {window_bins} bins")
+        self.epochs_left = max(1, self.epochs_left - outcome.n_epochs)
+        self.histories.append(outcome.history.assign(shooting_bins=("epoch", np.full(outcome.n_epochs, window_bins))))
+        prior = Prior(*(outcome.state[name] for name in Prior._fields))
+        path, held_path = objective.paths()
+        return _Stage(
+            window_bins, outcome.parameters.detach(), prior, path, held_path, outcome.validation, outcome.complaints
+        )
+
+    def given(self, window_bins: int, start: _Stage) -> _Stage:
+        """Return the fit with windows of the length that the user asked for, prepared on short ones."""
+        longest = min(int(self.train_trials.lengths.max()), window_bins)
+        if longest > 2 * FINE:
+            start = self.run(FINE, start, last=False, prepares=True)
+        return self.run(window_bins, start, last=True)
+
+    def chosen(self, start: _Stage) -> _Stage:
+        """Return the fit with windows of the length that the held-out evidence prefers.
+
+        From short windows to whole trials, each stage beginning with the best so far, until longer ones lose: the
+        noisier the dynamics, the sooner a deterministic trajectory must be allowed to jump.
+        """
+        longest = int(self.train_trials.lengths.max())
+        lengths = [bins for bins in (SHORT, FINE) if longest > 1.5 * bins] + [WHOLE if longest <= WHOLE else LONG]
+        best = start
+        for bins in lengths:
+            stage = self.run(bins, best, last=bins == lengths[-1], prepares=bins != lengths[-1])
+            if not stage.best > best.best:
+                break
+            best = stage
+        if best.window_bins == lengths[-1]:
+            return best
+        again = self.run(best.window_bins, best, last=True)
+        return again if again.best > best.best else replace(best, complaints=again.complaints)
 
 
 def run(
-    form: Form,
-    start: LinearStart | WarmStart,
-    train_trials: Trials,
-    held_trials: Trials | None,
-    window_bins: int,
-    schedule: Schedule,
-    batch_size: int | None,
-    seeds: list[np.random.SeedSequence],
-    label: str,
+    stages: Stages, start: LinearStart | WarmStart, window_bins: int | None, seeds: list[np.random.SeedSequence]
 ) -> Fit:
-    """Return the best of the restarts seeded by seeds[1:], trained side by side; seeds[0] shuffles batches."""
-    rng = np.random.default_rng(seeds[0])
-    baseline = constant_log_density(train_trials, held_trials or train_trials, form.likelihood)
-    path = start.smoothed(train_trials, form)[None]
-    flat = torch.cat([_best_start(form, start, train_trials, window_bins, path, seed) for seed in seeds[1:]])
-    prior = start.prior(len(flat), form, flat)
-    held_path = None if held_trials is None else start.smoothed(held_trials, form)[None]
-    stages = [window_bins]
-    if min(int(train_trials.lengths.max()), window_bins) > 2 * FINE:
-        stages.insert(0, FINE)
-    histories, epochs_left = [], schedule.max_epochs
-    for bins in stages:
-        train_set = _on_path(form, train_trials, bins, path, len(flat))
-        held_set = (
-            None
-            if held_trials is None or held_path is None
-            else _on_path(form, held_trials, bins, held_path, len(flat))
-        )
-        objective = ShootingObjective(form, flat.clone(), prior, train_set, held_set, batch_size, baseline)
-        last = bins == stages[-1]
-        outcome = train(
-            objective, schedule.stage(epochs_left if last else (epochs_left + 1) // 2, last), rng, label=label
-        )
-        flat, prior = outcome.parameters, Prior(*(outcome.state[name] for name in Prior._fields))
-        path, held_path = objective.paths()
-        epochs_left = max(1, epochs_left - outcome.n_epochs)
-        histories.append(outcome.history.assign(shooting_bins=("epoch", np.full(outcome.n_epochs, bins))))
-    best = int(np.nanargmax(outcome.validation))
-    net = select(form.network(form.layout(), flat, prior), best)
-    return Fit(net, path[best], _end_to_end(histories).isel(restart=best, drop=True), outcome.validation)
+    """Return the best of the restarts, one a seed, trained side by side; `window_bins` None: chosen by evidence."""
+    form, trials = stages.form, stages.train_trials
+    path = start.smoothed(trials, form)[None]
+    held_path = None if stages.held_trials is None else start.smoothed(stages.held_trials, form)[None]
+    flat = torch.cat([_best_start(form, start, trials, window_bins or SHORT, path, seed) for seed in seeds])
+    first = _Stage(0, flat, start.prior(len(flat), form, flat), path, held_path, np.full(len(flat), -np.inf))
+    stage = stages.chosen(first) if window_bins is None else stages.given(window_bins, first)
+    best = int(np.nanargmax(stage.validation))
+    net = select(form.network(form.layout(), stage.flat, stage.prior), best)
+    history = _end_to_end(stages.histories).isel(restart=best, drop=True)
+    return Fit(net, stage.path[best], stage.window_bins, history, stage.validation, stage.complaints)
 
 
-def settle(fit: Fit, train_trials: Trials, trials: Trials, window_bins: int) -> tuple[Network, Posterior, Windows]:
+def settle(fit: Fit, train_trials: Trials, trials: Trials) -> tuple[Network, Posterior, Windows]:
     """Return the network with the laws of its nodes estimated on all trials, the posterior there, and the windows."""
     encoders = encoder.fit_encoders(fit.net, train_trials, fit.path, FINE)
     rank = fit.path.shape[2]
     spread = np.cov(fit.path.reshape(-1, rank).T).reshape(rank, rank)
     net = fit.net
-    post, windows = infer(net, encoders, trials, window_bins, spread)
+    post, windows = infer(net, encoders, trials, fit.window_bins, spread)
     for _ in range(3):
         net = with_prior(net, update_prior(net.prior, windows, post))
         post = posterior(net, windows, [post.nodes])
@@ -94,18 +156,23 @@ def settle(fit: Fit, train_trials: Trials, trials: Trials, window_bins: int) -> 
 def _best_start(form: Form, start, trials: Trials, window_bins: int, path: NDArray, seed) -> Tensor:
     """Return the flat parameters (1, size) of the candidate whose short trajectories explain the recording best."""
     candidates = start.candidates(form, np.random.default_rng(seed))
-    if len(candidates) == 1:
-        return _flat(form, candidates)
     flat = _flat(form, candidates)
+    if len(candidates) == 1:
+        return flat
     few = trials.take(np.arange(min(len(trials.lengths), _JUDGED)))
-    windows, nodes = _on_path(form, few, min(FINE, window_bins), path, len(candidates))
-    prior = start.prior(len(candidates), form, flat)
-    prior = prior._replace(node_covariance=0.1 * prior.node_covariance)
-    net = form.network(form.layout(), flat, prior)
+    windows, nodes = _on_path(form, few, min(FINE, window_bins), path, len(flat))
+
+    prior = start.prior(len(flat), form, flat)
+    net = form.network(form.layout(), flat, prior._replace(node_covariance=0.1 * prior.node_covariance))
     post = posterior(net, windows, [nodes], max_steps=4, approximate=True)
-    best = int(torch.nan_to_num(post.log_evidence.sum(1), nan=-torch.inf).argmax())
+    evidence = torch.nan_to_num(post.log_evidence.sum(1) / windows.bins.sum(), nan=-torch.inf)
+    best = int(evidence.argmax())
+    chosen = flat[best : best + 1]
+    if float(evidence[best]) > constant_log_density(few, few, form.likelihood):
+        return chosen
+    # worse than constant rates: the linear model's readout, made for latents that move freely, misleads; regress anew
     readout = regress(form.likelihood, select(net, best).readout, post.latents[best : best + 1], windows.data)
-    return form.with_readout(flat[best : best + 1], readout)
+    return form.with_readout(chosen, readout)
 
 
 def _flat(form: Form, networks: list[dict[str, NDArray]]) -> Tensor:

@@ -149,15 +149,9 @@ class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
             }
         )
 
-    def to_dataset(self) -> xr.Dataset:
-        """Return every fitted parameter as a Dataset (see `LowRankDynamics.to_dataset`)."""
-        check_is_fitted(self)
-        return self.dynamics_.to_dataset()
-
-    @classmethod
-    def from_dataset(cls, dataset: xr.Dataset) -> LinearStateSpace:
-        """Return the fitted model stored by `to_dataset`."""
-        return cls.from_dynamics(LowRankDynamics.from_dataset(dataset))
+    def _complete(self, dataset: xr.Dataset) -> None:
+        from_dynamics(self.dynamics_)  # refuse what is not linear here, not at the first use
+        super()._complete(dataset)
 
     @classmethod
     def from_dynamics(cls, dynamics: LowRankDynamics) -> LinearStateSpace:

@@ -33,7 +33,7 @@ def starts_from_subspace(data: Observations, rank: int) -> list[LinearSystem]:
     differ in how far the Hankel matrix reaches and how its sides are weighted: long lags tell slow oscillations, short
     ones are surer; whitened sides tell weak latents beside strong ones, plain ones are surer.
     """
-    n_steps = int(data.lengths.max())
+    n_steps = int(np.median(np.repeat(data.lengths, data.lengths)))  # half of the bins are in trials as long as this
     width = min(data.values.shape[2], max(2 * rank, rank + 6))  # directions that the Hankel matrix is made of
     n_rows = min(_MOST_ROWS, data.n_bins / _BINS_PER_ROW)
     # lags stop at two thirds of a trial: few pairs of bins are further apart
@@ -193,7 +193,10 @@ def _explained(modes: list[tuple[Array, Array]], lags: Array) -> tuple[Array, Ar
             power = power @ turn
             terms.append(shown @ power @ shown.T)
         columns.append(np.stack(terms).ravel())
-    scales = np.sqrt(nnls(np.stack(columns, axis=1), lags[1:].ravel(), maxiter=1000)[0])
+    # a fast decay is hardly in the lags: it may not explain more than there is at lag 0
+    most = [len(turn) * np.vdot(c, lags[0] @ c) / max(np.vdot(c, c) ** 2, 1e-300) for turn, c in modes]
+    free = nnls(np.stack(columns, axis=1), lags[1:].ravel(), maxiter=1000)[0]
+    scales = np.sqrt(np.clip(free, 0.0, np.maximum(most, 0.0)))
     transition = np.asarray(block_diag(*(turn for turn, _ in modes)))
     scaled = [scale * shown for scale, (_, shown) in zip(scales, modes, strict=True)]
     strength = [np.full(part.shape[1], (part**2).sum()) for part in scaled]

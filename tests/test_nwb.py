@@ -562,3 +562,10 @@ def test_a_file_written_by_pynwb(tmp_path):
     assert X.values.tolist() == [[[2, 1], [3, 1]], [[0, 1], [0, 1]]]
     assert X.location.values.tolist() == ["area 1", "area 2"]
     assert X.group_name.values.tolist() == ["shank", "shank"]
+
+
+@pytest.mark.parametrize("bin_size", [0, -1.0, "a", float("nan")])
+@pytest.mark.parametrize("intervals", [None, "trials"])
+def test_a_bin_size_that_is_none_is_refused_everywhere(path, bin_size, intervals):
+    with pytest.raises(ValueError, match=r"bin_size: got .* wanted a positive number of seconds"):
+        open_nwb(path).spikes(bin_size, intervals=intervals)

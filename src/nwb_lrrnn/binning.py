@@ -104,7 +104,7 @@ def window_bins(window: tuple[float, float], bin_size: float) -> tuple[int, NDAr
     >>> n_bins, centres.round(3)
     (3, array([-0.05,  0.05,  0.15]))
     """
-    bin_size = _positive_bin_size(bin_size)
+    bin_size = positive_bin_size(bin_size)
     pair = np.asarray(window, dtype=np.float64)
     if pair.shape != (2,) or not np.isfinite(pair).all() or pair[1] <= pair[0]:
         raise ValueError(f"window: got {window!r}, wanted (start, stop) in seconds with start < stop")
@@ -294,7 +294,7 @@ def _checked_sorted(times: NDArray[np.floating[Any]], unit: int) -> NDArray[np.f
 
 def _checked_grid(bin_size: float, starts: ArrayLike, n_bins: int) -> tuple[float, NDArray[np.float64], int]:
     """Return bin size, starts (trial,) and number of bins, or raise."""
-    bin_size = _positive_bin_size(bin_size)
+    bin_size = positive_bin_size(bin_size)
     start_times = np.atleast_1d(np.asarray(starts, dtype=np.float64))
     if start_times.ndim != 1 or not np.isfinite(start_times).all():
         raise ValueError(
@@ -306,9 +306,8 @@ def _checked_grid(bin_size: float, starts: ArrayLike, n_bins: int) -> tuple[floa
     return bin_size, start_times, int(n_bins)
 
 
-def _positive_bin_size(bin_size: float) -> float:
-    """Return the bin size as a float, or raise."""
-    value = float(bin_size)
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"bin_size: got {bin_size!r}, wanted a positive number of seconds, for instance 0.02")
-    return value
+def positive_bin_size(bin_size: float) -> float:
+    """Return the bin size as a float, or raise a ValueError that says what is wanted."""
+    if isinstance(bin_size, (int, float, np.number)) and math.isfinite(bin_size) and bin_size > 0:
+        return float(bin_size)
+    raise ValueError(f"bin_size: got {bin_size!r}, wanted a positive number of seconds, for instance 0.02")

@@ -26,7 +26,8 @@ def chop(X: Any, duration: float) -> xr.DataArray:
     -------
     DataArray (trial, time, unit)
         `time` is the bin centre from the start of the window, coordinate `align_time` (trial) when that start was in
-        the session (in the time of X, where X has no `align_time`). What is left over at the end is dropped, and attrs["dropped_bins"] says how many bins that was.
+        the session (in the time of X, where X has no `align_time`). What is left over at the end is dropped, and
+        attrs["dropped_bins"] says how many bins that was.
 
     Raises
     ------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.binning import EDGE_TOLERANCE, window_bins
+from nwb_lrrnn.binning import EDGE_TOLERANCE, positive_bin_size, window_bins
 
 from .catalog import listed
 from .tables import Rows
@@ -83,6 +83,9 @@ def session_grid(start: float, stop: float, bin_size: float) -> Grid:
     >>> session_grid(0.0, 1.0, 0.25).time
     array([0.125, 0.375, 0.625, 0.875])
     """
+    bin_size = positive_bin_size(bin_size)
+    if stop < start:
+        raise ValueError(f"window: got ({start:g}, {stop:g}), wanted (start, stop) in seconds with start < stop")
     if not stop > start:
         raise ValueError(f"the recording runs from {start:g} s to {stop:g} s: too short for one bin of {bin_size!r} s")
     _, time = window_bins((start, stop), bin_size)
@@ -113,6 +116,7 @@ def trial_grid(trials: Rows, bin_size: float, align: Any = None, window: tuple[f
     ValueError
         If `align` is no column of times, or no trial is left.
     """
+    bin_size = positive_bin_size(bin_size)
     align_time = _align_times(trials, "start_time" if align is None else align)
     missing = ~np.isfinite(align_time)
     name = align if isinstance(align, str) else "align"

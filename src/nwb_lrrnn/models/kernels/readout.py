@@ -9,35 +9,10 @@ import math
 import numpy as np
 from numba import njit
 
-from nwb_lrrnn.models.kernels.activations import FAST
+from nwb_lrrnn.models.kernels.activations import FAST, dot, exp
 
 GAUSSIAN, POISSON_SOFTPLUS, POISSON_EXP = range(3)
 _FAR = -30.0  # below this softplus(eta) is exp(eta)
-
-
-@njit(inline="always", fastmath=FAST, error_model="numpy")
-def _exp(y):
-    """Return exp(y) for |y| <= 44 to a relative error of 1e-10, next to 1e-14 for |y| < 10."""
-    u = y * 0.0078125
-    p = 1.0 + u * (
-        1.0
-        + u
-        * (
-            0.5
-            + u
-            * (
-                1.0 / 6
-                + u * (1.0 / 24 + u * (1.0 / 120 + u * (1.0 / 720 + u * (1.0 / 5040 + u * (1.0 / 40320 + u / 362880)))))
-            )
-        )
-    )
-    p *= p
-    p *= p
-    p *= p
-    p *= p
-    p *= p
-    p *= p
-    return p * p
 
 
 @njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
@@ -56,12 +31,12 @@ def _mean(kind, bin_size, eta, mean, relative):
     """Fill the mean count and d log mean / d eta (unit,) of a Poisson model; not finite where eta is not."""
     if kind == POISSON_EXP:
         for d in range(eta.shape[0]):
-            mean[d] = bin_size * _exp(min(max(eta[d], -44.0), 44.0)) + 0.0 * eta[d]
+            mean[d] = bin_size * exp(min(max(eta[d], -44.0), 44.0)) + 0.0 * eta[d]
             relative[d] = 1.0
         return
     for d in range(eta.shape[0]):
         x = eta[d]
-        e = _exp(-min(abs(x), 44.0))
+        e = exp(-min(abs(x), 44.0))
         w = e / (2.0 + e)
         v = w * w
         series = 1.0 / 33
@@ -155,7 +130,7 @@ def log_likelihood(first, last, kind, bin_size, z, y, seen, loadings, offset, sp
                 if seen.shape[2] == 1:
                     total += norm
                 else:
-                    total += _dot(seen[w, t], norms)
+                    total += dot(seen[w, t], norms)
         out[s, w] = total
 
 
@@ -195,19 +170,11 @@ def curvature(first, last, kind, bin_size, z, y, seen, loadings, offset, spread,
             _predictor(z[s, w, t], loadings[s], offset[s], eta)
             _slopes(kind, bin_size, y[w, t], seen[w, t], eta, spread[s], mean, relative, slope, fisher)
             for r in range(rank):
-                gradient[s, w, t, r] = _dot(loadings[s, r], slope)
+                gradient[s, w, t, r] = dot(loadings[s, r], slope)
             if kind == GAUSSIAN and seen.shape[2] == 1:
                 information[s, w, t] = constant
             else:
                 _information(fisher, loadings[s], weighted, information[s, w, t])
-
-
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
-def _dot(a, b):
-    total = 0.0
-    for i in range(a.shape[0]):
-        total += a[i] * b[i]
-    return total
 
 
 @njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
@@ -256,4 +223,4 @@ def adjoint(
                     dloadings[s, c], doffset[s, c], dspread[s, c],
                 )  # fmt: skip
                 for r in range(rank):
-                    dz[s, w, t, r] = _dot(loadings[s, r], slope)
+                    dz[s, w, t, r] = dot(loadings[s, r], slope)

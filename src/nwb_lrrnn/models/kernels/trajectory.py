@@ -10,7 +10,7 @@ currents and rates are recomputed, so memory does not grow with N.
 import numpy as np
 from numba import njit
 
-from nwb_lrrnn.models.kernels.activations import CLIPPED_RELU, FAST, activate
+from nwb_lrrnn.models.kernels.activations import CLIPPED_RELU, FAST, activate, dot
 
 
 @njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
@@ -32,14 +32,6 @@ def _currents(x, z, v, m, weights, bias):
 
 
 @njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
-def _dot(a, b):
-    total = 0.0
-    for i in range(a.shape[0]):
-        total += a[i] * b[i]
-    return total
-
-
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
 def _forward_one(code, z, length, v, u, m, n, weights, bias, h, drive, latent_weights, a):
     neurons, rank = m.shape[1], m.shape[0]
     x, value, slope = np.empty(neurons), np.empty(neurons), np.empty(neurons)
@@ -47,7 +39,7 @@ def _forward_one(code, z, length, v, u, m, n, weights, bias, h, drive, latent_we
         _currents(x, z[t], v[t], m, weights, bias)
         activate(code, x, h, value, slope)
         for r in range(rank):
-            target = _dot(n[r], value) / neurons + drive[r]
+            target = dot(n[r], value) / neurons + drive[r]
             for j in range(u.shape[1]):
                 target += latent_weights[r, j] * u[t, j]
             z[t + 1, r] = (1.0 - a) * z[t, r] + a * target
@@ -96,13 +88,13 @@ def _adjoint_step(code, z, v, g, x, value, slope, m, n, weights, bias, h, dm, dn
         drow = dm[r]
         for i in range(neurons):
             drow[i] += c * dx[i]
-        back[r] = _dot(m[r], dx)
+        back[r] = dot(m[r], dx)
     for j in range(v.shape[0]):
         c = v[j]
         drow = dweights[j]
         for i in range(neurons):
             drow[i] += c * dx[i]
-        dv[j] = _dot(weights[j], dx)
+        dv[j] = dot(weights[j], dx)
 
 
 @njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
@@ -167,7 +159,7 @@ def _tangent_one(code, z, length, v, m, n, weights, bias, h, a, jacobians):
             for i in range(neurons):
                 value[i] = n[r, i] * slope[i]
             for q in range(rank):
-                jacobians[t, r, q] = a / neurons * _dot(value, m[q])
+                jacobians[t, r, q] = a / neurons * dot(value, m[q])
             jacobians[t, r, r] += 1.0 - a
 
 

@@ -214,7 +214,7 @@ def test_files_that_are_none(folder, tmp_path, monkeypatch, capsys, command, nam
         (["--rank", "0"], "rank: got 0, wanted a whole number >= 1"),
         (["--series", "LFP"], "name: got 'LFP'"),
         (["--inputs", "speed"], "name: got 'speed'"),
-        (["--window", "5", "1"], "too short for one bin"),
+        (["--window", "5", "1"], "window: got .5, 1., wanted .start, stop. in seconds with start < stop"),
         (["--set", "nonlinearity=tanhh"], "did you mean 'tanh'"),
         (["--set", "tau=0.001"], "tau: got 0.001 s, shorter than the bins"),
         (["--trials", "0,1"], r"too few trials to hold some out \(2\)"),

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
@@ -70,7 +71,7 @@ def test_planted_chaos_is_found_in_windows(nonlinearity):
     start = path[np.random.default_rng(3).integers(len(path), size=80)]
     simulated = net.simulate(80, 200, initial_latents=start, random_state=5)
     X, z = simulated.observations, simulated.latents.values
-    model = LowRankRNN(rank=3, nonlinearity=nonlinearity, shooting_window=1.0, random_state=0, max_epochs=400)
+    model = LowRankRNN(rank=3, nonlinearity=nonlinearity, random_state=0, max_epochs=400)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(X[:40])
@@ -226,6 +227,20 @@ def test_not_converging_warns_with_numbers(waves):
 def test_bad_parameters_are_named_in_one_sentence(waves, parameters, text):
     with pytest.raises(ValueError, match=text):
         small(**parameters).fit(waves)
+
+
+def test_trials_of_one_bin_are_refused(waves):
+    with pytest.raises(ValueError, match="X: got trials of one bin, which show no dynamics"):
+        small().fit(waves[:, :1])
+
+
+def test_latents_of_unobserved_bins_have_an_expected_value():
+    X = xr.DataArray(np.random.default_rng(0).standard_normal((4, 12, 3)), dims=("trial", "time", "unit"))
+    observed = np.ones((4, 12), bool)
+    observed[0, 5] = False
+    X = X.assign_coords(observed=(("trial", "time"), observed)) + 10.0
+    model = small(rank=1).fit(X)
+    assert (model.inverse_transform(model.transform(X)).values[0, 5] > 5).all()
 
 
 def test_fractional_counts_are_refused_by_place():

@@ -263,3 +263,11 @@ def test_an_age_is_not_stated_beside_a_date_of_birth(tmp_path):
         assert file["general/subject/date_of_birth"].asstr()[()] == "2020-01-02T00:00:00+00:00"
         assert "age" not in file["general/subject"]
         assert file["general/subject/sex"].asstr()[()] == "U"
+
+
+def test_no_unit_spikes_twice_at_one_time(tmp_path):
+    X = xr.DataArray(np.full((4, 10, 2), 20), dims=("trial", "time", "unit"), attrs={"bin_size": 0.02})
+    write_recording(tmp_path / "a.nwb", X, random_state=0)
+    with h5py.File(tmp_path / "a.nwb") as file:
+        times = np.split(file["units/spike_times"][:], file["units/spike_times_index"][:-1])
+    assert all((np.diff(t) > 0).all() for t in times)

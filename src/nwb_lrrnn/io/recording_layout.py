@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from nwb_lrrnn.io.columns import storable
 
 _DIMS = ("trial", "time", "unit")
+_REDRAWS = 50
 _CLOCK = 30_000.0  # ticks a second: what most recording systems sample spikes at
 
 
@@ -138,8 +139,13 @@ def draw_spike_times(layout: Layout, random_state: Any) -> list[NDArray[np.float
         if layout.observed is not None:
             counts *= layout.observed if layout.observed.ndim == 2 else layout.observed[:, :, unit]
         left = np.repeat(edges, counts.reshape(-1))
-        times = left + rng.uniform(margin, layout.bin_size - margin, left.size)
-        trains.append(np.sort(np.round(times / tick) * tick))
+        ticks = np.round((left + rng.uniform(margin, layout.bin_size - margin, left.size)) / tick)
+        for _ in range(_REDRAWS):  # a unit spikes once a tick; where bins hold more spikes than ticks, some stay twice
+            again = np.setdiff1d(np.arange(len(ticks)), np.unique(ticks, return_index=True)[1])
+            if not again.size:
+                break
+            ticks[again] = np.round((left[again] + rng.uniform(margin, layout.bin_size - margin, again.size)) / tick)
+        trains.append(np.sort(ticks) * tick)
     return trains
 
 

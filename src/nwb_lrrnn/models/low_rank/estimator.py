@@ -220,6 +220,8 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         n_units = trials.values.shape[2]
         if self.rank > n_units:
             raise ValueError(f"rank: got {self.rank}, wanted at most the number of units, {n_units}; lower rank")
+        if trials.lengths.max() < 2:
+            raise ValueError("X: got trials of one bin, which show no dynamics, wanted at least 2; bin more finely")
         for name in ("n_neurons", "max_epochs", "patience", "n_init"):
             check.whole_number(name, getattr(self, name))
         check.whole_number("batch_size", self.batch_size, optional=True)

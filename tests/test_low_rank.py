@@ -176,6 +176,17 @@ def test_inputs_drive_the_network():
         model.score(X)
 
 
+def test_a_filtered_input_says_nothing_of_the_first_latent(waves):
+    u = np.random.default_rng(0).standard_normal((8, 40, 1)) + 5.0
+    model = small(filter_inputs=True).fit(waves, inputs=u)
+    # v_1 = 0: the mean of z_1 is that of the trials themselves, whatever u_1 was
+    first = model.transform(waves, inputs=u)[:, 0].mean(0)
+    np.testing.assert_allclose(
+        model.dynamics_.initial_mean, first, atol=0.05 * np.abs(model.transform(waves, inputs=u)).max()
+    )
+    np.testing.assert_array_equal(model.dynamics_.initial_input_weights, 0)
+
+
 def test_a_long_recording_is_fitted_by_shooting():
     z = np.stack([np.cos(0.1 * np.arange(600)), np.sin(0.1 * np.arange(600))], -1)
     X = z @ np.random.default_rng(0).standard_normal((2, 6)) + 0.3 * np.random.default_rng(1).standard_normal((600, 6))

@@ -148,7 +148,7 @@ def settle(fit: Fit, train_trials: Trials, trials: Trials) -> tuple[Network, Pos
     net = fit.net
     post, windows = infer(net, encoders, trials, fit.window_bins, spread)
     for _ in range(3):
-        net = with_prior(net, update_prior(net.prior, windows, post))
+        net = with_prior(net, update_prior(net, windows, post))
         post = posterior(net, windows, [post.nodes])
     return net, post, windows
 

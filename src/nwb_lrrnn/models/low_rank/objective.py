@@ -67,7 +67,7 @@ class ShootingObjective:
         post = posterior(net, self.windows, [self.nodes], max_steps=steps, damping=self.damping, approximate=True)
         self.nodes, self.damping = post.nodes, post.damping.clamp(max=1e3)
         with torch.no_grad():
-            self.prior = update_prior(self.prior, self.windows, post)
+            self.prior = update_prior(net, self.windows, post)
             evidence = post.log_evidence.sum(1) / self.n_bins
             jump = torch.where(self.windows.first[:, None], torch.zeros_like(post.residuals), post.residuals)
             self.terms = {
@@ -127,8 +127,9 @@ class ShootingObjective:
         return {"nodes": self.nodes, **self.prior._asdict(), **held_out}
 
 
-def update_prior(prior: Prior, windows: Windows, post: Posterior) -> Prior:
+def update_prior(net: Network, windows: Windows, post: Posterior) -> Prior:
     """Return the laws of the nodes at their optimum given the posterior of the nodes (the M-step)."""
+    prior = net.prior
     scale = latent_moments(post.latents, windows)[1]  # (S, R, R)
     rank = scale.shape[-1]
     floor = _FLOOR * torch.diag_embed(scale.diagonal(dim1=1, dim2=2))
@@ -136,7 +137,7 @@ def update_prior(prior: Prior, windows: Windows, post: Posterior) -> Prior:
     starts = post.nodes[:, first]
     mean, weights, residual = prior.mean, prior.input_weights, starts - prior.mean[:, None]
     v = windows.inputs[first][:, 0]  # (trial, input)
-    if v.shape[-1]:
+    if v.shape[-1] and not net.filter_inputs:  # a filtered input is 0 in the first bin and says nothing of z_1
         design = torch.cat([v, torch.ones_like(v[:, :1])], dim=1)
         gram = design.T @ design + 1e-3 * torch.diag(torch.cat([v.var(0, correction=0) + 1e-9, v.new_zeros(1)]))
         solved = torch.linalg.solve(gram, design.T @ starts)  # (S, input + 1, R)

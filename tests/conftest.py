@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.io.nwb import open_nwb
+from small_nwb import new_nwb
 
 
 @pytest.fixture
@@ -22,6 +24,18 @@ def data_folder():
     if not folder:
         pytest.skip("NWB_LRRNN_DATA is unset: it names the folder of real recordings")
     return Path(folder)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Return a function that writes a small NWB file through `build(file)` and opens it."""
+
+    def make(build):
+        with new_nwb(tmp_path / "a.nwb") as file:
+            build(file)
+        return open_nwb(tmp_path / "a.nwb")
+
+    return make
 
 
 @pytest.fixture

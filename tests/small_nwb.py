@@ -68,3 +68,8 @@ def add_region(group, name, rows, table):
     if "colnames" in group.attrs:
         names = [*group.attrs["colnames"], name]
         group.attrs["colnames"] = np.array(names, dtype=h5py.string_dtype())
+
+
+def ramp(n_samples, n_columns=2):
+    """Return samples that count up, and ten times that in the next column."""
+    return np.arange(float(n_samples))[:, None] * 10.0 ** np.arange(n_columns)

@@ -1,111 +1,13 @@
 """The pieces of a fit in an NWB file and back."""
 
-import logging
-import shutil
-
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
-from nwb_lrrnn.io.processing_module import is_result_file, read_module, write_module
-from nwb_lrrnn.io.recording_file import write_recording
-
-BIN = 0.02
-INFO = [("model", "name", "LowRankRNN"), ("model", "rank", 2)]
-SESSION = {
-    "session_description": "A monkey reaches",
-    "session_start_time": "2020-01-02T03:04:05+00:00",
-    "identifier": "source-1",
-    "experimenter": ["Doe, Jane"],
-    "institution": "I",
-    "subject": {"subject_id": "m1", "species": "Macaca mulatta", "sex": "M", "age": "P5Y"},
-}
-
-
-def make_latents(n_trials=5, n_bins=20, align=None, rank=2, **coords):
-    rng = np.random.default_rng(0)
-    align = np.array([50.0, 10.0, 30.0, 20.0, 40.0])[:n_trials] if align is None else np.asarray(align)
-    return xr.DataArray(
-        rng.normal(size=(n_trials, n_bins, rank)),
-        dims=("trial", "time", "latent"),
-        coords={
-            "trial": np.arange(n_trials) + 7,
-            "time": -0.1 + (np.arange(n_bins) + 0.5) * BIN,
-            "align_time": ("trial", align),
-            "choice": ("trial", ["left", "right", "left", "left", "right"][:n_trials]),
-            "start_time": ("trial", align - 0.5),
-            **coords,
-        },
-        attrs={"bin_size": BIN, "source": "file.nwb"},
-        name="latents",
-    )
-
-
-def make_loadings(n_units=4):
-    rng = np.random.default_rng(1)
-    return xr.Dataset(
-        {"loading": (("unit", "latent"), rng.normal(size=(n_units, 2))), "offset": ("unit", rng.normal(size=n_units))},
-        coords={
-            "unit": np.arange(n_units) + 3,
-            "source_row": ("unit", np.arange(n_units)),
-            "depth": ("unit", np.linspace(0, 1, n_units)),
-            "latent": [0, 1],
-        },
-    )
-
-
-def make_state():
-    return {
-        "left_vectors": np.random.default_rng(2).normal(size=(30, 2)),
-        "odd": np.array([np.nan, np.inf, -np.inf, -0.0, 5e-324, 0.1]),
-        "empty": np.zeros((0, 3)),
-        "steps": np.arange(6, dtype=np.int64).reshape(2, 3),
-        "seed": np.array(2**63 - 1),
-        "mask": np.array([True, False]),
-        "single": np.float32([1.5, np.pi]),
-        "eigenvalues": np.array([1 + 2j, 3 - 4j]),
-        "likelihood": np.array("poisson"),
-        "unit_ids": np.array(["a", "bé", ""]),
-        "tau": np.array(0.1),
-    }
-
-
-def make_rates(latents):
-    values = np.random.default_rng(3).random((*latents.shape[:-1], 4))
-    coords = {name: c for name, c in latents.coords.items() if "latent" not in c.dims}
-    return xr.DataArray(values, dims=(*latents.dims[:-1], "unit"), coords=coords, attrs={"units": "1/s"}, name="rates")
-
-
-def make_tables():
-    points = xr.Dataset(
-        {
-            "latents": (("point", "latent"), np.arange(6.0).reshape(3, 2)),
-            "eigenvalue": (("point", "latent"), np.array([[1 + 1j, 1 - 1j]] * 3)),
-            "jacobian": (("point", "target", "source"), np.arange(12.0).reshape(3, 2, 2)),
-            "is_stable": ("point", [True, False, True]),
-            "kind": ("point", ["node", "saddle", "focus"]),
-        },
-        coords={"latent": [0, 1], "temperature": 3.0},
-        attrs={"tolerance": 1e-9, "seeds": [1, 2]},
-    )
-    metrics = pd.DataFrame({"score": [1.5, np.nan], "model": ["rnn", "mean"]}, index=["a", "b"])
-    return {"fixed_points": points, "metrics": metrics}
-
-
-def everything(path, **changes):
-    latents = make_latents(observed=(("trial", "time"), np.arange(100).reshape(5, 20) % 7 > 0))
-    pieces = {
-        "session": SESSION,
-        "latents": latents,
-        "state": make_state(),
-        "info": [*INFO, ("data", "note", 'a "text" with {braces: yes}'), ("data", "loss", float("nan"))],
-        "loadings": make_loadings(),
-        "rates": make_rates(latents),
-        "tables": make_tables(),
-    }
-    return write_module(path, **{**pieces, **changes}), pieces
+from nwb_lrrnn.io.processing_module import read_module, write_module
+from small_module import BIN, INFO, everything, make_latents, make_loadings, make_rates, make_state
 
 
 def test_every_piece_comes_back(tmp_path):
@@ -258,72 +160,6 @@ def test_pynwb_shows_the_metadata_of_the_source(tmp_path):
     nwbfile.get_read_io().close()
 
 
-def test_a_result_is_replaced_on_request_only(tmp_path):
-    path = write_module(tmp_path / "a.nwb", info=INFO)
-    assert is_result_file(path)
-    with pytest.raises(FileExistsError, match="overwrite=True"):
-        write_module(path, info=INFO)
-    write_module(path, info=[("model", "rank", 3)], overwrite=True)
-    assert read_module(path)["info"]["model"] == {"rank": 3}
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_recording_is_never_replaced(tmp_path):
-    recording = write_recording(tmp_path / "rec.nwb", np.ones((2, 5, 3)), bin_size=0.1)
-    assert not is_result_file(recording)
-    before = recording.read_bytes()
-    with pytest.raises(FileExistsError, match="a recording is never replaced"):
-        write_module(recording, info=INFO, overwrite=True)
-    assert recording.read_bytes() == before
-    mixed = tmp_path / "mixed.nwb"  # a recording that has a module of ours
-    shutil.copy(recording, mixed)
-    with h5py.File(write_module(tmp_path / "a.nwb", info=INFO)) as source, h5py.File(mixed, "a") as target:
-        source.copy("processing/lrrnn", target["processing"])
-    assert not is_result_file(mixed)
-    text = tmp_path / "text.nwb"
-    text.write_text("precious")
-    with pytest.raises(FileExistsError, match="not a result file"):
-        write_module(text, info=INFO, overwrite=True)
-
-
-def test_an_interrupted_write_leaves_the_old_result(tmp_path, monkeypatch):
-    path = write_module(tmp_path / "a.nwb", info=INFO)
-    before = path.read_bytes()
-
-    def refuse(*args):
-        raise OSError("disk full")
-
-    monkeypatch.setattr("os.fsync", refuse)
-    with pytest.raises(OSError, match="disk full"):
-        write_module(path, info=[("model", "rank", 3)], overwrite=True)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("piece", ["latents", "state", "loadings", "tables", "info"])
-def test_what_reads_back_otherwise_is_not_stored(tmp_path, monkeypatch, piece):
-    from nwb_lrrnn.io import processing_module
-
-    honest = processing_module.read_module
-
-    def damaged(path, module):
-        read = honest(path, module)
-        if piece == "state":
-            read["state"]["tau"] = np.nextafter(read["state"]["tau"], 1)
-        elif piece == "tables":
-            read["tables"]["metrics"].loc["a", "score"] = 0.0
-        elif piece == "info":
-            read["info"]["model"]["rank"] = 3
-        else:
-            read[piece] = read[piece] + 1e-12
-        return read
-
-    monkeypatch.setattr(processing_module, "read_module", damaged)
-    with pytest.raises(OSError, match=f"{piece}.* read back differs from what was written"):
-        everything(tmp_path / "a.nwb")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_coordinates_that_are_no_numbers_become_text(tmp_path):
     mixed = np.array(["a", None, 3.5, np.nan, "b"], dtype=object)
     dates = np.array(["2020-01-01"] * 4 + ["NaT"], dtype="datetime64[ns]")
@@ -343,73 +179,6 @@ def test_units_with_text_ids_and_columns_with_words_of_tables(tmp_path):
     assert list(read["description"].values) == ["x"] * 4
     np.testing.assert_array_equal(read["source_row"], np.arange(4))
     assert "location" not in read.coords
-
-
-def test_what_cannot_be_stored_is_said(tmp_path, caplog):
-    latents = make_latents()
-    latents.attrs.update(steps=[{"a": 1}], shape=(1, 2))
-    with caplog.at_level(logging.INFO, logger="nwb_lrrnn"):
-        path = write_module(tmp_path / "a.nwb", latents=latents, tables={"empty": pd.DataFrame({"a": []})})
-    assert "attrs['steps'] of latents is not a number" in caplog.text
-    assert "table 'empty' has no rows" in caplog.text
-    read = read_module(path)
-    assert read["latents"].attrs == {"bin_size": BIN, "source": "file.nwb", "shape": [1, 2]}
-    assert read["tables"] == {}
-
-
-@pytest.mark.parametrize(
-    ("pieces", "error", "text"),
-    [
-        ({"latents": make_latents().T}, ValueError, r"latents: got dims .* wanted \('trial', 'time', 'latent'\)"),
-        ({"latents": make_latents()[:0]}, ValueError, r"latents: got shape \(0, 20, 2\), wanted at least one"),
-        ({"latents": make_latents().astype(str)}, TypeError, "latents: got dtype <U32, wanted real numbers"),
-        ({"rates": make_rates(make_latents())}, ValueError, "rates: got rates without latents"),
-        (
-            {"latents": make_latents(), "rates": make_rates(make_latents())[:2]},
-            ValueError,
-            r"rates: got shape \(2, 20, 4\), wanted the trials and bins of latents \(5, 20, 2\)",
-        ),
-        ({"loadings": xr.Dataset({"a": ("neuron", [1.0])})}, ValueError, r"loadings: got dims .* the dim 'unit'"),
-        (
-            {"loadings": make_loadings().transpose("latent", "unit")},
-            ValueError,
-            r"loadings\['loading'\]: got dims \('latent', 'unit'\), wanted 'unit' first",
-        ),
-        ({"tables": {"fit_info": pd.DataFrame({"a": [1]})}}, ValueError, "tables: got the name 'fit_info'"),
-        ({"tables": {"a": xr.Dataset({"b": 1.0})}}, ValueError, r"tables\['a'\]: got a Dataset without a variable"),
-        ({"state": {"a": {"b": 1}}}, TypeError, r"state\['a'\]: got dict of dtype object, wanted numbers, booleans"),
-        ({"state": {"a": '{"b": 1}'}}, ValueError, r"state\['a'\]: got a text with a dictionary in it"),
-        ({"info": [("a", "b", {"c": 1})]}, TypeError, "info: got a.b = {'c': 1}, wanted a number, text, boolean, None"),
-        ({"info": [("a", "b", 1), ("a", "b", 2)]}, ValueError, "info: got a.b twice, wanted each key once"),
-        ({"session": {"lab_name": "x"}}, ValueError, "session: got the field 'lab_name', wanted any of"),
-    ],
-)
-def test_pieces_of_another_form_are_refused(tmp_path, pieces, error, text):
-    with pytest.raises(error, match=text):
-        write_module(tmp_path / "a.nwb", **pieces)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_bad_places_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        write_module(tmp_path / "no" / "a.nwb", info=INFO)
-    with pytest.raises(FileNotFoundError):
-        read_module(tmp_path / "a.nwb")
-    (tmp_path / "a.nwb").write_text("text")
-    with pytest.raises(ValueError, match="a text file"):
-        read_module(tmp_path / "a.nwb")
-    recording = write_recording(tmp_path / "rec.nwb", np.ones((2, 5, 3)) / 2, bin_size=0.1, unit_kind="roi")
-    with pytest.raises(ValueError, match=r"module: got 'lrrnn', but .* has the processing modules ophys"):
-        read_module(recording)
-    with pytest.raises(ValueError, match="module: got 'ophys', which nwb_lrrnn did not write"):
-        read_module(recording, "ophys")
-
-
-def test_another_name_of_the_module(tmp_path):
-    path = write_module(tmp_path / "a.nwb", info=INFO, module="behavior")
-    assert read_module(path, module="behavior")["info"]["model"]["rank"] == 2
-    with pytest.raises(ValueError, match="did you mean 'behavior'"):
-        read_module(path, module="behaviour")
 
 
 def test_one_trial_and_nested_lists(tmp_path):

@@ -1,0 +1,54 @@
+"""What is asked of an estimator by duck typing: latents of trials, some of whose entries may be hidden from it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwb_lrrnn.trials import Trials, as_trials
+
+Array = NDArray[np.float64]
+
+
+def require(model: Any, *names: str) -> None:
+    """Refuse what lacks a verb or a fitted attribute."""
+    missing = [name for name in names if not hasattr(model, name)]
+    if missing:
+        raise TypeError(
+            f"model: got a {type(model).__name__} without {', '.join(missing)}, wanted a fitted model of latents; "
+            "call fit first"
+        )
+
+
+def read(model: Any, name: str, X: Any, inputs: Any = None) -> tuple[Trials, NDArray[np.bool_]]:
+    """Return X as trials of the units the model was fitted to, and what is observed, (trial, time, unit)."""
+    stated = None if model.bin_size_ == 1.0 else model.bin_size_  # 1.0 stands for a bin size that nobody knows
+    trials = as_trials(X, inputs=inputs, bin_size=stated, allow_nan=True)
+    if len(trials.unit_ids) != len(model.unit_ids_):
+        raise ValueError(
+            f"{name}: got {len(trials.unit_ids)} units, wanted {len(model.unit_ids_)}, the units the model was fitted "
+            "to; hide units by held_out_units, not by leaving them out"
+        )
+    observed = np.ones(trials.values.shape, dtype=bool) if trials.observed is None else trials.observed
+    return trials, observed
+
+
+def latents(
+    model: Any, values: Array, observed: NDArray[np.bool_], bin_size: float | None, inputs: Array | None, **options: Any
+) -> Array:
+    """Return `model.transform` of values (trial, time, unit), entries that are not `observed` being hidden from it."""
+    X = xr.DataArray(
+        np.where(observed, values, 0.0), dims=("trial", "time", "unit"), coords={"unit": np.asarray(model.unit_ids_)}
+    )
+    if not observed.all():
+        X = X.assign_coords(observed=(X.dims, observed))
+    if bin_size is not None:
+        X.attrs["bin_size"] = bin_size
+    drive = {} if inputs is None else {"inputs": inputs}
+    with warnings.catch_warnings():  # of a model fitted to a DataFrame; the units are checked by name all the same
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        return np.asarray(model.transform(X, **drive, **options), dtype=np.float64)

@@ -1,0 +1,181 @@
+"""What a model generates on its own against the data: the protocol of dynamical-systems reconstruction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.ndimage import convolve1d
+from scipy.signal.windows import hann
+
+from nwb_lrrnn.analysis.metrics.divergence import RULES, state_space_divergence
+from nwb_lrrnn.analysis.metrics.series import like, read_pair, read_series, whole
+from nwb_lrrnn.analysis.metrics.spectra import spectral_distance
+
+Array = NDArray[np.float64]
+
+
+def smooth_and_standardize(X: Any, *, n_bins: int | None = 15) -> Any:
+    """Return X convolved along time with a Hann window and z-scored per unit, as the EEG of Pals et al. 2024.
+
+    Parameters
+    ----------
+    X : DataArray or array (trial, time, unit) or (time, unit), or DataFrame
+        A recording; at the ends of a trial it is mirrored.
+    n_bins : int, optional
+        Length of the window, its two ends being 0. None: z-score only.
+
+    Returns
+    -------
+    like X
+        Float64, mean 0 and s.d. 1 over all trials; a unit that never changes is 0.
+
+    Raises
+    ------
+    ValueError
+        If X has other dims or gaps, or `n_bins` is less than 3.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).standard_normal((200, 2))
+    >>> smooth_and_standardize(x).std(axis=0).round(6)
+    array([1., 1.])
+    """
+    values = read_series("X", X)
+    return like(X, _prepared(values, None if n_bins is None else whole("n_bins", n_bins, least=3)))
+
+
+def _prepared(values: Array, n_bins: int | None) -> Array:
+    moves = np.ptp(values, axis=(0, 1)) > 0  # asked before rounding blurs it
+    if n_bins is not None:
+        values = convolve1d(values, hann(n_bins), axis=1)
+    values = values - values.mean(axis=(0, 1))
+    scale = values.std(axis=(0, 1))
+    moves &= scale > 0
+    return np.where(moves, values / np.where(moves, scale, 1.0), 0.0)
+
+
+def generation_scores(
+    model: Any,
+    data: Any,
+    *,
+    n_generations: int = 20,
+    n_steps: int | None = None,
+    n_discarded: int = 0,
+    smoothing: int | None = None,
+    inputs: Any = None,
+    n_seeds: int = 1,
+    random_state: int | None = 0,
+) -> xr.Dataset:
+    """Return how far series that a model generates on its own are from the data: D_stsp and D_H, generation by one.
+
+    Data and generated series are smoothed alike and each z-scored per unit, so that a wrong mean or scale of a unit
+    does not show here. Compare with `phase_surrogate(data)`, and with a linear model: both do well on many recordings.
+
+    Parameters
+    ----------
+    model : fitted estimator or LowRankDynamics
+        Anything with `simulate(n_trials, n_steps, random_state=...)` that returns `observations`.
+    data : DataArray or array (trial, time, unit) or (time, unit), or DataFrame
+        The recording; as many trials are generated.
+    n_generations : int
+        Independent generations.
+    n_steps : int, optional
+        Bins compared in each trial; None: those of data, which is cut to `n_steps` otherwise.
+    n_discarded : int
+        Bins generated before them and thrown away (Pals et al. 2024: 2400).
+    smoothing : int, optional
+        Bins of the Hann window of `smooth_and_standardize` (Pals et al. 2024: 15).
+    inputs : array (trial, time, input) or (time, input), optional
+        Inputs of the generated trials, `n_discarded + n_steps` bins.
+    n_seeds : int
+        Monte Carlo seeds of each D_stsp.
+    random_state : int or None
+        Seed of everything.
+
+    Returns
+    -------
+    Dataset
+        `divergence` (generation, rule) in nats, `spectral_distance` and `dropped_fraction` (generation,), and over
+        generations the medians and median absolute deviations `divergence_median`, `divergence_mad` (rule,),
+        `spectral_distance_median`, `spectral_distance_mad`. See `state_space_divergence` for the two rules.
+
+    Raises
+    ------
+    TypeError
+        If the model does not simulate observations.
+    ValueError
+        If data does not fit, or a generation runs away to infinity.
+
+    Examples
+    --------
+    >>> from nwb_lrrnn.dynamics import LowRankDynamics
+    >>> net = LowRankDynamics(np.eye(2), np.eye(2), dt=0.1, tau=0.5, latent_noise=np.eye(2), loadings=np.eye(2))
+    >>> data = net.simulate(1, 400, random_state=1).observations
+    >>> scores = generation_scores(net, data, n_generations=3, n_discarded=50)
+    >>> dict(scores.sizes)
+    {'generation': 3, 'rule': 2}
+    """
+    n_generations, n_discarded = whole("n_generations", n_generations), whole("n_discarded", n_discarded, least=0)
+    window = None if smoothing is None else whole("smoothing", smoothing, least=3)
+    recorded = read_series("data", data)
+    n_bins = recorded.shape[1] if n_steps is None else whole("n_steps", n_steps)
+    if n_bins > recorded.shape[1]:
+        raise ValueError(f"n_steps: got {n_bins}, wanted at most {recorded.shape[1]}, the bins of data")
+    recorded = recorded[:, :n_bins]
+    wanted = _prepared(recorded, window)
+    seeds = np.random.default_rng(random_state).integers(2**31, size=(n_generations, 2))
+    divergence, dropped = np.empty((n_generations, len(RULES))), np.empty(n_generations)
+    distance = np.empty(n_generations)
+    for k, (seed, sampling) in enumerate(seeds):
+        made = _generate(model, len(recorded), n_discarded + n_bins, inputs, int(seed), k)[:, n_discarded:]
+        read_pair(recorded, made)
+        made = _prepared(made, window)
+        result = state_space_divergence(wanted, made, n_seeds=n_seeds, random_state=int(sampling))
+        divergence[k], dropped[k] = result["divergence"].values, result["dropped_fraction"].item()
+        distance[k] = spectral_distance(wanted, made)
+    return _summary(divergence, distance, dropped)
+
+
+def _generate(model: Any, n_trials: int, n_steps: int, inputs: Any, seed: int, generation: int) -> Array:
+    """Return generated observations (trial, time, unit)."""
+    simulate = getattr(model, "simulate", None)
+    if simulate is None:
+        raise TypeError(
+            f"model: got a {type(model).__name__}, wanted one with simulate(n_trials, n_steps, random_state=...)"
+        )
+    drive = {} if inputs is None else {"inputs": inputs}
+    made = simulate(n_trials, n_steps, random_state=seed, **drive)
+    if "observations" not in made:
+        raise TypeError("model: its simulate returned no observations, wanted a network with a readout; give loadings=")
+    values = np.asarray(made["observations"].transpose("trial", "time", "unit"), dtype=np.float64)
+    bad = ~np.isfinite(values).all(axis=(0, 2))
+    if bad.any():
+        raise ValueError(
+            f"model: generation {generation} is not finite from step {np.flatnonzero(bad)[0]} on: its dynamics run "
+            "away; fit on longer trials, or generate fewer steps"
+        )
+    return values
+
+
+def _summary(divergence: Array, distance: Array, dropped: Array) -> xr.Dataset:
+    def median_and_mad(values: Array) -> tuple[Array, Array]:
+        middle = np.median(values, axis=0)
+        return middle, np.median(np.abs(values - middle), axis=0)
+
+    by_rule, of_spectra = median_and_mad(divergence), median_and_mad(distance)
+    nats = {"units": "nats"}
+    return xr.Dataset(
+        {
+            "divergence": (("generation", "rule"), divergence, nats),
+            "spectral_distance": ("generation", distance),
+            "dropped_fraction": ("generation", dropped),
+            "divergence_median": ("rule", by_rule[0], nats),
+            "divergence_mad": ("rule", by_rule[1], nats),
+            "spectral_distance_median": ((), of_spectra[0]),
+            "spectral_distance_mad": ((), of_spectra[1]),
+        },
+        coords={"rule": list(RULES)},
+    )

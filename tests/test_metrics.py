@@ -1,0 +1,474 @@
+"""Metrics against direct evaluation of their definitions, known answers and their own invariances."""
+
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal.windows import hann
+from scipy.special import logsumexp
+from scipy.stats import poisson
+
+from nwb_lrrnn.analysis.metrics import (
+    bits_per_spike,
+    co_smoothing,
+    co_smoothing_r2,
+    compare_activity,
+    divergence,
+    forecast_scores,
+    forecasts,
+    generation_scores,
+    mean_rate_error,
+    phase_surrogate,
+    smooth_and_standardize,
+    spectral_distance,
+    state_space_divergence,
+)
+from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.models.linear import LinearStateSpace, MeanRate
+from nwb_lrrnn.models.low_rank import LowRankRNN
+
+TURN = 0.98 * np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
+
+
+def linear(n_units=8, likelihood="gaussian", **changes):
+    """Return a network of identity neurons that turns and decays, as an estimator."""
+    loadings = np.random.default_rng(3).standard_normal((n_units, 2))
+    fields = {
+        "left_vectors": np.eye(2),
+        "right_vectors": 2 * TURN.T,
+        "dt": 0.02,
+        "tau": 0.02,
+        "nonlinearity": "identity",
+        "latent_noise": 0.04 * np.eye(2),
+        "loadings": 0.5 * loadings if likelihood == "poisson" else loadings,
+        "likelihood": likelihood,
+        "link": "exp" if likelihood == "poisson" else None,
+        "offset": np.full(n_units, np.log(25.0) if likelihood == "poisson" else 0.3),
+        "observation_variance": np.full(n_units, 0.2),
+    }
+    return LinearStateSpace.from_dynamics(LowRankDynamics(**(fields | changes)))
+
+
+# --- D_stsp ------------------------------------------------------------------------------------------------------
+
+
+def drawn(states, n_samples, seed):
+    """Return the samples that seed 0 of a divergence draws."""
+    (rng,) = np.random.default_rng(seed).spawn(1)
+    at = rng.integers(len(states), size=n_samples)
+    return states[at] + rng.standard_normal((n_samples, states.shape[1]))
+
+
+def test_divergence_is_that_of_the_kernel_densities_evaluated_directly(rng):
+    x, y = rng.standard_normal((700, 5)), 1.5 * rng.standard_normal((600, 5)) + 0.5
+    samples = drawn(x, 300, seed=4)
+
+    def log_density(states):
+        square = ((samples[:, None] - states) ** 2).sum(axis=2)
+        return logsumexp(-0.5 * square - 2.5 * np.log(2 * np.pi), axis=1) - np.log(len(states))
+
+    result = state_space_divergence(x, y, n_samples=300, n_seeds=1, random_state=4)
+    expected = (log_density(x) - log_density(y)).mean()
+    np.testing.assert_allclose(result.divergence.sel(rule="all"), expected, rtol=0, atol=1e-10)
+    # nothing underflows here, so that the rules agree to single precision
+    np.testing.assert_allclose(result.divergence.sel(rule="published"), expected, rtol=1e-5)
+    assert result.dropped_fraction == 0
+    assert np.isnan(result.seed_sd).all()
+
+
+def test_published_rule_is_a_straightforward_single_precision_one(rng):
+    x, y = rng.standard_normal((400, 40)), rng.standard_normal((300, 40)) + 2.1
+    samples = drawn(x, 200, seed=0).astype(np.float32)
+
+    def density(states):
+        square = ((samples[:, None] - states.astype(np.float32)) ** 2).sum(axis=2)
+        return np.exp(-0.5 * square).sum(axis=1) / np.float32(len(states))
+
+    p, q = density(x), density(y)
+    kept = (p > 0) & (q > 0)
+    assert 0.05 < kept.mean() < 0.95
+    result = state_space_divergence(x, y, n_samples=200, n_seeds=1, random_state=0)
+    # a density near 1e-45 has one digit, and each sample that rounds otherwise moves the mean by less than 1/200 nat
+    np.testing.assert_allclose(
+        result.divergence.sel(rule="published"), (np.log(p[kept]) - np.log(q[kept])).mean(), atol=0.02
+    )
+    np.testing.assert_allclose(result.dropped_fraction, 1 - kept.mean(), atol=0.011)
+    assert result.divergence.sel(rule="all") > result.divergence.sel(rule="published") + 1
+
+
+def test_samples_are_dropped_where_the_density_rounds_to_zero():
+    distance = np.sqrt(2 * np.array([102.0, 103.9, 104.1, 800.0]))
+    log_density, single = divergence.log_densities(distance[:, None], np.zeros((1, 1)))
+    np.testing.assert_allclose(log_density, [-102.0, -103.9, -104.1, -800.0], rtol=1e-14)
+    np.testing.assert_array_equal(single > 0, [True, True, False, False])
+
+
+def test_divergence_of_data_from_themselves_is_zero_and_everything_dropped_is_nan(rng):
+    x = rng.standard_normal((4, 50, 3))
+    same = state_space_divergence(x, x.reshape(200, 3), n_samples=100, n_seeds=3)
+    np.testing.assert_allclose(same.divergence, 0, atol=1e-12)
+    np.testing.assert_allclose(same.seed_sd, 0, atol=1e-12)
+    far = state_space_divergence(x, x + 100.0, n_samples=50, n_seeds=2)
+    assert far.dropped_fraction == 1
+    assert np.isnan(far.divergence.sel(rule="published"))
+    assert far.divergence.sel(rule="all") > 1e4
+
+
+def test_divergence_does_not_depend_on_blocks_translation_or_unit_of_measure(rng, monkeypatch):
+    x, y = rng.standard_normal((300, 4)), 1.2 * rng.standard_normal((200, 4))
+    whole = state_space_divergence(x, y, n_samples=101, n_seeds=2)
+    moved = state_space_divergence(1e3 * x + 1e6, 1e3 * y + 1e6, bandwidth=1e3, n_samples=101, n_seeds=2)
+    np.testing.assert_allclose(moved.divergence, whole.divergence, rtol=1e-6)  # 1e6 + x has lost six digits of x
+    monkeypatch.setattr(divergence, "_BLOCK", 2000)
+    blocks = state_space_divergence(x, y, n_samples=101, n_seeds=2)
+    np.testing.assert_allclose(blocks.divergence, whole.divergence, rtol=1e-12)
+
+
+def test_divergence_averages_seeds_and_takes_the_first_points(rng):
+    x, y = rng.standard_normal((300, 2)), rng.standard_normal((300, 2)) + 1
+    first = state_space_divergence(x, y, max_points=100, n_seeds=4)
+    assert first.identical(state_space_divergence(x[:100], y[:100], n_seeds=4))
+    assert (first.seed_sd > 0).all()
+    assert not first.equals(state_space_divergence(x, y, max_points=100, n_seeds=4, random_state=1))
+
+
+def test_divergence_of_a_long_recording_needs_little_memory(rng):
+    x = rng.standard_normal((10_000, 64))
+    tracemalloc.start()
+    state_space_divergence(x, x, n_seeds=1, n_samples=400)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6  # two centred copies (10 MB) and some blocks of 16 MB; all distances at once would be 2 GB
+
+
+# --- D_H and surrogates --------------------------------------------------------------------------------------------
+
+
+def test_spectral_distance_is_its_definition_on_a_recording(rng):
+    x, y = rng.standard_normal((501, 3)), rng.standard_normal((501, 3)).cumsum(axis=0)
+
+    def spectrum(series):
+        standard = (series - series.mean()) / series.std()
+        power = np.abs(np.fft.rfft(standard[:500])) ** 2
+        power = np.maximum(gaussian_filter1d(power, 20), 0)[:-1]
+        return power / power.sum()
+
+    roots = [np.sqrt(spectrum(a)) - np.sqrt(spectrum(b)) for a, b in zip(x.T, y.T, strict=True)]
+    distances = np.linalg.norm(roots, axis=1) / np.sqrt(2)
+    np.testing.assert_allclose(spectral_distance(x, y), np.mean(distances), rtol=1e-12)
+    np.testing.assert_allclose(spectral_distance(x[None], 5 * y[None] - 3), np.mean(distances), rtol=1e-12)
+
+
+def test_spectral_distance_of_equal_and_of_disjoint_spectra():
+    t = np.arange(4000)[:, None] / 200
+    slow, fast = np.sin(2 * np.pi * 5 * t), np.sin(2 * np.pi * 60 * t)
+    assert spectral_distance(slow, 3 * slow + 1) < 1e-7  # square roots of rounding
+    assert spectral_distance(slow, fast) > 1 - 1e-6
+    both = np.concatenate([slow, fast], axis=1)
+    np.testing.assert_allclose(spectral_distance(both, np.concatenate([slow, 0 * t + 2], axis=1)), 0.5, atol=1e-7)
+
+
+def test_trials_are_averaged_without_the_spectrum_of_their_seams():
+    t = np.arange(250) / 100
+    phases = np.random.default_rng(0).uniform(0, 2 * np.pi, 60)
+    trials = np.sin(2 * np.pi * 10 * t + phases[:, None])[..., None]  # whole periods: one line each
+    assert spectral_distance(trials[:30], trials[30:], smoothing=0) < 1e-7
+    assert spectral_distance(trials, np.sin(2 * np.pi * 10 * t)[:, None], smoothing=0) < 1e-7
+    assert spectral_distance(trials.reshape(-1, 1), np.tile(trials[0], (60, 1)), smoothing=0) > 0.3
+
+
+@pytest.mark.parametrize("n_bins", [100, 101])
+def test_surrogate_keeps_spectra_and_cross_spectra_and_nothing_else(rng, n_bins):
+    x = rng.standard_normal((2, n_bins, 3)).cumsum(axis=1)
+    y = phase_surrogate(x, random_state=1)
+    a, b = np.fft.rfft(x, axis=1), np.fft.rfft(y, axis=1)
+    np.testing.assert_allclose(np.abs(b), np.abs(a), atol=1e-10)
+    np.testing.assert_allclose(b[..., :1] * b.conj(), a[..., :1] * a.conj(), atol=1e-9)  # entries up to 1e5
+    assert np.abs(np.angle(b / a))[:, 1:-1].min() > 1e-6
+    assert not np.allclose((b / a)[0], (b / a)[1])
+    np.testing.assert_array_equal(y, phase_surrogate(x, random_state=1))
+
+
+def test_surrogate_and_smoothing_come_in_the_kind_of_the_data(rng):
+    values = rng.standard_normal((3, 40, 2))
+    trials = xr.DataArray(
+        values, dims=("trial", "time", "unit"), coords={"time": np.arange(40) * 0.02, "unit": ["a", "b"]}
+    )
+    trials.attrs["bin_size"] = 0.02
+    frame = pd.DataFrame(values[0], index=np.arange(40) * 0.02, columns=["a", "b"])
+    for make in (lambda x: phase_surrogate(x, random_state=0), smooth_and_standardize):
+        result = make(trials)
+        assert result.attrs == trials.attrs
+        xr.testing.assert_equal(result.coords.to_dataset(), trials.coords.to_dataset())
+        np.testing.assert_array_equal(result, make(values))
+        np.testing.assert_array_equal(make(frame).to_numpy(), make(values[0]))
+        assert list(make(frame).columns) == ["a", "b"]
+
+
+def test_smoothing_is_a_hann_window_and_a_z_score(rng):
+    x = rng.standard_normal((200, 3))
+    x[:, 2] = 0.1
+    y = smooth_and_standardize(x)
+    window = hann(15)
+    inner = np.stack([np.convolve(column, window, mode="valid") for column in x.T[:2]], axis=1)
+    np.testing.assert_allclose(y.std(axis=0), [1, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(y.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(np.corrcoef(y[7:-7, 0], inner[:, 0])[0, 1], 1, atol=1e-12)
+    np.testing.assert_allclose(smooth_and_standardize(x, n_bins=None)[:, :2], ((x - x.mean(0)) / x.std(0))[:, :2])
+
+
+def test_the_eeg_has_the_published_figures(data_folder):
+    x = np.load(data_folder / "arrays" / "eeg_s001r01_smoothed.npy").astype(np.float64)
+    half = x[:4820]
+    turned = np.concatenate([half, half[::-1]])
+    scores = state_space_divergence(x, turned, n_seeds=1)
+    np.testing.assert_allclose(scores.divergence.sel(rule="published"), 1.31, atol=0.5)  # s.d. of a seed 0.12
+    np.testing.assert_allclose(spectral_distance(x, turned), 0.052, atol=5e-4)
+    assert spectral_distance(x, phase_surrogate(x, random_state=0)) < 0.001
+
+
+# --- generation ----------------------------------------------------------------------------------------------------
+
+
+def test_generations_of_the_true_network_are_near_and_of_another_far():
+    model = linear()
+    data = model.simulate(5, 200, random_state=9).observations
+    scores = generation_scores(model, data, n_generations=4, n_discarded=20, smoothing=5)
+    still = linear(right_vectors=0.1 * np.eye(2))
+    other = generation_scores(still, data, n_generations=4, smoothing=5)
+    assert scores.divergence_median.sel(rule="all") < other.divergence_median.sel(rule="all")
+    assert scores.spectral_distance_median < 0.1 < other.spectral_distance_median
+    assert scores.identical(generation_scores(model, data, n_generations=4, n_discarded=20, smoothing=5))
+    middle = np.median(scores.divergence, axis=0)
+    np.testing.assert_array_equal(scores.divergence_median, middle)
+    np.testing.assert_array_equal(scores.divergence_mad, np.median(np.abs(scores.divergence - middle), axis=0))
+
+
+def test_a_generation_is_scored_as_its_parts_are():
+    model = linear(latent_input_weights=np.ones((2, 1)))
+    data = model.simulate(1, 120, inputs=np.ones((120, 1)), random_state=9).observations[0]
+    drive = np.ones((110, 1))
+    scores = generation_scores(
+        model.dynamics_, data, n_generations=1, n_steps=100, n_discarded=10, inputs=drive, random_state=2
+    )
+    seed, sampling = np.random.default_rng(2).integers(2**31, size=(1, 2))[0]
+    made = model.simulate(1, 110, inputs=drive, random_state=int(seed)).observations[0, 10:]
+    made, wanted = (smooth_and_standardize(x, n_bins=None) for x in (made, data[:100]))
+    np.testing.assert_allclose(scores.spectral_distance[0], spectral_distance(wanted, made), rtol=1e-12)
+    expected = state_space_divergence(wanted, made, n_seeds=1, random_state=int(sampling))
+    np.testing.assert_allclose(scores.divergence[0], expected.divergence, rtol=1e-12)
+
+
+def test_mean_rate_error_and_activity_are_their_definitions(rng):
+    x, y = rng.poisson([1.0, 2.0, 4.0], (50, 3)), rng.poisson([1.0, 2.0, 4.0], (2, 25, 3))
+    gap = x.sum(axis=0) - y.sum(axis=(0, 1))
+    np.testing.assert_allclose(mean_rate_error(x, y), (gap**2).mean() / 50)
+    frame = pd.DataFrame(x, columns=["a", "b", "c"])
+    table = compare_activity(frame, y)
+    np.testing.assert_allclose(table["mean"].sel(source="data", unit="b"), x[:, 1].mean())
+    np.testing.assert_allclose(table.standard_deviation.sel(source="generated"), y.reshape(50, 3).std(axis=0))
+    correlation = table.correlation.sel(source="data").values[2]
+    assert (table.unit_a[2], table.unit_b[2]) == ("b", "c")
+    np.testing.assert_allclose(correlation, np.corrcoef(x[:, 1], x[:, 2])[0, 1])
+    assert table.agreement.sel(statistic="mean") > 0.9
+    silent = compare_activity(x[:, :1], np.zeros((10, 1)))
+    assert np.isnan(silent.agreement).all()
+
+
+# --- co-smoothing --------------------------------------------------------------------------------------------------
+
+
+def test_bits_per_spike_is_a_likelihood_ratio(rng):
+    k, rate, mean = rng.poisson(0.5, (30, 4)), rng.uniform(0.1, 1, (30, 4)), rng.uniform(0.1, 1, 4)
+    gain = poisson.logpmf(k, rate).sum() - poisson.logpmf(k, np.broadcast_to(mean, k.shape)).sum()
+    np.testing.assert_allclose(bits_per_spike(k, rate, mean), gain / np.log(2) / k.sum(), rtol=1e-10)
+    assert bits_per_spike(k, np.broadcast_to(mean, k.shape), mean) == 0
+
+
+def test_co_smoothing_is_what_hiding_units_by_hand_gives():
+    model = linear(10, "poisson")
+    X = model.simulate(24, 40, random_state=0).observations
+    train, test = X[:12], X[12:].assign_coords(observed=("time", np.arange(40) < 36))
+    scores = co_smoothing(model, train, test, [7, 2])
+    hidden = np.zeros((12, 40, 10), dtype=bool)
+    hidden[:, :36] = ~np.isin(np.arange(10), [2, 7])
+    masked = test.assign_coords(observed=(("trial", "time", "unit"), hidden))
+    masked = masked.where(hidden, 99).astype(int)  # whatever stands there
+    rates = model.inverse_transform(model.transform(masked)).values[:, :36, [2, 7]]
+    counts, mean = test.values[:, :36, [2, 7]], train.values.mean(axis=(0, 1))[[2, 7]]
+    expected = bits_per_spike(counts, rates, mean)
+    np.testing.assert_allclose(scores.bits_per_spike, expected, rtol=1e-10)
+    assert scores.bits_per_spike > 0.05
+    np.testing.assert_array_equal(scores.unit, [2, 7])
+    np.testing.assert_array_equal(scores.n_spikes, counts.sum(axis=(0, 1)))
+    by_unit = (scores.unit_bits_per_spike * scores.n_spikes).sum() / scores.n_spikes.sum()
+    np.testing.assert_allclose(by_unit, expected, rtol=1e-10)
+    # arrays, lists of trials and booleans say the same
+    again = co_smoothing(model, train.values, list(test.values[:, :36]), np.isin(np.arange(10), [2, 7]))
+    np.testing.assert_allclose(again.bits_per_spike, expected, rtol=1e-8)
+
+
+def test_co_smoothing_takes_inputs_and_a_unit_silent_in_the_test_has_no_bits():
+    model = linear(8, "poisson", latent_input_weights=np.ones((2, 1)))
+    u = np.sin(np.arange(40) / 4)[None, :, None] * np.ones((20, 1, 1))
+    X = model.simulate(20, 40, inputs=u, random_state=0).observations
+    test = X[10:].copy()
+    test[..., 5] = 0
+    scores = co_smoothing(model, X[:10], test, [4, 5], inputs=u[10:])
+    np.testing.assert_array_equal(np.isnan(scores.unit_bits_per_spike), [False, True])
+    with pytest.raises(ValueError, match="inputs: got None, wanted 1 inputs as in fit"):
+        co_smoothing(model, X[:10], test, [4, 5])
+
+
+def test_co_smoothing_r2_of_continuous_data():
+    model = linear(8)
+    X = model.simulate(20, 40, random_state=0).observations
+    scores = co_smoothing_r2(model, X[:10], X[10:], [1, 6])
+    hidden = np.broadcast_to(~np.isin(np.arange(8), [1, 6]), (10, 40, 8))
+    masked = X[10:].assign_coords(observed=(("trial", "time", "unit"), hidden))
+    guess = model.inverse_transform(model.transform(masked)).values[..., [1, 6]]
+    y, mean = X.values[10:, :, [1, 6]], X.values[:10, :, [1, 6]].mean(axis=(0, 1))
+    error, spread = ((y - guess) ** 2).sum(axis=(0, 1)), ((y - mean) ** 2).sum(axis=(0, 1))
+    np.testing.assert_allclose(scores.unit_r2, 1 - error / spread, rtol=1e-8)
+    np.testing.assert_allclose(scores.r2, 1 - error.sum() / spread.sum(), rtol=1e-8)
+    assert scores.r2 > 0.5
+
+
+class ZeroFiller:
+    """A model that does not know masks."""
+
+    likelihood_, bin_size_, unit_ids_ = "poisson", 0.02, np.arange(4)
+
+    def transform(self, X, *, inputs=None):
+        return np.asarray(X) @ np.ones((4, 1))
+
+    def inverse_transform(self, latents):
+        return np.exp(latents @ np.ones((1, 4)))
+
+
+# --- forecasts -----------------------------------------------------------------------------------------------------
+
+
+def test_a_noise_free_linear_network_is_forecast_perfectly():
+    model = linear(latent_noise=None, observation_variance=np.full(8, 1e-12))
+    X = model.simulate(10, 60, random_state=0).observations
+    scores = forecast_scores(model, X, [1, 5, 20])
+    np.testing.assert_allclose(scores.r2, 1, atol=1e-6)  # the filter shrinks by the observation variance
+    assert (scores.persistence_r2 < 0.95).all()
+    np.testing.assert_allclose(scores.horizon_time, [0.02, 0.1, 0.4])
+    np.testing.assert_array_equal(scores.n_values, [10 * (60 - k) * 8 for k in (1, 5, 20)])
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
+def test_forecasts_are_what_stepping_each_bin_by_hand_gives(likelihood, monkeypatch):
+    model = linear(5, likelihood, input_weights=np.ones((2, 1)), filter_inputs=True, tau=0.05)
+    u = np.random.default_rng(0).standard_normal((3, 25, 1))
+    X = model.simulate(3, 25, inputs=u, random_state=1).observations
+    seen = np.ones((3, 25, 5), dtype=bool)
+    seen[1, 7:9, 2] = False
+    X = X.assign_coords(observed=(X.dims, seen))
+    monkeypatch.setattr(forecasts, "_BLOCK", 20)  # ten bins at a time
+    scores = forecast_scores(model, X, 4, inputs=u)
+    net, z = model.dynamics_, model.transform(X, inputs=u, posterior="filtered").values
+    v = net.filtered_inputs(u)
+    y, guess, held = [], [], []
+    for trial, t in np.ndindex(3, 21):
+        state = z[trial, t]
+        for k in range(4):
+            state = net.step(state, v[trial, t + k], u[trial, t + k])
+        known = seen[trial, t] & seen[trial, t + 4]
+        y.append(np.where(known, X.values[trial, t + 4], np.nan))
+        guess.append(net.expected(state, v[trial, t + 4]))
+        held.append(X.values[trial, t] if likelihood == "gaussian" else net.expected(z[trial, t], v[trial, t]))
+
+    def loss(values, mean):
+        if likelihood == "gaussian":
+            return np.nansum((values - mean) ** 2)
+        return np.nansum(2 * (poisson.logpmf(values, values) - poisson.logpmf(values, mean)))
+
+    y = np.array(y)
+    zero = loss(y, np.nanmean(y, axis=0) * np.ones_like(y))
+    model_column, held_column = list(scores.data_vars)[:2]
+    np.testing.assert_allclose(scores[model_column], 1 - loss(y, np.array(guess)) / zero, rtol=1e-9)
+    np.testing.assert_allclose(scores[held_column], 1 - loss(y, np.array(held)) / zero, rtol=1e-9)
+    assert scores.n_values == np.isfinite(y).sum()
+
+
+def test_forecasts_of_ragged_trials_leave_the_padding_out():
+    model = linear()
+    X = model.simulate(2, 30, random_state=0).observations.values
+    scores = forecast_scores(model, [X[0], X[1, :12]], [2, 15])
+    np.testing.assert_array_equal(scores.n_values, [(28 + 10) * 8, 15 * 8])
+
+
+# --- what is refused -----------------------------------------------------------------------------------------------
+
+X3 = np.random.default_rng(0).standard_normal((2, 20, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: state_space_divergence(xr.DataArray(X3, dims=("time", "trial", "unit")), X3), "data: got dims"),
+        (lambda: spectral_distance(X3, "abc"), "generated: got no array of numbers"),
+        (lambda: mean_rate_error(X3[0, 0], X3), r"data: got shape \(3,\)"),
+        (lambda: compare_activity(X3, X3[:0]), "generated: got shape .* none empty"),
+        (lambda: phase_surrogate(np.where(X3 > 1, np.nan, X3)), "data: got values that are not finite"),
+        (lambda: state_space_divergence(X3, X3[..., :2]), "generated: got 2 units, wanted 3"),
+        (lambda: spectral_distance(X3, X3[:, :9]), "generated: got trials of 9 bins, wanted 20"),
+        (lambda: state_space_divergence(X3, X3, n_seeds=0), "n_seeds: got 0, wanted a whole number of at least 1"),
+        (lambda: state_space_divergence(X3, X3, bandwidth=0.0), "bandwidth: got 0.0, wanted a finite number > 0"),
+        (lambda: spectral_distance(X3, X3, smoothing=-1), "smoothing: got -1"),
+        (lambda: spectral_distance(X3[:, :3], X3[:, :3]), "data: got trials of 3 bins, wanted at least 4"),
+        (lambda: spectral_distance(0 * X3, X3), "data: unit 0 never changes"),
+        (lambda: mean_rate_error(X3, X3[:1]), "generated: got 20 bins, wanted 40"),
+        (lambda: smooth_and_standardize(X3, n_bins=2), "n_bins: got 2, wanted a whole number of at least 3"),
+        (lambda: generation_scores(linear(3), X3, n_steps=21), "n_steps: got 21, wanted at most 20"),
+        (lambda: generation_scores(linear(4), X3), "generated: got 4 units, wanted 3"),
+        (lambda: bits_per_spike([1, 0], [1.0], 0.5), "expected: got shape"),
+        (lambda: bits_per_spike([0.5], [1.0], 0.5), "counts: got values that are no counts"),
+        (lambda: bits_per_spike([0], [1.0], 0.5), "counts: got no spike"),
+        (lambda: bits_per_spike([1], [-1.0], 0.5), "expected: got values that are negative"),
+        (lambda: bits_per_spike([1], [0.0], 0.5), "expected: got 0 in a bin with a spike"),
+        (lambda: bits_per_spike([1], [0.5], 0.0), "mean_counts: got 0 in a bin with a spike"),
+        (lambda: co_smoothing(linear(3), X3, X3, [1]), "model: got a Gaussian one, .*call co_smoothing_r2"),
+        (lambda: co_smoothing_r2(linear(3, "poisson"), X3, X3, [1]), "model: got a poisson one, .*call co_smoothing"),
+        (lambda: co_smoothing_r2(linear(4), X3, X3, [1]), "X_train: got 3 units, wanted 4"),
+        (lambda: co_smoothing_r2(linear(3), X3, X3, [5]), "held_out_units: got 5, which is no unit"),
+        (lambda: co_smoothing_r2(linear(3), X3, X3, [True, False]), "held_out_units: got 2 booleans, wanted 3"),
+        (lambda: co_smoothing_r2(linear(3), X3, X3, [0, 1, 2]), "held_out_units: got 3 of 3 units"),
+        (lambda: co_smoothing_r2(linear(3), X3 * 0, X3 * 0, [1]), "unit 1 never differs from its mean"),
+        (lambda: co_smoothing(linear(3, "poisson"), np.zeros((4, 5, 3)), np.ones((4, 5, 3)), [1]), "unit 1 has no sp"),
+        (lambda: co_smoothing(ZeroFiller(), np.ones((4, 5, 4)), np.ones((4, 5, 4)), [1]), "ZeroFiller takes hidden"),
+        (lambda: forecast_scores(linear(3), X3, [0]), "horizons: got 0, wanted a whole number"),
+        (lambda: forecast_scores(linear(3), X3, [20]), "horizons: got .20., wanted bins ahead from 1 to 19"),
+        (lambda: forecast_scores(linear(3), 0 * X3, [1]), "X: no unit changes among the bins 1 ahead"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(call, text):
+    with pytest.raises(ValueError, match=text):
+        call()
+
+
+def test_gaps_runaways_and_models_without_the_verbs_are_refused():
+    gap = xr.DataArray(X3, dims=("trial", "time", "unit"), coords={"observed": ("time", np.arange(20) > 2)})
+    with pytest.raises(ValueError, match="data: some bins are not observed"):
+        spectral_distance(gap, X3)
+    wild = linear(3, right_vectors=1e30 * np.eye(2))
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="model: generation 0 is not finite from step"):
+        generation_scores(wild, X3)
+    with pytest.raises(TypeError, match="model: got a object, wanted one with simulate"):
+        generation_scores(object(), X3)
+    with pytest.raises(TypeError, match="model: its simulate returned no observations"):
+        generation_scores(LowRankDynamics([[1.0]], [[1.0]], dt=1, tau=1), X3)
+    for function in (co_smoothing, co_smoothing_r2):
+        with pytest.raises(TypeError, match="model: got a MeanRate without transform"):
+            function(MeanRate().fit(X3), X3, X3, [1])
+    with pytest.raises(TypeError, match="model: got a LinearStateSpace without .*; call fit first"):
+        forecast_scores(LinearStateSpace(), X3, [1])
+    net = linear(3).dynamics_
+    with pytest.raises(ValueError, match="LowRankRNN.transform has no posterior="):
+        forecast_scores(LowRankRNN.from_dataset(net.to_dataset()), X3, [1])

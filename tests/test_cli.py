@@ -107,6 +107,7 @@ def test_fit_prints_a_comparison_and_writes_the_result(folder, fitted):
     assert "log-likelihood of 2 held-out trials (60 bins), nats per bin" in out
     for name in ("mean rate", "factor analysis (rank 1)", "VAR(1)", "linear state space (rank 2)", "LowRankRNN"):
         assert name in out
+    assert "Verdict: nonlinear dynamics " in out
     assert f"Result: {folder / 'result.nwb'}" in out
     lines = err.strip().splitlines()
     assert all(line.startswith("Warning: ") for line in lines)  # not converged: one line each, no progress bar
@@ -123,6 +124,7 @@ def test_the_result_holds_model_latents_scores_and_source(folder, fitted):
     assert list(latents["side"].values[:2]) == ["left", "right"]
     assert results["metrics"].attrs["n_trials"] == 2
     assert "mean rate" in results["metrics/model"]
+    assert results["metrics"].attrs["verdict"].startswith("nonlinear dynamics ")
     source = results.attrs["source"]
     assert source["uri"] == (folder / "spikes.nwb").as_posix()
     assert source["nwb_path"] == "/units"
@@ -147,14 +149,20 @@ def test_a_recording_without_trials_is_cut(folder, tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     assert run("fit", folder / "channels.nwb", "--model", "linear", "--rank", "1", "--max-epochs", "3", "-v") == 0
     shown = capsys.readouterr()
-    assert "No trials: cut into 20 windows of 0.2 s" in shown.out
+    assert "No trials: cut into 40 windows of 0.1 s" in shown.out
+    assert "Fit: LinearStateSpace (rank 1) to 30 windows, the last 10 held out" in shown.out
+    assert "log-likelihood of 10 held-out windows (100 bins), nats per bin" in shown.out
+    assert "The intervals are over blocks of up to " in shown.out
+    assert "Verdict" not in shown.out  # the model is linear itself
     assert "3 channels" in shown.out
     assert "bits/spike" not in shown.out
     assert "gaussian" in shown.err  # the log, which -v shows
     model = load_model(tmp_path / "channels_lrrnn.nwb")  # the default name, in the current folder
     assert type(model).__name__ == "LinearStateSpace"
     latents = read_results(tmp_path / "channels_lrrnn.nwb")["trials/latents"]
-    np.testing.assert_allclose(latents["align_time"], 1.0 + np.arange(20) * 0.2)  # the recording begins at 1 s
+    np.testing.assert_allclose(latents["align_time"], 1.0 + np.arange(40) * 0.1)  # the recording begins at 1 s
+    # a window between two that were fitted would be half known
+    np.testing.assert_array_equal(latents["held_out"], np.arange(40) >= 30)
 
 
 def test_set_takes_python_values_and_text(folder, tmp_path):
@@ -305,9 +313,20 @@ def test_table_of_scores():
         index=["mean rate", "model"],
     )
     table.attrs = {"n_trials": 4, "n_bins": 40}
-    assert table_text(table).splitlines() == [
+    lines = [
         "log-likelihood of 4 held-out trials (40 bins), nats per bin",
         "             score  over mean rate       from the model [95 %]",
         "mean rate  -3.0000         +0.0000  -0.5000 [-0.6000, -0.4000]",
         "model      -2.5000         +0.5000",
+    ]
+    assert table_text(table).splitlines() == lines
+    table.attrs |= {"verdict": "nonlinear dynamics supported: " + "so " * 30, "n_blocks": 5, "block_length": 3}
+    table.attrs["interval_over"] = "windows"
+    assert table_text(table).splitlines() == [
+        "log-likelihood of 4 held-out windows (40 bins), nats per bin",
+        *lines[1:],
+        "",
+        "The intervals are over blocks of up to 3 windows, at least 5 blocks.",
+        "Verdict: nonlinear dynamics supported: " + " ".join(["so"] * 24),
+        " ".join(["so"] * 6),
     ]

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from sklearn.model_selection import KFold
 
-from nwb_lrrnn.compare import compare_baselines, held_out_scores, paired_difference
+from nwb_lrrnn.compare import compare_baselines, held_out_scores, tabulate
 from nwb_lrrnn.models.linear import FactorAnalysis, LinearStateSpace, MeanRate
 from test_linear import oscillator, simulate
 
@@ -55,26 +55,6 @@ def test_on_counts_all_have_a_count_likelihood_and_bits_per_spike():
     np.testing.assert_allclose(table["bits_per_spike"], table["vs_mean_rate"] / (np.log(2) * spikes))
     assert table.attrs["likelihood"] == "poisson"
     assert table.attrs["link"] == "softplus"
-
-
-def test_paired_difference_is_the_mean_and_its_standard_error():
-    rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((2, 50))
-    d, error, low, high = paired_difference(a, b, np.full(50, 4))
-    np.testing.assert_allclose(d, (a - b).mean() / 4)
-    np.testing.assert_allclose(error, (a - b).std(ddof=1) / np.sqrt(50) / 4)
-    np.testing.assert_allclose([low, high], d + np.array([-1, 1]) * 2.009575 * error, rtol=1e-6)
-    assert np.isnan(paired_difference(a[:1], b[:1], np.ones(1))[1])
-
-
-def test_intervals_cover_the_true_difference():
-    rng = np.random.default_rng(1)
-    hits = 0
-    for _ in range(400):
-        bins = rng.integers(5, 30, 40)
-        low, high = paired_difference(rng.normal(0.3 * bins, np.sqrt(bins)), np.zeros(40), bins)[2:]
-        hits += low < 0.3 < high
-    assert 0.915 < hits / 400 < 0.985  # 95 %, three standard errors of 400 draws
 
 
 def test_scores_are_those_of_models_fitted_to_the_other_folds():
@@ -144,9 +124,16 @@ def test_data_of_other_bins_are_refused():
         ({"cv": 20}, "cv: got 20 folds for 12 trials"),
         ({"cv": "loo"}, "cv: got 'loo', wanted a number of folds"),
         ({"cv": 2.5}, "cv: got 2.5, wanted a number of folds"),
+        ({"cv": []}, r"cv: got \[\], wanted a number of folds"),
         ({"cv": "prefit"}, "X_train: got None with cv='prefit'"),
     ],
 )
 def test_bad_folds_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         compare_baselines(model(tol=1e-2), simulate(oscillator(6), 12, 20), **options)
+
+
+def test_scores_of_no_trial_make_no_table():
+    scores = held_out_scores(model(tol=1e-2), simulate(oscillator(6), 12, 20), cv=2, larger_ranks=())
+    with pytest.raises(ValueError, match="cv: no trial was held out for every model; check the folds"):
+        tabulate(scores.where(False, np.nan).assign(n_bins=scores["n_bins"]))

@@ -1,6 +1,7 @@
 """A recording with known dynamics, fitted by the same public path as a user's file and compared with the truth."""
 
 import logging
+import textwrap
 import time
 import warnings
 from collections.abc import Callable
@@ -39,7 +40,7 @@ class Size:
 
 
 FULL = Size(60, 60, 150, {"n_neurons": 60, "max_epochs": 300, "patience": 15}, larger_ranks=(4,))
-QUICK = Size(24, 20, 80, {"n_neurons": 30, "max_epochs": 40, "patience": 10}, larger_ranks=())
+QUICK = Size(24, 20, 80, {"n_neurons": 30, "max_epochs": 40, "patience": 10}, larger_ranks=(4,))
 
 
 @dataclass(frozen=True)
@@ -271,6 +272,8 @@ def _tell(report: DemoReport, say: Callable[[str], Any]) -> None:
     say(f"   it gains {share:.1%} of what the true network gains over constant rates in log-likelihood;")
     say(f"   the best linear model, {best}, is {abs(less):.3f} nats per bin {'worse' if less > 0 else 'BETTER'}")
     say(f"   than it (95 % interval of the difference: {least:.3f} to {most:.3f}).")
+    for line in textwrap.wrap(f"Verdict: {table.attrs['verdict']}", 110):
+        say(f"   {line}")
     say("4. Files:")
     say(f"   {report.recording}: the recording; try `nwb-lrrnn inspect {report.recording}`")
     say(f"   {report.results}: model, latents, scores; the model read back from it gives {same}")

@@ -3,6 +3,7 @@
 import ast
 import difflib
 import inspect
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _MODELS = ("lowrank", "linear")
 _LATER = ("dis", "smc", "leastsquares")
-_N_WINDOWS = 20  # a recording without trials is cut into this many, unless the user says how long they are
+_N_WINDOWS = 40  # a recording without trials is cut into this many; an interval needs 8 of them held out
 
 
 def fit_recording(
@@ -56,12 +57,13 @@ def fit_recording(
         select = {"align": align, "window": window, "intervals": intervals, "trials": _ids_or_query(trials)}
         X = _population(recording, series, bin_size, _ids_or_query(units), select)
         u = _inputs(recording, inputs, X)
+        is_cut = X.ndim == 2
         X, u = _as_trials(X, u, chop)
         X = X.load()  # everything below needs all of it, several times
         _check(estimator, X, u)
         click.echo(f"Data: {_described(X)} of {recording.source.name}")
-        held = None if no_compare else _held_out(X, test_fraction, seed)
-        estimator = _fitted(estimator, X, u, held)
+        held = None if no_compare else _held_out(X, test_fraction, seed, is_cut)
+        estimator = _fitted(estimator, X, u, held, is_cut)
         table = None if held is None else _compared(estimator, X, u, held, seed)
         _write(output, estimator, X, u, held, table, recording, overwrite)
     click.echo(f"Result: {output} (nwb_lrrnn.load_model gives the model, nwb_lrrnn.read_results the latents)")
@@ -226,8 +228,11 @@ def _check(estimator: Any, X: "xr.DataArray", inputs: Any) -> None:
     as_trials(X, inputs=inputs, allow_nan=estimator.__sklearn_tags__().input_tags.allow_nan)
 
 
-def _held_out(X: "xr.DataArray", fraction: float, seed: int) -> Any:
-    """Return which trials are held out, a boolean (trial,) array drawn at random."""
+def _held_out(X: "xr.DataArray", fraction: float, seed: int, is_cut: bool) -> Any:
+    """Return which trials are held out, a boolean (trial,) array: trials drawn at random, or the last windows.
+
+    A window among windows that were fitted begins and ends with what the fit has seen, and tells little of the rest.
+    """
     import numpy as np
 
     n = X.sizes["trial"]
@@ -237,6 +242,9 @@ def _held_out(X: "xr.DataArray", fraction: float, seed: int) -> Any:
             f"too few trials to hold some out ({n}); select more, cut shorter windows with --chop, or pass --no-compare"
         )
     held = np.zeros(n, dtype=bool)
+    if is_cut:
+        held[n - n_held :] = True
+        return held
     held[np.random.default_rng(seed).permutation(n)[:n_held]] = True
     return held
 
@@ -248,11 +256,12 @@ def _part(X: Any, keep: Any) -> Any:
     return X if X is None or keep is None else X[keep]
 
 
-def _fitted(estimator: Any, X: "xr.DataArray", inputs: Any, held: Any) -> Any:
+def _fitted(estimator: Any, X: "xr.DataArray", inputs: Any, held: Any, is_cut: bool) -> Any:
     """Return the model fitted to the trials that are not held out."""
     train = None if held is None else ~held
     name = f"{type(estimator).__name__} (rank {estimator.rank})"
-    split = "all trials" if held is None else f"{int((~held).sum())} trials, {int(held.sum())} held out"
+    noun, which = ("windows", "the last ") if is_cut else ("trials", "")
+    split = f"all {noun}" if held is None else f"{int((~held).sum())} {noun}, {which}{int(held.sum())} held out"
     click.echo(f"Fit: {name} to {split}")
     begin = time.perf_counter()
     estimator.fit(_part(X, train), inputs=_part(inputs, train))
@@ -278,16 +287,17 @@ def _compared(estimator: Any, X: "xr.DataArray", inputs: Any, held: Any, seed: i
         inputs_train=_part(inputs, ~held),
         random_state=seed,
     )
-    click.echo(f"Compared with baselines on the held-out trials, {_took(begin)}\n")
+    click.echo(f"Compared with baselines on what was held out, {_took(begin)}\n")
     click.echo(table_text(table))
     click.echo()
     return table
 
 
 def table_text(table: "pd.DataFrame") -> str:
-    """Return the table of `compare_baselines` as text: scores, gains and the difference from the model."""
+    """Return the table of `compare_baselines` as text: scores, gains, difference from the model, and the verdict."""
     n_trials, n_bins = table.attrs["n_trials"], table.attrs["n_bins"]
-    title = f"log-likelihood of {n_trials} held-out trials ({n_bins} bins), nats per bin"
+    noun = "windows" if table.attrs.get("interval_over") == "windows" else "trials"
+    title = f"log-likelihood of {n_trials} held-out {noun} ({n_bins} bins), nats per bin"
     heads = ["", "score", "over mean rate", "from the model [95 %]"]
     spikes = "bits_per_spike" in table
     if spikes:
@@ -304,7 +314,18 @@ def table_text(table: "pd.DataFrame") -> str:
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
         for line in lines
     ]
-    return "\n".join([title, *(row.rstrip() for row in rows)])
+    return "\n".join([title, *(row.rstrip() for row in rows), *_conclusions(table.attrs)])
+
+
+def _conclusions(attrs: Any) -> list[str]:
+    """Return what the intervals rest on, where that is not trials, and the verdict, as lines under the table."""
+    lines = []
+    if attrs.get("interval_over") == "windows":
+        windows = f"{attrs['block_length']} window{'s' if attrs['block_length'] > 1 else ''}"
+        lines.append(f"The intervals are over blocks of up to {windows}, at least {attrs['n_blocks']} blocks.")
+    if "verdict" in attrs:
+        lines += textwrap.wrap(f"Verdict: {attrs['verdict']}", 110)
+    return ["", *lines] if lines else []
 
 
 def _write(

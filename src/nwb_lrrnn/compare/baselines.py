@@ -1,0 +1,147 @@
+"""The simple models beside a model: which there are, how they are fitted, and by whom they are scored."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from sklearn.exceptions import ConvergenceWarning
+
+from nwb_lrrnn.models.linear import FactorAnalysis, LinearStateSpace, MeanRate, VectorAutoregression
+
+logger = logging.getLogger("nwb_lrrnn")
+
+REFERENCE = "mean rate"
+_LARGEST = 64  # latents: EM takes time with the cube of the rank
+
+
+def baselines_of(model: Any, larger_ranks: Sequence[int] | None = None, random_state: int | None = 0) -> dict[str, Any]:
+    """Return the unfitted baselines of a fitted model by name, with its likelihood, link, rank and bin size.
+
+    Parameters
+    ----------
+    model : estimator
+        Fitted.
+    larger_ranks : tuple of int, optional
+        Ranks of further linear state spaces; None: no further ones (`compare_baselines` searches them by their scores).
+    random_state : int or None
+        Seed of particle noise.
+    """
+    rank = same_rank(model)
+    shared: dict[str, Any] = {"likelihood": model.likelihood_, "bin_size": float(model.bin_size_)}
+    linked: dict[str, Any] = shared | {"link": link_of(model)}
+    models: dict[str, Any] = {REFERENCE: MeanRate(**shared)}
+    models[f"factor analysis (rank {rank})"] = FactorAnalysis(rank, **linked, random_state=random_state)
+    models["VAR(1)"] = VectorAutoregression(1, **linked)
+    ranks = tuple(larger_ranks or ())
+    for r in ranks if type(model) is LinearStateSpace else (rank, *ranks):
+        models[state_space_name(r)] = state_space_of(model, r, random_state)
+    return models
+
+
+def state_space_of(model: Any, rank: int, random_state: int | None = 0) -> LinearStateSpace:
+    """Return an unfitted linear state space with the likelihood, link and bin size of a fitted model."""
+    return LinearStateSpace(
+        rank,
+        likelihood=model.likelihood_,
+        link=link_of(model),
+        bin_size=float(model.bin_size_),
+        random_state=random_state,
+    )
+
+
+def state_space_name(rank: int) -> str:
+    """Return the name of a linear state space in the table."""
+    return f"linear state space (rank {rank})"
+
+
+def same_rank(model: Any) -> int:
+    """Return the rank of a fitted model, or the number of units where that is less: linear models have no more."""
+    return min(int(model.dynamics_.rank), len(model.unit_ids_))
+
+
+def next_rank(rank: int, model: Any) -> int | None:
+    """Return the next rank to try: twice as large, at most the number of units; None where there is none."""
+    r = min(2 * rank, len(model.unit_ids_), max(_LARGEST, 2 * same_rank(model)))
+    return r if r > rank else None
+
+
+def is_linear(model: Any) -> bool:
+    """Return whether a fitted model has linear dynamics, or none."""
+    return not hasattr(model, "dynamics_") or model.dynamics_.nonlinearity == "identity"
+
+
+def label(model: Any) -> str:
+    """Return the name of the compared model in the table."""
+    return f"{type(model).__name__} (rank {int(model.dynamics_.rank)})"
+
+
+def link_of(model: Any) -> str:
+    """Return the link of a fitted model."""
+    return str(model.dynamics_.link) if hasattr(model, "dynamics_") else str(getattr(model, "link_", "identity"))
+
+
+# --- who scores whom -------------------------------------------------------------------------------------------------
+
+
+def scorer_of(linear: Any, model: Any) -> Any:
+    """Return the estimator that scores a fitted linear state space beside the fitted model.
+
+    A model that scores by a bound is set back by the slack of that bound, which an exact likelihood does not have: the
+    same estimator, with the linear parameters in place of its own, scores both.
+    """
+    return model.with_dynamics(linear.dynamics_) if hasattr(model, "with_dynamics") else linear
+
+
+def scorer_name(scorer: Any) -> str:
+    """Return which estimator a score is from, and with how many particles where it is a bound."""
+    name = type(scorer).__name__
+    exact = isinstance(scorer, LinearStateSpace) and scorer.likelihood_ == "gaussian"
+    particles = getattr(scorer, "n_particles", None)
+    return (
+        name
+        if particles is None or (exact and not hasattr(scorer, "with_dynamics"))
+        else f"{name} bound, K = {particles}"
+    )
+
+
+# --- fitting ---------------------------------------------------------------------------------------------------------
+
+
+def fit(model: Any, X: Any, inputs: Any) -> Any:
+    """Return the fitted model."""
+    return model.fit(X, **inputs_as_keyword(inputs))
+
+
+def fit_quietly(name: str, model: Any, X: Any, inputs: Any) -> Any:
+    """Return the fitted baseline; that its EM ran out of iterations goes to the log: the user fits another model."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = fit(model, X, inputs)
+    for warning in caught:
+        if issubclass(warning.category, ConvergenceWarning):
+            logger.info("%s: %s", name, warning.message)
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return model
+
+
+def inputs_as_keyword(inputs: Any) -> dict[str, Any]:
+    """Return the keyword for inputs; none where there are none."""
+    return {} if inputs is None else {"inputs": inputs}
+
+
+def check_comparable(name: str, other: Any, model: Any) -> None:
+    """Raise a ValueError where the scores of two fitted models do not compare."""
+    if other.likelihood_ != model.likelihood_:
+        raise ValueError(
+            f"others: {name!r} is {other.likelihood_} and the model {model.likelihood_}; their scores do not compare; "
+            f"give both likelihood={model.likelihood_!r}"
+        )
+    if abs(other.bin_size_ - model.bin_size_) > 1e-9 * model.bin_size_:
+        raise ValueError(
+            f"others: {name!r} has bins of {other.bin_size_:g} s and the model {model.bin_size_:g} s; their scores do "
+            "not compare; bin once"
+        )

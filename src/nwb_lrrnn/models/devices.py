@@ -27,15 +27,18 @@ def resolve(name: str) -> torch.device:
 
 
 @contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Keep torch to one thread inside the block, and give the caller's number back after it.
+def one_thread() -> Iterator[None]:
+    """Keep torch and BLAS to one thread inside the block, and give the caller's number back after it.
 
-    What torch computes beside our kernels are batches of R x R matrices; its threads would only wait for each other,
+    What they compute beside our kernels are batches of R x R matrices; their threads would only wait for each other,
     and on a busy machine slow a fit tenfold. The kernels bring threads of their own.
     """
+    from threadpoolctl import threadpool_limits
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1):
+            yield
     finally:
         torch.set_num_threads(before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -73,3 +75,19 @@ def _invert(weights: Array, points: Array) -> NDArray[np.intp]:
     points = np.broadcast_to(points, shape).reshape(-1, shape[-1])
     index = np.stack([np.searchsorted(e, p, side="right") for e, p in zip(edges, points, strict=True)])
     return np.minimum(index, shape[-1] - 1).reshape(shape)
+
+
+def seed_of(random_state: int | np.random.Generator | None) -> int:
+    """Return the whole number that seeds the noise of a score."""
+    if random_state is None:
+        return 0
+    if isinstance(random_state, (int, np.integer)):
+        return int(random_state)
+    return int(np.random.default_rng(random_state).integers(2**63))
+
+
+def noise_of_trial(seed: int, values: Array, seen: NDArray[np.bool_]) -> np.random.Generator:
+    """Return the generator of one trial's noise, a function of the seed and of what the trial holds."""
+    digest = hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16)
+    digest.update(np.ascontiguousarray(seen).tobytes())
+    return np.random.default_rng(np.random.SeedSequence([abs(seed), int.from_bytes(digest.digest(), "little")]))

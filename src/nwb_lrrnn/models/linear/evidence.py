@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.models.linear import laplace
 from nwb_lrrnn.models.linear.system import LinearSystem
+from nwb_lrrnn.models.particles import noise_of_trial, seed_of
 from nwb_lrrnn.models.threads import over_ranges
 from nwb_lrrnn.trials import Trials
 
@@ -75,22 +74,6 @@ def particle_bound(
 
     over_ranges(run, n_trials)
     return bound + model.constants(trials.values, seen, system.dispersion)
-
-
-def seed_of(random_state: int | np.random.Generator | None) -> int:
-    """Return the whole number that seeds the noise of a score."""
-    if random_state is None:
-        return 0
-    if isinstance(random_state, (int, np.integer)):
-        return int(random_state)
-    return int(np.random.default_rng(random_state).integers(2**63))
-
-
-def noise_of_trial(seed: int, values: Array, seen: NDArray[np.bool_]) -> np.random.Generator:
-    """Return the generator of one trial's noise, a function of the seed and of what the trial holds."""
-    digest = hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16)
-    digest.update(np.ascontiguousarray(seen).tobytes())
-    return np.random.default_rng(np.random.SeedSequence([abs(seed), int.from_bytes(digest.digest(), "little")]))
 
 
 def covariance_root(covariance: Array) -> Array:

@@ -14,7 +14,7 @@ from nwb_lrrnn.align import canonicalize
 from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
 from nwb_lrrnn.models import parameters as check
 from nwb_lrrnn.models.base import LatentModel
-from nwb_lrrnn.models.devices import one_torch_thread, resolve
+from nwb_lrrnn.models.devices import one_thread, resolve
 from nwb_lrrnn.models.likelihoods import Likelihood
 from nwb_lrrnn.models.low_rank import encoder, fitting, network
 from nwb_lrrnn.models.low_rank.inference import FINE, infer
@@ -165,7 +165,7 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         stages = fitting.Stages(
             form, train_trials, held_trials, schedule, self.batch_size, np.random.default_rng(seeds[1]), label
         )
-        with one_torch_thread():
+        with one_thread():
             fit = fitting.run(stages, start, self._asked_window(trials), seeds[2:])
             self.shooting_bins_ = fit.window_bins
             self._keep(trials, *fitting.settle(fit, train_trials, trials))
@@ -282,7 +282,7 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
 
     def _posterior(self, trials: Trials) -> tuple[Posterior, Windows]:
         net = self._network(torch.float64, resolve(self.device))
-        with one_torch_thread():
+        with one_thread():
             return infer(net, self.encoders_, trials, self.shooting_bins_, self._spread())
 
     def _latents(self, trials: Trials) -> np.ndarray:

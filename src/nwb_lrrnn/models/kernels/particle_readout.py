@@ -1,0 +1,161 @@
+"""What one bin's observations say of a particle: ln p(y | z) and its slopes; terms without z are the caller's.
+
+eta = C z + d (readout of latents, or of currents, which are linear in z), or eta = c phi(x(z)) + d (of rates).
+Kinds: Gaussian values; counts of mean bin_size * g(eta), g softplus or exp, Poisson or negative binomial.
+"""
+
+import math
+
+from numba import njit
+
+from nwb_lrrnn.models.kernels.activations import FAST, activate, exp
+from nwb_lrrnn.models.kernels.particle_moves import currents, currents_adjoint
+
+GAUSSIAN, POISSON_SOFTPLUS, POISSON_EXP, BINOMIAL_SOFTPLUS, BINOMIAL_EXP = range(5)
+KINDS = {
+    ("gaussian", "identity"): GAUSSIAN,
+    ("poisson", "softplus"): POISSON_SOFTPLUS,
+    ("poisson", "exp"): POISSON_EXP,
+    ("negative_binomial", "softplus"): BINOMIAL_SOFTPLUS,
+    ("negative_binomial", "exp"): BINOMIAL_EXP,
+}
+LATENTS, RATES = range(2)
+_FAR = -30.0  # below this softplus(eta) is exp(eta)
+
+
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+def predict(z, loadings, offset, eta):
+    """Fill eta (unit,) = C z + d; loadings (R, unit), everything float64 but z."""
+    for d in range(eta.shape[0]):
+        eta[d] = offset[d]
+    for r in range(loadings.shape[0]):
+        c, row = float(z[r]), loadings[r]
+        for d in range(eta.shape[0]):
+            eta[d] += c * row[d]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def predict_rates(code, padded_z, m, base, h, gains, offset, x, value, slope, eta):
+    """Fill eta (neuron,) = c phi(m z + base) + d, and x, value and slope of the neurons."""
+    currents(padded_z, m, base, x)
+    activate(code, x, h, value, slope)
+    for i in range(eta.shape[0]):
+        eta[i] = gains[i] * value[i] + offset[i]
+
+
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+def _mean(kind, bin_size, eta, mean, relative):
+    """Fill the mean count and d log mean / d eta (unit,); not finite where eta is not."""
+    if kind == POISSON_EXP or kind == BINOMIAL_EXP:
+        for d in range(eta.shape[0]):
+            mean[d] = bin_size * exp(min(max(eta[d], -44.0), 44.0)) + 0.0 * eta[d]
+            relative[d] = 1.0
+        return
+    for d in range(eta.shape[0]):
+        x = eta[d]
+        e = exp(-min(abs(x), 44.0))
+        w = e / (2.0 + e)
+        v = w * w
+        series = 1.0 / 33
+        for k in range(15, -1, -1):  # log1p(e) = 2 atanh(w), w <= 1/3
+            series = series * v + 1.0 / (2 * k + 1)
+        plus = max(x, 0.0) + 2.0 * w * series
+        mean[d] = bin_size * plus + 0.0 * x
+        relative[d] = (1.0 if x > 0.0 else e) / ((1.0 + e) * plus)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def log_density(kind, bin_size, y, seen, eta, spread, mean, relative):
+    """Return ln p(y | eta) of one bin without the terms that do not depend on eta; seen (unit,) or (1,)."""
+    total = 0.0
+    one_mask = seen.shape[0] == 1
+    if one_mask and seen[0] == 0.0:
+        return 0.0
+    if kind == GAUSSIAN:
+        for d in range(y.shape[0]):
+            weight = 1.0 if one_mask else seen[d]
+            total -= weight * 0.5 * (y[d] - eta[d]) ** 2 / spread[d]
+        return total
+    _mean(kind, bin_size, eta, mean, relative)
+    for d in range(y.shape[0]):
+        if not one_mask and seen[d] == 0.0:
+            continue
+        if y[d] > 0.0:
+            far = eta[d] < _FAR or ((kind == POISSON_EXP or kind == BINOMIAL_EXP) and abs(eta[d]) <= 44.0)
+            total += y[d] * (eta[d] + math.log(bin_size) if far else math.log(mean[d]))
+        if kind == POISSON_SOFTPLUS or kind == POISSON_EXP:
+            total -= mean[d]
+        else:
+            total -= (y[d] + spread[d]) * math.log(spread[d] + mean[d])
+    return total
+
+
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+def slopes(kind, bin_size, y, seen, eta, spread, mean, relative, slope, fisher):
+    """Fill d ln p / d eta and the Fisher information (unit,), both 0 where unobserved."""
+    units = y.shape[0]
+    if kind == GAUSSIAN:
+        for d in range(units):
+            fisher[d] = 1.0 / spread[d]
+            slope[d] = (y[d] - eta[d]) * fisher[d]
+    else:
+        _mean(kind, bin_size, eta, mean, relative)
+        for d in range(units):
+            slope[d] = (y[d] - mean[d]) * relative[d]
+            fisher[d] = mean[d] * relative[d] * relative[d]
+        if kind == BINOMIAL_SOFTPLUS or kind == BINOMIAL_EXP:
+            for d in range(units):
+                shrink = spread[d] / (spread[d] + mean[d])
+                slope[d] *= shrink
+                fisher[d] *= shrink
+    if seen.shape[0] > 1:
+        for d in range(units):
+            slope[d] *= seen[d]
+            fisher[d] *= seen[d]
+    elif seen[0] == 0.0:
+        for d in range(units):
+            slope[d] = 0.0
+            fisher[d] = 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_spread(kind, weight, y, seen, eta, spread, mean, dspread):
+    """Add weight times d (particle-dependent terms of ln p) / d spread to dspread (unit,); after `slopes`."""
+    if kind == POISSON_SOFTPLUS or kind == POISSON_EXP:
+        return
+    for d in range(y.shape[0]):
+        w = weight * (seen[0] if seen.shape[0] == 1 else seen[d])
+        if kind == GAUSSIAN:
+            dspread[d] += w * 0.5 * ((y[d] - eta[d]) / spread[d]) ** 2
+        else:
+            dspread[d] -= w * (math.log(spread[d] + mean[d]) + (y[d] + spread[d]) / (spread[d] + mean[d]))
+
+
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+def linear_adjoint(weight, z, slope, loadings, dloadings, doffset, dz):
+    """Add weight * slope to the gradients of C (R, unit), d (unit,) and of z (R,)."""
+    for d in range(slope.shape[0]):
+        slope[d] *= weight
+        doffset[d] += slope[d]
+    for r in range(loadings.shape[0]):
+        c, row, drow = float(z[r]), loadings[r], dloadings[r]
+        total = 0.0
+        for d in range(slope.shape[0]):
+            drow[d] += c * slope[d]
+            total += row[d] * slope[d]
+        dz[r] += total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def rates_adjoint(
+    code, weight, padded_z, m, h, gains, x, value, phi_slope, slope, dx, dm, dbase, dh, dgains, doffset, target, dz
+):  # fmt: skip
+    """Add weight * slope to the gradients of c and d (neuron,), of the neurons, and of z (R,)."""
+    for i in range(slope.shape[0]):
+        s = weight * slope[i]
+        doffset[i] += s
+        dgains[i] += s * value[i]
+        dx[i] = s * gains[i]
+    currents_adjoint(code, padded_z, dx, x, h, phi_slope, m, dm, dbase, dh, target)
+    for r in range(dz.shape[0]):
+        dz[r] += target[r]

@@ -1,0 +1,38 @@
+"""Random neurons and the regression that makes them move latents: the start of every nonlinear fit.
+
+Random m, b and a ridge regression of n on where the latents should go (Eq. 1.2 and 1.11 of the least-squares
+construction of Arora & Pillow 2025).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+
+
+def draw_neurons(
+    rank: int, n_neurons: int, n_inputs: int, inputs: Array | None, rng: np.random.Generator
+) -> tuple[Array, Array, Array, Array]:
+    """Return m (R, N), b (N,), h (N,) and B (I, N) for latents of s.d. 1 and inputs (..., input) of any scale."""
+    left = rng.standard_normal((rank, n_neurons))
+    bias = rng.standard_normal(n_neurons)
+    thresholds = np.exp(0.5 * rng.standard_normal(n_neurons))
+    weights = 0.5 * rng.standard_normal((n_inputs, n_neurons))
+    if inputs is not None:
+        weights = weights / (inputs.reshape(-1, n_inputs).std(0)[:, None] + 1e-12)
+    return left, bias, thresholds, weights
+
+
+def ridge(rates: Array, target: Array, strength: float) -> tuple[Array, Array]:
+    """Return n (N, R) and s (R,) of the regression target = rates @ n + s.
+
+    rates (bin, N), target (bin, R); strength is relative to the rates' mean square.
+    """
+    mean_rate, mean_target = rates.mean(0), target.mean(0)
+    centred = rates - mean_rate
+    gram = centred.T @ centred / len(centred)
+    unit = max(np.diag(gram).mean(), 1e-12) * np.eye(len(gram))
+    n = np.linalg.solve(gram + strength * unit, centred.T @ (target - mean_target) / len(centred))
+    return n, mean_target - mean_rate @ n

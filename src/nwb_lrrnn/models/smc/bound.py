@@ -1,0 +1,113 @@
+"""The variational SMC bound of trials under a network: which proposal, which noise, and the run of the filter."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nwb_lrrnn.models.kernels.particle_types import BEFORE, EVERY_STEP, LOW_ESS, Moves, Noise, Record, Seen
+from nwb_lrrnn.models.smc import filtering
+from nwb_lrrnn.models.smc.data import TrialData
+from nwb_lrrnn.models.smc.network import Network
+from nwb_lrrnn.models.smc.proposals import Sites, blind_sites, gaussian_sites
+from nwb_lrrnn.models.smc.steps import Options
+
+WHEN = {"every_step": EVERY_STEP, "low_ess": LOW_ESS, "before_step": BEFORE}
+SCHEMES = ("systematic", "stratified", "multinomial")
+PROPOSALS = ("auto", "optimal", "laplace", "bootstrap", "encoder")
+
+
+class Plan(NamedTuple):
+    """How a filter is run."""
+
+    proposal: str  # optimal, laplace, bootstrap or encoder
+    n_particles: int
+    scheme: str = "systematic"
+    when: str = "low_ess"
+    threshold: float = 0.5
+    n_newton: int = 3
+
+
+def resolve(proposal: str, likelihood: str, readout: str) -> str:
+    """Return the proposal that "auto" means: the optimal one where it exists, else Laplace's."""
+    exact = likelihood == "gaussian" and readout != "rates"
+    if proposal == "auto":
+        return "optimal" if exact else "laplace"
+    if proposal == "optimal" and not exact:
+        raise ValueError(
+            f"proposal: got 'optimal' with likelihood={likelihood!r} and readout={readout!r}, but it exists only for "
+            "Gaussian values read from latents or currents; use proposal='laplace'"
+        )
+    return proposal
+
+
+def draw_noise(
+    scheme: str, bins: torch.Size, n_particles: int, rank: int, like: Tensor, generator: torch.Generator
+) -> Noise:
+    """Return the noise of a filter over bins (B, T), drawn on the device of `like` and in its type."""
+    device = like.device
+    shape = (*bins, n_particles)
+    normals = torch.randn((*shape, rank), generator=generator, dtype=like.dtype, device=device)
+    uniforms = torch.rand(
+        shape if scheme != "systematic" else (*bins, 1), generator=generator, dtype=torch.float64, device=device
+    )
+    return Noise(normals, points_of(scheme, uniforms, n_particles), torch.empty((1, *bins, 0), device=device))
+
+
+def points_of(scheme: str, uniforms: Tensor, n_particles: int) -> Tensor:
+    """Return sorted points in [0, 1), (..., K), from uniforms (..., 1) if systematic, else (..., K)."""
+    if scheme == "multinomial":
+        return torch.sort(uniforms, dim=-1)[0]
+    strata = torch.arange(n_particles, dtype=torch.float64, device=uniforms.device)
+    return (strata + uniforms) / n_particles
+
+
+def run(
+    net: Network, data: TrialData, plan: Plan, noise: Noise, sites: Sites | None = None, *, kernels: bool | None = None
+) -> tuple[Tensor, Record]:
+    """Return the increments (S, B, T) of ln p(Y) and the record of the filter.
+
+    `sites` are those of an encoder; the other proposals follow from the network.
+    """
+    moves = net.moves(data)
+    loadings, offset, spread = net.observation(moves.inputs)
+    readout = "rates" if net.readout_of == "rates" else "latents"
+    seen = Seen(data.y, data.mask, loadings, offset, spread)
+    n_newton = 0
+    given: Sites | Tensor
+    if plan.proposal == "optimal":
+        given = gaussian_sites(data.masks, data.y, data.mask, loadings, offset, spread)
+        seen = Seen(data.y[..., :0], data.mask[..., :1], loadings[:, :0], offset[..., :0], spread[:, :0])
+    else:
+        constant = constants(net, data, spread)
+        if plan.proposal == "laplace":
+            given, n_newton = constant, plan.n_newton
+        elif plan.proposal == "bootstrap":
+            given = blind_sites(_bins_of_latents(moves, data), constant)
+        else:
+            if sites is None:
+                raise TypeError("sites: got None, wanted those of the encoder")
+            given = sites._replace(constant=constant)
+    options = Options(net.nonlinearity, net.likelihood, readout, WHEN[plan.when], plan.threshold, n_newton)
+    return filtering.run(options, data.lengths, moves, net.law, given, seen, noise, kernels=kernels)
+
+
+def _bins_of_latents(moves: Moves, data: TrialData) -> Tensor:
+    nets, trials, rank = moves.start.shape
+    return data.y.new_zeros((nets, trials, data.y.shape[1], rank))
+
+
+def constants(net: Network, data: TrialData, spread: Tensor) -> Tensor:
+    """Return the terms of ln p(y | z) that do not depend on z, summed over the observed units, (S, B, T)."""
+    y, r = data.y[None], spread[:, None, None]
+    if net.likelihood.name == "gaussian":
+        terms = (-0.5 * torch.log(2 * math.pi * r)).expand(-1, *y.shape[1:])
+    elif net.likelihood.name == "poisson":
+        terms = -torch.lgamma(y + 1)
+        terms = terms.expand(len(spread), -1, -1, -1)
+    else:
+        terms = torch.lgamma(y + r) - torch.lgamma(r) + r * torch.log(r) - torch.lgamma(y + 1)
+    return (terms * data.mask).sum(-1)

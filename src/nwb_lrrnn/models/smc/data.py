@@ -1,0 +1,72 @@
+"""Trials as the tensors that a particle filter reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nwb_lrrnn.models.smc.proposals import Masks, masks_of
+from nwb_lrrnn.trials import Trials
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """B trials of at most T bins; observations in float64, whatever the type of the particles."""
+
+    y: Tensor  # (B, T, D), 0 where unobserved
+    mask: Tensor  # (B, T, D), or (B, T, 1) where whole bins are observed or not; 1.0 where observed
+    masks: Masks
+    lengths: Tensor  # (B,), int64
+    inputs: Tensor  # u (B, T, I)
+    n_bins: Tensor  # (B,), observed bins
+
+    def take(self, index: Tensor) -> TrialData:
+        """Return some trials, cut to the longest of them."""
+        lengths = self.lengths[index]
+        n = int(lengths.max()) if lengths.device.type == "cpu" else self.y.shape[1]  # no sync on other devices
+        return TrialData(
+            self.y[index, :n],
+            self.mask[index, :n],
+            Masks(self.masks.patterns, self.masks.index[index, :n]),
+            lengths,
+            self.inputs[index, :n],
+            self.n_bins[index],
+        )
+
+
+def trial_data(trials: Trials, device: torch.device | str) -> TrialData:
+    """Return trials as tensors on a device."""
+    bins = trials.bins
+    seen = bins[:, :, None]
+    if trials.observed is not None and (trials.observed.all(2) != trials.observed.any(2)).any():
+        seen = trials.observed
+    mask = torch.tensor(np.asarray(seen), dtype=torch.float64)
+    values = np.where(seen, trials.values, 0.0)
+    inputs = np.zeros((*bins.shape, 0)) if trials.inputs is None else trials.inputs
+    lengths = torch.tensor(np.asarray(trials.lengths), dtype=torch.int64)
+    data = TrialData(
+        torch.tensor(values, dtype=torch.float64),
+        mask,
+        masks_of(mask),
+        lengths,
+        torch.tensor(inputs, dtype=torch.float64),
+        torch.tensor(bins.sum(1), dtype=torch.float64),
+    )
+    moved = {name: getattr(data, name).to(device) for name in ("y", "mask", "lengths", "inputs", "n_bins")}
+    return TrialData(masks=Masks(*(t.to(device) for t in data.masks)), **moved)
+
+
+def join(a: TrialData, b: TrialData) -> TrialData:
+    """Return the trials of both."""
+    n = max(a.y.shape[1], b.y.shape[1])
+    units = max(a.mask.shape[2], b.mask.shape[2])
+
+    def padded(x: Tensor, y: Tensor) -> Tensor:
+        return torch.cat([torch.nn.functional.pad(t, (0, 0, 0, n - t.shape[1])) for t in (x, y)])
+
+    mask = padded(a.mask.expand(-1, -1, units), b.mask.expand(-1, -1, units))
+    lengths, n_bins = torch.cat([a.lengths, b.lengths]), torch.cat([a.n_bins, b.n_bins])
+    return TrialData(padded(a.y, b.y), mask, masks_of(mask), lengths, padded(a.inputs, b.inputs), n_bins)

@@ -1,0 +1,369 @@
+"""The estimator `SMCLowRankRNN`."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from nwb_lrrnn.align import canonicalize
+from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.models import parameters as check
+from nwb_lrrnn.models.base import LatentModel
+from nwb_lrrnn.models.devices import one_thread, resolve
+from nwb_lrrnn.models.particles import seed_of
+from nwb_lrrnn.models.smc import bound, fitting, inference, network, settings
+from nwb_lrrnn.models.smc.bound import Plan
+from nwb_lrrnn.models.smc.network import Form, Network
+from nwb_lrrnn.models.smc.start import LinearStart
+from nwb_lrrnn.models.splitting import hold_out
+from nwb_lrrnn.trials import Trials
+
+_BATCH = 16  # trials per gradient step
+
+
+class SMCLowRankRNN(LatentModel, auto_wrap_output_keys=None):
+    r"""A low-rank recurrent network with stochastic dynamics, fitted by variational sequential Monte Carlo.
+
+    .. math::
+
+        x_t &= m z_t + B v_t + b \\
+        z_{t+1} &= (1-\alpha) z_t + \alpha [ n^T \phi(x_t; h) / N + s ] + w_t, \quad w_t \sim N(0, \Sigma_z) \\
+        z_1 &\sim N(\mu_1 + K v_1, \Sigma_1), \quad y_t \sim p(y \mid g(C r_t + d))
+
+    (Pals et al. 2024.) A particle filter estimates p(Y) without bias; the logarithm of the estimate is a lower bound
+    on ln p(Y) in expectation, which `score` returns and the fit raises. For Gaussian values read from latents or
+    currents the particles move by the exact conditional law of z_{t+1} given y_{t+1}, computed in R dimensions; for
+    everything else by a Laplace approximation of it, in R dimensions too.
+
+    The fit starts from a linear state-space model and never leaves it without evidence: particle expectation
+    maximisation and then gradients of the bound go on while held-out trials gain from it.
+
+    Parameters
+    ----------
+    rank : int
+        Number of latents R.
+    n_neurons : int or None
+        Number N of model neurons; None: 100, or the number of units where the readout is of currents or rates.
+    nonlinearity : {"clipped_relu", "relu", "tanh", "erf", "softplus", "identity"}
+        Networks of piecewise linear neurons are computed fastest.
+    likelihood : {"auto", "gaussian", "poisson", "negative_binomial"}
+        auto: Poisson for whole numbers >= 0, else Gaussian.
+    link : {None, "identity", "softplus", "exp"}
+        g; None: identity for Gaussian data, bin_size * softplus(.) in spikes/s for counts.
+    readout : {"latents", "currents", "rates"}
+        r_t: z_t, x_t or phi(x_t). For the last two every unit reads a neuron of its own.
+    latent_noise : {"full", "diagonal"}
+        Shape of Sigma_z.
+    tau : float or None
+        Time constant in seconds; None: fitted.
+    bin_size : float or None
+        Seconds; None: X.attrs["bin_size"], else its time step, else 1.0 and times count in bins.
+    filter_inputs : bool
+        Whether inputs pass the network's leaky filter before they reach the neurons.
+    proposal : {"auto", "optimal", "laplace", "bootstrap"}
+        How particles move. auto: optimal where it exists, else laplace.
+    n_particles : int or None
+        K; None: the fewest of 16, 64, 256 at which four times as many gain next to nothing (in training at most 64).
+        One particle needs no resampling, and the gradient of its bound is unbiased.
+    resampling : {"systematic", "stratified", "multinomial"}
+    resample_when : {"low_ess", "every_step", "before_step"}
+        When the effective sample size falls below half the particles; after every bin; or before every step, by
+        how well a particle's prediction fits the next bin (fully adapted where the proposal is optimal).
+    posterior : {"smoothed", "filtered", "delayed"}
+        Which bins `transform` uses: all (backward simulation), those up to the current one, or those before it.
+    n_trajectories : int
+        Trajectories of the backward simulation.
+    max_epochs, patience : int
+        Gradient training ends when the held-out bound has stopped rising, at the latest after `max_epochs`.
+    batch_size : int or None
+        Trials per gradient step; None: 16.
+    learning_rate : float
+        In units of every parameter's own information.
+    validation_fraction : float
+        Share of the trials (of the bins, for a single trial) held out to decide how far to go; what they said is then
+        repeated on all trials. 0: none.
+    n_init : int
+        Restarts, trained side by side; the best by the held-out bound is kept.
+    warm_start : bool
+        Whether `fit` goes on from the current fit (same rank, neurons, units and inputs).
+    dtype : {"float32", "float64"}
+        Of particles and neurons; weights are always float64.
+    device : str
+        "cpu", "cuda", "cuda:1", ... or "auto".
+    random_state : int or None
+        None: another fit each time, but scores and latents of a fit repeat.
+
+    Attributes
+    ----------
+    dynamics_ : LowRankDynamics
+        The fitted network, in the canonical gauge (readout and noise included) and the units of X.
+    loadings_, offset_ : arrays (unit, latent) or (unit,), and (unit,)
+    left_vectors_, right_vectors_ : arrays (neuron, latent)
+    n_particles_ : int
+        K of `score` and `transform`.
+    history_ : Dataset
+        Over `epoch`: elbo (of the batches as they came) and validation, nats per bin, of the restart kept.
+    restart_scores_ : array (restart,)
+        Held-out bound of every restart, nats per bin.
+    n_iter_ : int
+    unit_ids_ : array (unit,)
+    bin_size_ : float
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.sin(0.3 * np.arange(60))[None, :, None] * [1.0, -1.0, 0.5] + 0.1 * rng.normal(size=(8, 60, 3))
+    >>> import warnings; warnings.simplefilter("ignore")  # 5 epochs do not converge
+    >>> model = SMCLowRankRNN(rank=2, n_neurons=20, n_particles=16, max_epochs=5, random_state=0).fit(X)
+    >>> model.transform(X).shape
+    (8, 60, 2)
+    """
+
+    def __init__(
+        self,
+        rank: int = 2,
+        *,
+        n_neurons: int | None = None,
+        nonlinearity: str = "clipped_relu",
+        likelihood: str = "auto",
+        link: str | None = None,
+        readout: str = "latents",
+        latent_noise: str = "full",
+        tau: float | None = None,
+        bin_size: float | None = None,
+        filter_inputs: bool = False,
+        proposal: str = "auto",
+        n_particles: int | None = None,
+        resampling: str = "systematic",
+        resample_when: str = "low_ess",
+        posterior: str = "smoothed",
+        n_trajectories: int = 64,
+        max_epochs: int = 500,
+        patience: int = 10,
+        batch_size: int | None = None,
+        learning_rate: float = 0.01,
+        validation_fraction: float = 0.2,
+        n_init: int = 1,
+        warm_start: bool = False,
+        dtype: str = "float32",
+        device: str = "cpu",
+        random_state: int | None = None,
+    ):
+        self.rank = rank
+        self.n_neurons = n_neurons
+        self.nonlinearity = nonlinearity
+        self.likelihood = likelihood
+        self.link = link
+        self.readout = readout
+        self.latent_noise = latent_noise
+        self.tau = tau
+        self.bin_size = bin_size
+        self.filter_inputs = filter_inputs
+        self.proposal = proposal
+        self.n_particles = n_particles
+        self.resampling = resampling
+        self.resample_when = resample_when
+        self.posterior = posterior
+        self.n_trajectories = n_trajectories
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.validation_fraction = validation_fraction
+        self.n_init = n_init
+        self.warm_start = warm_start
+        self.dtype = dtype
+        self.device = device
+        self.random_state = random_state
+
+    _allow_nan = True
+
+    # --- fit -------------------------------------------------------------------------------------------------------
+
+    def _fit_trials(self, trials: Trials) -> None:
+        schedule = settings.schedule_of(self, trials)
+        seeds = np.random.SeedSequence(self.random_state).spawn(self.n_init + 4)
+        form = settings.form_of(self, trials, getattr(torch, self.dtype), resolve(self.device))
+        train_trials, held_trials = hold_out(trials, self.validation_fraction, np.random.default_rng(seeds[0]))
+        scheme = self._plan(self.n_particles or fitting.PARTICLES[0])
+        label = type(self).__name__
+        with one_thread():
+            if self.warm_start and hasattr(self, "dynamics_"):
+                flat = network.flat_of(self._network(torch.float64, "cpu"), form)[None].repeat(self.n_init, 1)
+                of_all = None
+            else:
+                flat = _starts(train_trials, form, seeds[4:])
+                of_all = flat if held_trials is None else _starts(trials, form, seeds[4:])
+            batch = min(len(train_trials.lengths), _BATCH if self.batch_size is None else self.batch_size)
+            plan = None if self.n_particles is None else scheme
+            fit = fitting.run(
+                form, flat, of_all, train_trials, held_trials, plan, scheme, schedule, batch, seeds[1:4], label
+            )
+            self._keep(trials, fit)
+        for complaint in fit.complaints:
+            text = f"{label}: not converged after {fit.history.sizes['epoch']} epochs: {complaint}"
+            warnings.warn(text, ConvergenceWarning, stacklevel=3)
+        self.history_ = fit.history
+        self.restart_scores_ = fit.restart_scores
+        self.n_iter_ = fit.history.sizes["epoch"]
+
+    def _keep(self, trials: Trials, fit: fitting.Fit) -> None:
+        """Set the fitted attributes, in the canonical gauge and the units of X."""
+        self.n_particles_ = fit.plan.n_particles
+        means = inference.posterior_means(fit.net, trials, fit.plan, 0, "smoothed", self.n_trajectories)
+        inside = np.arange(means.shape[1])[None] < trials.lengths[:, None]
+        pooled = means[inside]
+        moments = pooled.mean(0), np.cov(pooled.T, bias=True).reshape(self.rank, self.rank)
+        fitted = network.to_dynamics(fit.net, 0, trials.bin_size, trials.unit_ids, moments)
+        self.dynamics_ = canonicalize(fitted)[0]
+
+    # --- inference -------------------------------------------------------------------------------------------------
+
+    def _plan(self, n_particles: int) -> Plan:
+        proposal = bound.resolve(self.proposal, self.likelihood_, self.readout)
+        return Plan(proposal, n_particles, self.resampling, self.resample_when)
+
+    def _network(self, dtype: torch.dtype, device: Any) -> Network:
+        return network.from_dynamics(self.dynamics_, dtype=dtype, device=device)
+
+    def _ready(self) -> tuple[Network, Plan, int]:
+        net = self._network(getattr(torch, self.dtype), resolve(self.device))
+        return net, self._plan(self.n_particles_), seed_of(self.random_state)
+
+    def transform(self, X: Any, *, inputs: Any = None, posterior: str | None = None) -> Any:
+        """Return posterior-mean latents in the kind of X, (trial, time, latent).
+
+        Parameters
+        ----------
+        X : like X of `fit`
+            The recording.
+        inputs : like X with `input` in place of `unit`, optional
+            As in `fit`.
+        posterior : {None, "smoothed", "filtered", "delayed"}
+            Which bins are used; None: the constructor's.
+        """
+        trials = self._gate(X, inputs, reset=False)
+        choice = check.choose("posterior", self.posterior if posterior is None else posterior, settings.POSTERIORS)
+        return trials.restore(self._posterior_means(trials, choice), "latent")
+
+    def _latents(self, trials: Trials) -> np.ndarray:
+        return self._posterior_means(trials, self.posterior)
+
+    def _posterior_means(self, trials: Trials, kind: str) -> np.ndarray:
+        net, plan, seed = self._ready()
+        with one_thread():
+            return inference.posterior_means(net, trials, plan, seed, kind, self.n_trajectories)
+
+    def _log_evidence(self, trials: Trials) -> np.ndarray:
+        net, plan, seed = self._ready()
+        with one_thread():
+            return inference.log_evidence(net, trials, plan, seed).sum(axis=1)
+
+    def trajectories(self, X: Any, *, n_draws: int = 64, inputs: Any = None) -> xr.DataArray:
+        """Return draws of the latents given all bins, (draw, trial, time, latent), by backward simulation.
+
+        Parameters
+        ----------
+        X : like X of `fit`
+            The recording.
+        n_draws : int
+            Trajectories of every trial.
+        inputs : like X with `input` in place of `unit`, optional
+            As in `fit`.
+        """
+        trials = self._gate(X, inputs, reset=False)
+        n_draws = check.whole_number("n_draws", n_draws) or 1
+        net, plan, seed = self._ready()
+        with one_thread():
+            draws = inference.trajectories(net, trials, plan, seed, n_draws)
+        return xr.DataArray(draws, dims=("draw", "trial", "time", "latent"), name="latents")
+
+    def forecast_score(self, X: Any, n_steps: int, *, inputs: Any = None) -> float:
+        """Return ln p(last n_steps bins | the bins before them), per observed bin, in nats.
+
+        The joint score: each of the last bins is predicted from all before it, the forecast ones included.
+
+        Parameters
+        ----------
+        X : like X of `fit`
+            Trials longer than `n_steps`.
+        n_steps : int
+            Bins at the end of every trial.
+        inputs : like X with `input` in place of `unit`, optional
+            As in `fit`.
+
+        Raises
+        ------
+        ValueError
+            If a trial is not longer than `n_steps`.
+        """
+        trials, last = self._forecast(X, inputs, n_steps)
+        net, plan, seed = self._ready()
+        with one_thread():
+            increments = inference.log_evidence(net, trials, plan, seed)
+        return float(increments[last].sum() / (trials.bins & last).sum())
+
+    def marginal_forecast_score(self, X: Any, n_steps: int, *, inputs: Any = None) -> float:
+        """Return the sum of ln p(y_t | the bins before the last n_steps) over those, per observed bin, in nats.
+
+        The score of Pals et al. (2024): every bin is predicted on its own, without the forecast bins before it; no
+        joint density. Parameters and errors as in `forecast_score`.
+        """
+        trials, last = self._forecast(X, inputs, n_steps)
+        net, plan, seed = self._ready()
+        with one_thread():
+            total = inference.marginal_forecasts(net, self.dynamics_, trials, plan, seed, int(n_steps)).sum()
+        return float(total / (trials.bins & last).sum())
+
+    def _forecast(self, X: Any, inputs: Any, n_steps: int) -> tuple[Trials, np.ndarray]:
+        """Return the trials and which bins (trial, time) are the last `n_steps` of each."""
+        trials = self._gate(X, inputs, reset=False)
+        n = check.whole_number("n_steps", n_steps) or 1
+        if n >= trials.lengths.min():
+            raise ValueError(
+                f"n_steps: got {n}, wanted fewer than the {int(trials.lengths.min())} bins of the shortest trial, so "
+                "that there is something to forecast from"
+            )
+        time = np.arange(trials.values.shape[1])[None]
+        end = trials.lengths[:, None]
+        return trials, (time >= end - n) & (time < end)
+
+    def with_dynamics(self, dynamics: LowRankDynamics) -> SMCLowRankRNN:
+        """Return a model of the same settings whose network is another, as if fitted: to score it in the same way."""
+        check_is_fitted(self)
+        other = type(self)(**self.get_params(deep=False))
+        other.dynamics_ = dynamics
+        other._complete(xr.Dataset(attrs={"n_particles_": self.n_particles_}))
+        return other
+
+    # --- the file --------------------------------------------------------------------------------------------------
+
+    _fitted_scalars = (*LatentModel._fitted_scalars, "n_particles_")
+
+    def _complete(self, dataset: xr.Dataset) -> None:
+        super()._complete(dataset)
+        if not hasattr(self, "n_particles_"):
+            self.n_particles_ = self.n_particles or fitting.PARTICLES[2]
+        self.n_particles_ = int(self.n_particles_)
+
+    @property
+    def left_vectors_(self) -> np.ndarray:
+        """The left connectivity vectors m (neuron, latent)."""
+        return np.asarray(self.dynamics_.left_vectors)
+
+    @property
+    def right_vectors_(self) -> np.ndarray:
+        """The right connectivity vectors n (neuron, latent)."""
+        return np.asarray(self.dynamics_.right_vectors)
+
+
+def _starts(trials: Trials, form: Form, seeds: list[np.random.SeedSequence]) -> torch.Tensor:
+    """Return the parameters (S, size) of one start for every restart, all of one linear model."""
+    start = LinearStart(trials, form)
+    return torch.stack([start.flat(form, np.random.default_rng(seed)) for seed in seeds]).to(form.scale)

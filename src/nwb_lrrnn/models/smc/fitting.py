@@ -1,0 +1,222 @@
+"""The fit of `SMCLowRankRNN`: linear start, number of particles, training of all restarts side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nwb_lrrnn.models.likelihoods import constant_log_density
+from nwb_lrrnn.models.smc import bound
+from nwb_lrrnn.models.smc.bound import Plan
+from nwb_lrrnn.models.smc.coordinates import decorrelated
+from nwb_lrrnn.models.smc.data import TrialData, join, trial_data
+from nwb_lrrnn.models.smc.network import Form, Network
+from nwb_lrrnn.models.smc.objective import FilterObjective
+from nwb_lrrnn.models.smc.regression import RIDGES, rates_of, refit
+from nwb_lrrnn.models.smc.smoothing import smooth
+from nwb_lrrnn.models.training import Schedule, train
+from nwb_lrrnn.trials import Trials
+
+PARTICLES = (16, 64, 256)  # the numbers of particles that are tried where none is asked for
+GAP, GAP_PER_UNIT = 0.02, 3e-4  # nats per bin that four times as many particles may gain, the larger of the two
+MOST_IN_TRAINING = 64  # particles: the bound that is reported may take more
+_JUDGED = 2000  # bins on which the numbers of particles are compared
+_INFORMED = 50  # trials whose gradients make the units of the parameters
+_HELD = 1e6  # ridge that leaves the right vectors where they are
+_PATIENCE = 3  # rounds without a gain
+_ROUNDS = 20  # of expectation maximisation at most
+_ERRORS = 2.0  # standard errors over trials that a gain must exceed
+_DRAWS = 2  # trajectories of every trial
+_NEURON_STEPS = 25  # of the quasi-Newton method, a round
+_LEAST_GAIN, _LEAST_PER_UNIT = 2e-3, 3e-4  # nats per bin of the held-out bound: below the larger a gain is none
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The best restart after training, and how it came about."""
+
+    net: Network  # one network
+    plan: Plan
+    history: xr.Dataset  # over epoch, of the restart kept
+    restart_scores: NDArray  # (restart,)
+    complaints: tuple[str, ...]
+
+
+def run(
+    form: Form,
+    starts: Tensor,
+    all_starts: Tensor | None,
+    train_trials: Trials,
+    held_trials: Trials | None,
+    plan: Plan | None,
+    scheme: Plan,
+    schedule: Schedule,
+    batch_size: int,
+    seeds: list[np.random.SeedSequence],
+    label: str,
+) -> Fit:
+    """Return the fit from starts (S, size) made of the training trials; `all_starts` are the same made of all trials.
+
+    `plan` None: the number of particles is chosen, the rest is as in `scheme`. Held-out trials decide how far to go
+    from the start; the same way is then gone on all trials, or, where gradients led further than expectation
+    maximisation, what is linear in the parameters is fitted to all trials.
+    """
+    device = starts.device
+    data = trial_data(train_trials, device)
+    held = data if held_trials is None else trial_data(held_trials, device)
+    noise_seed, shuffle_seed, choice_seed = (int(s.generate_state(1)[0]) for s in seeds)
+    chosen = plan is None
+    if plan is None:
+        plan = choose_particles(form.network(form.layout(), starts[:1]), data, scheme, MOST_IN_TRAINING, choice_seed)
+    climb = Climb(form, plan, data, held, noise_seed)
+    climbed = [climb.run(row) for row in starts.double()]
+    flat = torch.stack([row for row, _ in climbed]).to(starts)
+    baseline = constant_log_density(train_trials, held_trials or train_trials, form.likelihood)
+    rates = torch.stack([climb.rates(row) for row in flat.double()])
+    coordinates = decorrelated(form.layout(), flat, rates)
+    objective = FilterObjective(form, coordinates, plan, data, held, batch_size, baseline, noise_seed)
+    coordinates = coordinates.in_units(objective.information(_INFORMED))
+    objective = FilterObjective(form, coordinates, plan, data, held, batch_size, baseline, noise_seed)
+    outcome = train(objective, schedule, np.random.default_rng(shuffle_seed), label=label)
+    best = int(np.nanargmax(outcome.validation))
+    found = coordinates.parameters(outcome.parameters.detach())[best]
+    history = outcome.history.isel(restart=best, drop=True)
+    if held_trials is not None:
+        everything, recipe = join(data, held), climbed[best][1]
+        if rises(climb.value(found), climb.value(flat[best]), held):
+            draws = climb.draws(found, everything, _ROUNDS + 1)
+            found = climb.refitted(found, everything, draws, recipe[-1][0] if recipe else _HELD, 0)
+        elif all_starts is None:
+            found = flat[best]
+        else:
+            found = climb.replay(all_starts[best], everything, recipe)
+        found = found.to(starts)
+    net = form.network(form.layout(), found[None])
+    if chosen:
+        plan = choose_particles(net, held, plan, PARTICLES[-1], choice_seed)
+    return Fit(net, plan, history, outcome.validation, outcome.complaints)
+
+
+Recipe = list[tuple[float, int]]  # of every round: the ridge and the steps of the neurons
+
+
+class Climb:
+    """Particle expectation maximisation of one network, while the held-out bound rises."""
+
+    def __init__(self, form: Form, plan: Plan, data: TrialData, held: TrialData, seed: int):
+        self.form, self.layout, self.data, self.held, self.seed = form, form.layout(), data, held, seed
+        # latents must be known better than the bound: few particles do for trajectories, more for the comparison
+        self.plan = plan._replace(n_particles=max(plan.n_particles, 32))
+
+    def run(self, flat: Tensor) -> tuple[Tensor, Recipe]:
+        """Return the parameters (size,) after as many rounds as raised the held-out bound, and how they came about."""
+        first, start = flat, self.value(flat)
+        best = start
+        chosen, n_good, waited = flat, 0, 0
+        recipe: Recipe = []
+        for k in range(_ROUNDS):
+            draws = self.draws(flat, self.data, k)
+            origin, tried = flat, []
+            for r in RIDGES:
+                candidate = self.refitted(flat, self.data, draws, r, 0)
+                tried.append((self.value(candidate), candidate, r))
+            value, flat, r = max(tried, key=lambda t: float(t[0].sum()))
+            recipe.append((r, 0))
+            if value.sum() > best.sum():  # moving the neurons costs most of a round
+                further = self.refitted(origin, self.data, draws, r, _NEURON_STEPS)
+                after = self.value(further)
+                if after.sum() > value.sum():
+                    value, flat, recipe[-1] = after, further, (r, _NEURON_STEPS)
+            waited += 1
+            if value.sum() > best.sum():
+                waited = 0 if value.sum() > best.sum() + _LEAST_GAIN * self.held.n_bins.sum() else waited
+                best, chosen, n_good = value, flat, k + 1
+            if waited == _PATIENCE:
+                break
+        if not rises(best, start, self.held):
+            return first, []
+        return chosen, recipe[:n_good]
+
+    def replay(self, flat: Tensor, data: TrialData, recipe: Recipe) -> Tensor:
+        """Return the parameters (size,) after the rounds of a recipe on other trials."""
+        for k, (ridge, n_steps) in enumerate(recipe):
+            flat = self.refitted(flat, data, self.draws(flat, data, k), ridge, n_steps)
+        return flat
+
+    def value(self, flat: Tensor) -> Tensor:
+        """Return the bound of every held-out trial (B,)."""
+        return trial_bounds(self.network(flat), self.held, self.plan, self.seed)
+
+    def refitted(self, flat: Tensor, data: TrialData, draws: Tensor, ridge: float, n_steps: int) -> Tensor:
+        """Return the parameters (size,) fitted to trajectories."""
+        parts = {name: value[0] for name, value in self.layout.unpack(flat[None]).items()}
+        fitted = refit(self.form, self.network(flat), parts, data, draws, ridge, n_steps)
+        return self.layout.pack({name: fitted[name][None] for name in self.layout.shapes})[0]
+
+    def network(self, flat: Tensor) -> Network:
+        """Return the network of one vector of parameters."""
+        kept = self.form.scale.dtype
+        return self.form.network(self.layout, flat[None].to(kept))
+
+    @torch.no_grad()
+    def draws(self, flat: Tensor, data: TrialData, round_: int) -> Tensor:
+        """Return trajectories (B, T, M, R) of trials."""
+        net = self.network(flat)
+        like = net.cell.left_vectors
+        generator = torch.Generator(device=like.device).manual_seed(self.seed + round_)
+        shape = data.y.shape[:2]
+        noise = bound.draw_noise(self.plan.scheme, shape, self.plan.n_particles, like.shape[1], like, generator)
+        _, record = bound.run(net, data, self.plan, noise)
+        points = torch.rand((*shape, _DRAWS), generator=generator, dtype=torch.float64, device=like.device)
+        return smooth(record, data.lengths, net.law.noise_root, points).draws[0]
+
+    @torch.no_grad()
+    def rates(self, flat: Tensor) -> Tensor:
+        """Return the rates (bin, N) of the network along trajectories."""
+        draws = self.draws(flat, self.data, _ROUNDS)[:, :, 0]
+        inside = torch.arange(draws.shape[1], device=draws.device)[None] < self.data.lengths[:, None]
+        parts = {name: value[0] for name, value in self.layout.unpack(flat[None]).items()}
+        v = self.network(flat).moves(self.data).inputs[0].double()
+        z, v = draws[inside], v[inside]
+        keep = torch.linspace(0, len(z) - 1, min(len(z), _JUDGED), device=z.device).long()
+        return rates_of(self.form, parts, z[keep], v[keep])
+
+
+def rises(after: Tensor, before: Tensor, data: TrialData) -> bool:
+    """Return whether the bound of trials rises: by more than two standard errors over them, and by something at all."""
+    gain, bins = after - before, data.n_bins
+    per_bin = gain.sum() / bins.sum()
+    if not float(per_bin) > max(_LEAST_GAIN, _LEAST_PER_UNIT * data.y.shape[2]):
+        return False
+    n = len(gain)
+    error = torch.sqrt(n / max(n - 1, 1) * ((gain - per_bin * bins) ** 2).sum()) / bins.sum()
+    return bool(per_bin > _ERRORS * error)
+
+
+@torch.no_grad()
+def choose_particles(net: Network, data: TrialData, plan: Plan, most: int, seed: int) -> Plan:
+    """Return the plan with the fewest particles, up to `most`, at which four times as many gain next to nothing."""
+    n_trials = max(1, min(len(data.lengths), int(_JUDGED / max(float(data.n_bins.mean()), 1.0))))
+    few = data.take(torch.arange(n_trials, device=data.lengths.device))
+    gap = max(GAP, GAP_PER_UNIT * data.y.shape[2])
+    chosen, before = most, -np.inf
+    for k in reversed([k for k in PARTICLES if k <= most]):
+        value = float(trial_bounds(net, few, plan._replace(n_particles=k), seed).sum() / few.n_bins.sum())
+        if np.isfinite(before) and before - value > gap:
+            break
+        chosen, before = k, value
+    return plan._replace(n_particles=chosen)
+
+
+@torch.no_grad()
+def trial_bounds(net: Network, data: TrialData, plan: Plan, seed: int) -> Tensor:
+    """Return the bound of every trial (B,) under noise from one seed."""
+    like = net.cell.left_vectors
+    generator = torch.Generator(device=like.device).manual_seed(seed)
+    noise = bound.draw_noise(plan.scheme, data.y.shape[:2], plan.n_particles, like.shape[1], like, generator)
+    return bound.run(net, data, plan, noise)[0][0].sum(1)

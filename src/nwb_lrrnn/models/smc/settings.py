@@ -1,0 +1,96 @@
+"""What the constructor parameters of `SMCLowRankRNN` mean for given data: checks, sizes, scales."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
+from nwb_lrrnn.models import parameters as check
+from nwb_lrrnn.models.likelihoods import Likelihood
+from nwb_lrrnn.models.smc import bound
+from nwb_lrrnn.models.smc.network import Form
+from nwb_lrrnn.models.training import Schedule
+from nwb_lrrnn.trials import Trials
+
+POSTERIORS = ("smoothed", "filtered", "delayed")
+READOUTS = ("latents", "currents", "rates")
+_NEURONS = 100  # where the user says nothing and the units are not the neurons
+
+
+def form_of(model: Any, trials: Trials, dtype: torch.dtype, device: torch.device) -> Form:
+    """Return the sizes, functions and scales that the parameters of a model and its data make."""
+    values = np.where(trials.bins[:, :, None] if trials.observed is None else trials.observed, trials.values, 0.0)
+    seen = np.broadcast_to(trials.bins[:, :, None], values.shape) if trials.observed is None else trials.observed
+    n = np.maximum(seen.sum((0, 1)), 1)
+    centre = values.sum((0, 1)) / n
+    if model.likelihood_ == "gaussian":
+        scale = np.sqrt(np.maximum((values**2).sum((0, 1)) / n - centre**2, 0.0))
+        scale = np.where(scale > 1e-12 * (1 + np.abs(centre)), scale, 1.0)
+    else:
+        rate = np.maximum(centre, 0.5 / n) / trials.bin_size
+        scale, centre = (rate if link_of(model) == "softplus" else np.ones_like(rate)), np.zeros_like(rate)
+    n_units = values.shape[2]
+    return Form(
+        rank=model.rank,
+        n_neurons=n_units if model.readout != "latents" else (model.n_neurons or _NEURONS),
+        n_units=n_units,
+        n_inputs=model.n_inputs_,
+        nonlinearity=model.nonlinearity,
+        likelihood=Likelihood(model.likelihood_, link_of(model), trials.bin_size),
+        readout=model.readout,
+        latent_noise=model.latent_noise,
+        alpha=None if model.tau is None else trials.bin_size / model.tau,
+        filter_inputs=model.filter_inputs,
+        scale=torch.as_tensor(scale, dtype=dtype, device=device),
+        centre=torch.as_tensor(centre, dtype=dtype, device=device),
+    )
+
+
+def link_of(model: Any) -> str:
+    """Return the link that `link` means."""
+    return model.link or ("identity" if model.likelihood_ == "gaussian" else "softplus")
+
+
+def schedule_of(model: Any, trials: Trials) -> Schedule:
+    """Return the training schedule of a model, after checking all of its parameters."""
+    n_units = trials.values.shape[2]
+    check.whole_number("rank", model.rank)
+    if model.rank > n_units:
+        raise ValueError(f"rank: got {model.rank}, wanted at most the number of units, {n_units}; lower rank")
+    if trials.lengths.max() < 2:
+        raise ValueError("X: got trials of one bin, which show no dynamics, wanted at least 2; bin more finely")
+    for name in ("max_epochs", "patience", "n_init", "n_trajectories"):
+        check.whole_number(name, getattr(model, name))
+    for name in ("n_neurons", "batch_size", "n_particles"):
+        check.whole_number(name, getattr(model, name), optional=True)
+    check.choose("nonlinearity", model.nonlinearity, NONLINEARITIES)
+    check.choose("readout", model.readout, READOUTS)
+    if model.readout != "latents" and model.n_neurons not in (None, n_units):
+        raise ValueError(
+            f"n_neurons: got {model.n_neurons} with readout={model.readout!r}, where the {n_units} units are the "
+            "neurons; leave n_neurons=None"
+        )
+    check.choose("latent_noise", model.latent_noise, ("full", "diagonal"))
+    check.choose("proposal", model.proposal, bound.PROPOSALS)
+    check.choose("resampling", model.resampling, bound.SCHEMES)
+    check.choose("resample_when", model.resample_when, tuple(bound.WHEN))
+    check.choose("posterior", model.posterior, POSTERIORS)
+    check.choose("dtype", model.dtype, ("float64", "float32"))
+    check.positive("learning_rate", model.learning_rate)
+    check.fraction("validation_fraction", model.validation_fraction)
+    check.flag("filter_inputs", model.filter_inputs)
+    check.flag("warm_start", model.warm_start)
+    if model.link is not None:
+        links = ("identity",) if model.likelihood_ == "gaussian" else ("softplus", "exp")
+        check.choose("link", model.link, links)
+    bound.resolve(model.proposal, model.likelihood_, model.readout)
+    tau = check.positive("tau", model.tau, optional=True)
+    if tau is not None and tau < trials.bin_size:
+        raise ValueError(
+            f"tau: got {tau:.6g} s, shorter than the bins of {trials.bin_size:.6g} s, wanted tau >= bin size; "
+            "bin more finely or fit tau (tau=None)"
+        )
+    return Schedule(model.max_epochs, model.patience, model.learning_rate)

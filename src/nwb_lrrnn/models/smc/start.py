@@ -1,0 +1,112 @@
+"""Where the fit of `SMCLowRankRNN` starts: a linear state-space model, its transition re-expressed by random neurons.
+
+Expectation maximisation finds the linear model (Laplace-EM for counts); its noise, initial law and readout are taken
+over, and a ridge regression of n on its transition over the cloud of its latents makes the network move like it. The
+bound of the start is then that of the linear model, up to the error of the regression.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nwb_lrrnn.dynamics import nonlinearity
+from nwb_lrrnn.models.linear import counts, em
+from nwb_lrrnn.models.random_neurons import draw_neurons, ridge
+from nwb_lrrnn.models.smc.network import Form, free_numbers
+from nwb_lrrnn.trials import Trials
+
+Array = NDArray[np.floating]
+
+EM_STEPS = 30
+_CLOUD = 4000  # latents that the regression sees
+_SPREAD = 0.5  # s.d. of what is added to them, so that the field is known around the trajectories too
+_RIDGE = 1e-5
+
+
+class LinearStart:
+    """A linear model of the recording, its latents standardised."""
+
+    def __init__(self, trials: Trials, form: Form):
+        gaussian = form.likelihood.name == "gaussian"
+        if gaussian:
+            fit = em.fit(trials, form.rank, max_iter=EM_STEPS, tol=1e-4)
+        else:
+            name, link = form.likelihood.name, form.likelihood.link
+            fit = counts.fit(trials, form.rank, likelihood=name, link=link, max_iter=EM_STEPS, tol=1e-3)
+        inside = np.arange(trials.values.shape[1])[None] < trials.lengths[:, None]
+        pooled = fit.moments.means[inside]
+        self.centre, self.scale = pooled.mean(0), pooled.std(0) + 1e-12
+        # z = centre + scale * z': the same model with latents of mean 0 and s.d. 1
+        self.system = fit.system.in_gauge(np.diag(self.scale), self.centre)
+        self.latents = (pooled - self.centre) / self.scale  # (bin, latent)
+        self.inputs = None if trials.inputs is None else trials.inputs[inside]
+
+    def flat(self, form: Form, rng: np.random.Generator) -> Tensor:
+        """Return the parameters (size,) of a network that moves and reads like the linear model."""
+        system, scale, centre = self.system, form.scale.cpu().numpy(), form.centre.cpu().numpy()
+        alpha = form.alpha
+        if alpha is None:
+            alpha = float(np.clip(1.0 - np.trace(system.transition) / form.rank, 0.05, 0.9))
+        left, bias, thresholds, weights = draw_neurons(form.rank, form.n_neurons, form.n_inputs, self.inputs, rng)
+        loadings, offset = system.loadings / scale[:, None], (system.offset - centre) / scale
+        if form.readout == "currents":  # C = m: the neurons are the units
+            left, loadings, offset = loadings.T.copy(), np.ones(form.n_units), offset - bias
+        elif form.readout == "rates":
+            left, loadings, offset = self._read_rates(form, left, bias, thresholds, loadings, offset)
+        right, drive = self._field(form, left, bias, thresholds, weights, alpha, rng)
+        eye = np.zeros((form.rank, form.n_inputs))
+        first = eye if system.initial_input_weights is None else system.initial_input_weights
+        spread = system.variance / scale**2 if form.likelihood.name == "gaussian" else system.dispersion
+        covariances = (("noise", system.noise, form.latent_noise), ("initial_noise", system.initial_covariance, "full"))
+        parts = {
+            "left_vectors": left,
+            "right_vectors": right,
+            "bias": bias,
+            "input_weights": weights,
+            "drive": drive,
+            "loadings": loadings,
+            "offset": offset,
+            "initial_mean": system.initial_mean,
+            "initial_input_weights": np.zeros_like(first) if form.filter_inputs else first,
+            "log_thresholds": np.log(thresholds),
+            "log_spread": np.zeros(1) if spread is None else np.log(spread),
+            "logit_alpha": np.array(np.log(alpha / (1 - alpha))),
+        }
+        for name, covariance, kind in covariances:
+            parts[name] = free_numbers(torch.tensor(covariance)[None], kind)[0].numpy()
+        layout = form.layout()
+        tensors = {name: torch.as_tensor(parts[name], dtype=form.scale.dtype)[None] for name in layout.shapes}
+        return layout.pack(tensors)[0]
+
+    def _field(self, form, left, bias, thresholds, weights, alpha, rng) -> tuple[Array, Array]:
+        """Return n (latent, neuron) and s (latent,) that make the network move as the linear model does."""
+        rows = rng.integers(len(self.latents), size=_CLOUD)
+        z = self.latents[rows] + _SPREAD * rng.standard_normal((_CLOUD, form.rank))
+        system = self.system
+        moved = z @ system.transition.T + system.drive
+        x = z @ left + bias
+        if self.inputs is not None:
+            u = self.inputs[rows]
+            x = x + u @ weights
+            if system.input_weights is not None:
+                moved = moved + u @ system.input_weights.T
+        target = (moved - (1 - alpha) * z) / alpha
+        n, drive = ridge(nonlinearity.phi(form.nonlinearity, x, thresholds), target, _RIDGE)
+        return n.T * form.n_neurons, drive
+
+    def _read_rates(self, form, left, bias, thresholds, loadings, offset) -> tuple[Array, Array, Array]:
+        """Return m, c and d with which c phi(m z + b) + d is next to C z + d of the linear model, unit by unit.
+
+        A neuron that reads its rate has to point along its unit's loading.
+        """
+        size = np.linalg.norm(loadings, axis=1, keepdims=True)
+        left = (loadings / np.maximum(size, 1e-6)).T * np.linalg.norm(left, axis=0).mean()
+        rates = nonlinearity.phi(form.nonlinearity, self.latents @ left + bias, thresholds)
+        wanted = self.latents @ loadings.T + offset
+        centred = rates - rates.mean(0)
+        variance = (centred**2).mean(0)
+        gains = (centred * wanted).mean(0) / (variance + 1e-2 * variance.mean() + 1e-12)
+        return left, gains, wanted.mean(0) - gains * rates.mean(0)

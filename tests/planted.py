@@ -29,6 +29,54 @@ def oscillator(likelihood="gaussian", n_neurons=100, n_units=60, seed=0):
     return net.replace(loadings=loadings * gains[:, None], offset=offsets, likelihood="poisson", link="softplus")
 
 
+def relu_cycle(likelihood="gaussian", seed=0):
+    """Return a rank-2 relu network (N 20, bins of 1, tau 10) with noise of s.d. 0.2 on a limit cycle, z_1 ~ N(0, I).
+
+    Right vectors and drive are the ridge regression, on random neurons, of a field that turns by 0.35 rad a bin and
+    pulls towards a radius of 2.5; neurons whose network runs away or comes to rest are drawn again. Gaussian: a unit
+    is the current of each neuron, with noise of s.d. 0.1. Poisson: 40 units that read the latents, mean 0.5 counts per
+    bin, s.d. of the rate 0.7 of its mean.
+    """
+    net = next(net for s in range(200) if _cycles(net := _turning_relu(np.random.default_rng(1000 * seed + s))))
+    if likelihood == "gaussian":
+        n = net.n_neurons
+        return net.replace(
+            readout="currents", loadings=np.ones(n), offset=np.zeros(n), observation_variance=np.full(n, 0.1**2)
+        )
+    z = net.simulate(100, 75, random_state=3).latents.values.reshape(-1, 2)
+    loadings = np.random.default_rng(seed + 7).standard_normal((40, 2))
+    loadings /= (z @ loadings.T).std(0)[:, None]
+    gains, offsets = np.array([_spiking(z @ c, 0.5, 0.7) for c in loadings]).T
+    return net.replace(loadings=loadings * gains[:, None], offset=offsets, likelihood="poisson", link="softplus")
+
+
+def _turning_relu(rng, n_neurons=20, alpha=0.1, ridge=0.3):
+    """Return a relu network whose one-step map approximates z -> rotation(0.35) z (1 + 0.3 clip(1 - |z| / 2.5))."""
+    m, bias = rng.standard_normal((n_neurons, 2)), -rng.uniform(-2, 2, n_neurons)
+    z = rng.uniform(-5, 5, (3000, 2))
+    pull = np.clip(1 - np.linalg.norm(z, axis=1, keepdims=True) / 2.5, -1, 1)
+    turn = np.array([[np.cos(0.35), -np.sin(0.35)], [np.sin(0.35), np.cos(0.35)]])
+    target = (z @ turn.T * (1 + 0.3 * pull) - (1 - alpha) * z) / alpha
+    features = np.column_stack([np.maximum(z @ m.T + bias, 0), np.ones(len(z))])
+    penalty = ridge**2 * np.eye(n_neurons + 1)
+    solved = np.linalg.solve(features.T @ features + penalty, features.T @ target)
+    return LowRankDynamics(
+        m, n_neurons * solved[:-1], dt=1.0, tau=1.0 / alpha, nonlinearity="relu", bias=bias, drive=solved[-1],
+        latent_noise=0.2**2 * np.eye(2), initial_mean=np.zeros(2), initial_covariance=np.eye(2),
+    )  # fmt: skip
+
+
+def _cycles(net):
+    """Return whether a network stays bounded and keeps moving in both dims."""
+    z, path = np.array([1.0, 0.0]), []
+    for _ in range(600):
+        z = net.step(z)
+        if not (np.abs(z) < 20).all():
+            return False
+        path.append(z)
+    return np.std(path[200:], axis=0).min() > 1.3
+
+
 def _spiking(signal, mean, relative_sd):
     """Return gain and offset such that softplus(gain * signal + offset) has this mean and s.d."""
 

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import sklearn
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -13,6 +14,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from nwb_lrrnn.models.linear import FactorAnalysis, LinearStateSpace, MeanRate, VectorAutoregression
 from nwb_lrrnn.models.low_rank import LowRankRNN
+from nwb_lrrnn.models.smc import SMCLowRankRNN
 
 ORDER = {
     "check_methods_sample_order_invariance": "time bins are not exchangeable",
@@ -20,6 +22,18 @@ ORDER = {
 }
 SMALL = [
     (LowRankRNN(rank=1, n_neurons=5, max_epochs=2, validation_fraction=0.0, random_state=0), ORDER),
+    (
+        SMCLowRankRNN(
+            rank=1,
+            n_neurons=5,
+            n_particles=8,
+            n_trajectories=8,
+            max_epochs=2,
+            validation_fraction=0.0,
+            random_state=0,
+        ),
+        ORDER,
+    ),
     (LinearStateSpace(rank=1, max_iter=3), ORDER),
     (FactorAnalysis(rank=1), {}),
     (MeanRate(), {}),
@@ -58,7 +72,9 @@ def _few_epochs_do_not_converge():
 
 
 @pytest.mark.parametrize("kind", ["array", "list"])
-@pytest.mark.parametrize("model", [LinearStateSpace(1, max_iter=5), SMALL[0][0]], ids=["linear", "lowrank"])
+@pytest.mark.parametrize(
+    "model", [LinearStateSpace(1, max_iter=5), SMALL[0][0], SMALL[1][0]], ids=["linear", "lowrank", "smc"]
+)
 def test_grid_search_and_cross_validation_run_over_trials(trials, model, kind):
     X = trials if kind == "array" else list(trials)
     search = GridSearchCV(model, {"rank": [1, 2]}, cv=2).fit(X)
@@ -67,12 +83,13 @@ def test_grid_search_and_cross_validation_run_over_trials(trials, model, kind):
     assert cross_val_score(model, X, cv=3).shape == (3,)
 
 
-def test_inputs_go_through_a_pipeline_and_a_grid_search(trials):
+@pytest.mark.parametrize("model", [LinearStateSpace(1, max_iter=5), SMALL[1][0]], ids=["linear", "smc"])
+def test_inputs_go_through_a_pipeline_and_a_grid_search(trials, model):
     u = np.random.default_rng(1).standard_normal((6, 20, 1))
     with sklearn.config_context(enable_metadata_routing=True):
-        pipeline = make_pipeline(FunctionTransformer(np.copy), LinearStateSpace(1, max_iter=5))
+        pipeline = make_pipeline(FunctionTransformer(np.copy), clone(model))
         pipeline.fit(trials, inputs=u)
         assert pipeline.transform(trials, inputs=u).shape == (6, 20, 1)
         assert np.isfinite(pipeline.score(trials, inputs=u))
-        search = GridSearchCV(LinearStateSpace(1, max_iter=5), {"rank": [1, 2]}, cv=2).fit(trials, inputs=u)
+        search = GridSearchCV(model, {"rank": [1, 2]}, cv=2).fit(trials, inputs=u)
         assert np.isfinite(search.cv_results_["mean_test_score"]).all()

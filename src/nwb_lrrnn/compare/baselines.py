@@ -99,7 +99,7 @@ def scorer_name(scorer: Any) -> str:
     """Return which estimator a score is from, and with how many particles where it is a bound."""
     name = type(scorer).__name__
     exact = isinstance(scorer, LinearStateSpace) and scorer.likelihood_ == "gaussian"
-    particles = getattr(scorer, "n_particles", None)
+    particles = getattr(scorer, "n_particles_", None) or getattr(scorer, "n_particles", None)
     return (
         name
         if particles is None or (exact and not hasattr(scorer, "with_dynamics"))

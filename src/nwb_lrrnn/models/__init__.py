@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nwb_lrrnn.models.linear import LinearStateSpace
     from nwb_lrrnn.models.low_rank import LowRankRNN
+    from nwb_lrrnn.models.smc import SMCLowRankRNN
 
-__all__ = ["LinearStateSpace", "LowRankRNN"]
+__all__ = ["LinearStateSpace", "LowRankRNN", "SMCLowRankRNN"]
 
-_HOMES = {"LinearStateSpace": "linear", "LowRankRNN": "low_rank"}
+_HOMES = {"LinearStateSpace": "linear", "LowRankRNN": "low_rank", "SMCLowRankRNN": "smc"}
 
 
 def __getattr__(name: str) -> Any:

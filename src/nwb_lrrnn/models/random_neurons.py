@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 
+_FAR = 10.0  # s.d. of the latents that no latent reaches
+
 
 def draw_neurons(
     rank: int, n_neurons: int, n_inputs: int, inputs: Array | None, rng: np.random.Generator
@@ -36,3 +38,19 @@ def ridge(rates: Array, target: Array, strength: float) -> tuple[Array, Array]:
     unit = max(np.diag(gram).mean(), 1e-12) * np.eye(len(gram))
     n = np.linalg.solve(gram + strength * unit, centred.T @ (target - mean_target) / len(centred))
     return n, mean_target - mean_rate @ n
+
+
+def straighten(nonlinearity: str, left: Array, bias: Array, thresholds: Array) -> None:
+    """Make some neurons, at most a quarter, linear over any latents of s.d. 1, in place: two for every latent.
+
+    Random neurons alone express a linear map only up to an error that grows with the rank. These do it exactly
+    (piecewise linear ones), or to about 1e-3.
+    """
+    rank, n = left.shape[0], min(2 * left.shape[0], left.shape[1] // 4)
+    directions = np.tile(np.eye(rank), 2)[:, :n] * np.where(np.arange(n) < rank, 1.0, -1.0)
+    if nonlinearity in ("tanh", "erf"):
+        left[:, :n], bias[:n] = 0.05 * directions, 0.0
+        return
+    left[:, :n], bias[:n] = directions, _FAR
+    if nonlinearity == "clipped_relu":  # relu(x + h) - relu(x) rises between -h and 0
+        bias[:n], thresholds[:n] = -_FAR, 2.0 * _FAR

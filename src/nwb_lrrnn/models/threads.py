@@ -18,11 +18,22 @@ def over_ranges(function: Callable[[int, int], object], n_jobs: int, n_threads: 
         function(0, n_jobs)
         return
     edges = [round(k * n_jobs / n_threads) for k in range(n_threads + 1)]
-    with ThreadPoolExecutor(n_threads - 1) as pool:
-        others = [pool.submit(function, a, b) for a, b in zip(edges[1:-1], edges[2:], strict=True)]
-        function(edges[0], edges[1])
-        for done in others:
-            done.result()
+    others = [_pool(n_threads).submit(function, a, b) for a, b in zip(edges[1:-1], edges[2:], strict=True)]
+    function(edges[0], edges[1])
+    for done in others:
+        done.result()
+
+
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+
+
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    """Return the pool of this process, made when first asked for: the threads of a parent do not survive a fork."""
+    key = (os.getpid(), n_threads)
+    if key not in _pools:
+        _pools.clear()
+        _pools[key] = ThreadPoolExecutor(n_threads - 1, thread_name_prefix="nwb_lrrnn")
+    return _pools[key]
 
 
 def _n_cores() -> int:

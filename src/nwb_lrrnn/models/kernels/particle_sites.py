@@ -174,7 +174,7 @@ def site_of(
                 code, kind, readout, bin_size, trial, y, mask, loadings, offset, spread, m, base, h, padded_z, x, value,
                 slope, eta, mean, relative,
             ) - _distance(trial, centre, precision)  # fmt: skip
-            if after >= before:
+            if after >= before - 1e-12 * (1.0 + abs(before)):  # rounding must not decide at the mode
                 break
             factor *= 0.25
         for r in range(rank):

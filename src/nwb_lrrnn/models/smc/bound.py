@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nwb_lrrnn.models.kernels.particle_types import BEFORE, EVERY_STEP, LOW_ESS, Moves, Noise, Record, Seen
-from nwb_lrrnn.models.smc import filtering
+from nwb_lrrnn.models.smc import encoder, filtering
 from nwb_lrrnn.models.smc.data import TrialData
 from nwb_lrrnn.models.smc.network import Network
 from nwb_lrrnn.models.smc.proposals import Sites, blind_sites, gaussian_sites
@@ -26,7 +26,7 @@ class Plan(NamedTuple):
     proposal: str  # optimal, laplace, bootstrap or encoder
     n_particles: int
     scheme: str = "systematic"
-    when: str = "low_ess"
+    when: str = "before_step"
     threshold: float = 0.5
     n_newton: int = 3
 
@@ -42,6 +42,13 @@ def resolve(proposal: str, likelihood: str, readout: str) -> str:
             "Gaussian values read from latents or currents; use proposal='laplace'"
         )
     return proposal
+
+
+def guide_of(plan: Plan, likelihood: str, readout: str) -> Plan:
+    """Return the plan of a filter that needs no encoder: the same, or the best proposal in place of the encoder's."""
+    if plan.proposal != "encoder":
+        return plan
+    return plan._replace(proposal=resolve("auto", likelihood, readout))
 
 
 def draw_noise(
@@ -66,12 +73,9 @@ def points_of(scheme: str, uniforms: Tensor, n_particles: int) -> Tensor:
 
 
 def run(
-    net: Network, data: TrialData, plan: Plan, noise: Noise, sites: Sites | None = None, *, kernels: bool | None = None
+    net: Network, data: TrialData, plan: Plan, noise: Noise, *, kernels: bool | None = None
 ) -> tuple[Tensor, Record]:
-    """Return the increments (S, B, T) of ln p(Y) and the record of the filter.
-
-    `sites` are those of an encoder; the other proposals follow from the network.
-    """
+    """Return the increments (S, B, T) of ln p(Y) and the record of the filter."""
     moves = net.moves(data)
     loadings, offset, spread = net.observation(moves.inputs)
     readout = "rates" if net.readout_of == "rates" else "latents"
@@ -88,9 +92,9 @@ def run(
         elif plan.proposal == "bootstrap":
             given = blind_sites(_bins_of_latents(moves, data), constant)
         else:
-            if sites is None:
-                raise TypeError("sites: got None, wanted those of the encoder")
-            given = sites._replace(constant=constant)
+            if net.encoder is None:
+                raise TypeError("net: got a network without an encoder, wanted one that has it for proposal='encoder'")
+            given = encoder.sites_of(net.encoder, data, constant)
     options = Options(net.nonlinearity, net.likelihood, readout, WHEN[plan.when], plan.threshold, n_newton)
     return filtering.run(options, data.lengths, moves, net.law, given, seen, noise, kernels=kernels)
 

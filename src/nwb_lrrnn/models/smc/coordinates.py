@@ -8,11 +8,13 @@ empirical Fisher information per bin), at most 1.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from nwb_lrrnn.models.smc import encoder
 from nwb_lrrnn.models.training import Layout
 
 _FLOOR = 1e-3  # relative to the mean variance of the rates: directions below it count as this large
@@ -38,9 +40,19 @@ class Coordinates:
         return self.origin + self.layout.pack(moved)
 
     def in_units(self, information: Tensor) -> Coordinates:
-        """Return the coordinates in units of the information per bin (S, size) of the present ones."""
+        """Return the coordinates in units of the information per bin (S, size) of the present ones.
+
+        The weights of an encoder, which are many and none of the model's, have units of their own, and the others do
+        not move less because of them.
+        """
         unit = 1.0 / torch.sqrt(information.clamp(min=1.0))
-        unit = unit * min(1.0, (_FREE / information.shape[1]) ** 0.5)
+        steps = encoder.steps(self.layout.shapes)
+        n_free = sum(math.prod(shape) for name, shape in self.layout.shapes.items() if name not in steps)
+        unit = unit * min(1.0, (_FREE / n_free) ** 0.5)
+        if steps:
+            parts = self.layout.unpack(unit)
+            parts |= {name: torch.full_like(parts[name], step) for name, step in steps.items()}
+            unit = self.layout.pack(parts)
         return Coordinates(self.layout, self.origin, unit, self.mix, self.mean_rates)
 
 

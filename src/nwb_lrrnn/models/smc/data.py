@@ -30,7 +30,7 @@ class TrialData:
         return TrialData(
             self.y[index, :n],
             self.mask[index, :n],
-            Masks(self.masks.patterns, self.masks.index[index, :n]),
+            Masks(self.masks.patterns, self.masks.index[index, :n], self.masks.complete),
             lengths,
             self.inputs[index, :n],
             self.n_bins[index],
@@ -56,7 +56,9 @@ def trial_data(trials: Trials, device: torch.device | str) -> TrialData:
         torch.tensor(bins.sum(1), dtype=torch.float64),
     )
     moved = {name: getattr(data, name).to(device) for name in ("y", "mask", "lengths", "inputs", "n_bins")}
-    return TrialData(masks=Masks(*(t.to(device) for t in data.masks)), **moved)
+    return TrialData(
+        masks=Masks(data.masks.patterns.to(device), data.masks.index.to(device), data.masks.complete), **moved
+    )
 
 
 def join(a: TrialData, b: TrialData) -> TrialData:

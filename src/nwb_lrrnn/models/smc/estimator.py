@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import warnings
 from typing import Any
 
@@ -17,17 +19,20 @@ from nwb_lrrnn.models import parameters as check
 from nwb_lrrnn.models.base import LatentModel
 from nwb_lrrnn.models.devices import one_thread, resolve
 from nwb_lrrnn.models.particles import seed_of
-from nwb_lrrnn.models.smc import bound, fitting, inference, network, settings
+from nwb_lrrnn.models.smc import bound, encoder, fitting, inference, network, settings
 from nwb_lrrnn.models.smc.bound import Plan
+from nwb_lrrnn.models.smc.forecasts import Forecasts
 from nwb_lrrnn.models.smc.network import Form, Network
 from nwb_lrrnn.models.smc.start import LinearStart
 from nwb_lrrnn.models.splitting import hold_out
 from nwb_lrrnn.trials import Trials
 
+logger = logging.getLogger("nwb_lrrnn")
+
 _BATCH = 16  # trials per gradient step
 
 
-class SMCLowRankRNN(LatentModel, auto_wrap_output_keys=None):
+class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
     r"""A low-rank recurrent network with stochastic dynamics, fitted by variational sequential Monte Carlo.
 
     .. math::
@@ -66,15 +71,23 @@ class SMCLowRankRNN(LatentModel, auto_wrap_output_keys=None):
         Seconds; None: X.attrs["bin_size"], else its time step, else 1.0 and times count in bins.
     filter_inputs : bool
         Whether inputs pass the network's leaky filter before they reach the neurons.
-    proposal : {"auto", "optimal", "laplace", "bootstrap"}
-        How particles move. auto: optimal where it exists, else laplace.
+    proposal : {"auto", "optimal", "laplace", "bootstrap", "encoder"}
+        How particles move. auto: optimal where it exists, else laplace. encoder: a convolutional network, as in the
+        paper, trained together with the model by gradients from the linear start (no expectation maximisation) and
+        kept with the fit; a model made of bare dynamics has none and falls back to auto, which the log says.
+    encoder_kernels : (int, int, int)
+        Bins that each layer of the encoder sees.
+    encoder_channels : (int, int)
+        Channels of its hidden layers.
+    encoder_padding : {"centred", "causal"}
+        Whether a layer sees as far ahead as back, or only back.
     n_particles : int or None
         K; None: the fewest of 16, 64, 256 at which four times as many gain next to nothing (in training at most 64).
         One particle needs no resampling, and the gradient of its bound is unbiased.
     resampling : {"systematic", "stratified", "multinomial"}
-    resample_when : {"low_ess", "every_step", "before_step"}
-        When the effective sample size falls below half the particles; after every bin; or before every step, by
-        how well a particle's prediction fits the next bin (fully adapted where the proposal is optimal).
+    resample_when : {"before_step", "every_step", "low_ess"}
+        Before every step, by how well a particle's prediction fits the next bin (fully adapted where the proposal is
+        optimal); after every bin; or after bins where the effective sample size falls below half the particles.
     posterior : {"smoothed", "filtered", "delayed"}
         Which bins `transform` uses: all (backward simulation), those up to the current one, or those before it.
     n_trajectories : int
@@ -109,6 +122,8 @@ class SMCLowRankRNN(LatentModel, auto_wrap_output_keys=None):
         K of `score` and `transform`.
     history_ : Dataset
         Over `epoch`: elbo (of the batches as they came) and validation, nats per bin, of the restart kept.
+    encoder_ : Dataset
+        Weights of the encoder and what it reads; only with proposal="encoder".
     restart_scores_ : array (restart,)
         Held-out bound of every restart, nats per bin.
     n_iter_ : int
@@ -139,9 +154,12 @@ class SMCLowRankRNN(LatentModel, auto_wrap_output_keys=None):
         bin_size: float | None = None,
         filter_inputs: bool = False,
         proposal: str = "auto",
+        encoder_kernels: tuple[int, int, int] = (21, 11, 1),
+        encoder_channels: tuple[int, int] = (64, 64),
+        encoder_padding: str = "centred",
         n_particles: int | None = None,
         resampling: str = "systematic",
-        resample_when: str = "low_ess",
+        resample_when: str = "before_step",
         posterior: str = "smoothed",
         n_trajectories: int = 64,
         max_epochs: int = 500,
@@ -166,6 +184,9 @@ class SMCLowRankRNN(LatentModel, auto_wrap_output_keys=None):
         self.bin_size = bin_size
         self.filter_inputs = filter_inputs
         self.proposal = proposal
+        self.encoder_kernels = encoder_kernels
+        self.encoder_channels = encoder_channels
+        self.encoder_padding = encoder_padding
         self.n_particles = n_particles
         self.resampling = resampling
         self.resample_when = resample_when
@@ -195,11 +216,12 @@ class SMCLowRankRNN(LatentModel, auto_wrap_output_keys=None):
         label = type(self).__name__
         with one_thread():
             if self.warm_start and hasattr(self, "dynamics_"):
-                flat = network.flat_of(self._network(torch.float64, "cpu"), form)[None].repeat(self.n_init, 1)
-                of_all = None
+                form, flat = self._resume(form, seeds[4])
+                flat, of_all = flat[None].repeat(self.n_init, 1), None
             else:
                 flat = _starts(train_trials, form, seeds[4:])
-                of_all = flat if held_trials is None else _starts(trials, form, seeds[4:])
+                again = held_trials is not None and form.encoder is None
+                of_all = _starts(trials, form, seeds[4:]) if again else None
             batch = min(len(train_trials.lengths), _BATCH if self.batch_size is None else self.batch_size)
             plan = None if self.n_particles is None else scheme
             fit = fitting.run(
@@ -213,6 +235,16 @@ class SMCLowRankRNN(LatentModel, auto_wrap_output_keys=None):
         self.restart_scores_ = fit.restart_scores
         self.n_iter_ = fit.history.sizes["epoch"]
 
+    def _resume(self, form: Form, seed: np.random.SeedSequence) -> tuple[Form, torch.Tensor]:
+        """Return the form and parameters (size,) of the current fit, an encoder's included."""
+        net = self._network(torch.float64, "cpu")
+        if form.encoder is None:
+            return form, network.flat_of(net, form)
+        if net.encoder is None:
+            return form, network.flat_of(dataclasses.replace(net, encoder=encoder.first(form.encoder, seed)), form)
+        design = encoder.resumed(net.encoder.design, form.encoder)
+        return dataclasses.replace(form, encoder=design), network.flat_of(net, form)
+
     def _keep(self, trials: Trials, fit: fitting.Fit) -> None:
         """Set the fitted attributes, in the canonical gauge and the units of X."""
         self.n_particles_ = fit.plan.n_particles
@@ -221,7 +253,10 @@ class SMCLowRankRNN(LatentModel, auto_wrap_output_keys=None):
         pooled = means[inside]
         moments = pooled.mean(0), np.cov(pooled.T, bias=True).reshape(self.rank, self.rank)
         fitted = network.to_dynamics(fit.net, 0, trials.bin_size, trials.unit_ids, moments)
-        self.dynamics_ = canonicalize(fitted)[0]
+        self.dynamics_, gauge = canonicalize(fitted)
+        vars(self).pop("encoder_", None)
+        if fit.net.encoder is not None:
+            self.encoder_ = xr.Dataset(encoder.to_arrays(encoder.in_gauge(fit.net.encoder, *gauge)))
 
     # --- inference -------------------------------------------------------------------------------------------------
 
@@ -230,11 +265,20 @@ class SMCLowRankRNN(LatentModel, auto_wrap_output_keys=None):
         return Plan(proposal, n_particles, self.resampling, self.resample_when)
 
     def _network(self, dtype: torch.dtype, device: Any) -> Network:
-        return network.from_dynamics(self.dynamics_, dtype=dtype, device=device)
+        net = network.from_dynamics(self.dynamics_, dtype=dtype, device=device)
+        if not hasattr(self, "encoder_"):
+            return net
+        counts = self.likelihood_ != "gaussian"
+        found = encoder.from_arrays(self.encoder_, takes_roots=counts, dtype=dtype, device=device)
+        return dataclasses.replace(net, encoder=found)
 
     def _ready(self) -> tuple[Network, Plan, int]:
         net = self._network(getattr(torch, self.dtype), resolve(self.device))
-        return net, self._plan(self.n_particles_), seed_of(self.random_state)
+        plan = self._plan(self.n_particles_)
+        if plan.proposal == "encoder" and net.encoder is None:
+            plan = bound.guide_of(plan, self.likelihood_, self.readout)
+            logger.info("proposal='encoder': this network was not fitted with one; proposal=%r is used", plan.proposal)
+        return net, plan, seed_of(self.random_state)
 
     def transform(self, X: Any, *, inputs: Any = None, posterior: str | None = None) -> Any:
         """Return posterior-mean latents in the kind of X, (trial, time, latent).
@@ -265,75 +309,6 @@ class SMCLowRankRNN(LatentModel, auto_wrap_output_keys=None):
         with one_thread():
             return inference.log_evidence(net, trials, plan, seed).sum(axis=1)
 
-    def trajectories(self, X: Any, *, n_draws: int = 64, inputs: Any = None) -> xr.DataArray:
-        """Return draws of the latents given all bins, (draw, trial, time, latent), by backward simulation.
-
-        Parameters
-        ----------
-        X : like X of `fit`
-            The recording.
-        n_draws : int
-            Trajectories of every trial.
-        inputs : like X with `input` in place of `unit`, optional
-            As in `fit`.
-        """
-        trials = self._gate(X, inputs, reset=False)
-        n_draws = check.whole_number("n_draws", n_draws) or 1
-        net, plan, seed = self._ready()
-        with one_thread():
-            draws = inference.trajectories(net, trials, plan, seed, n_draws)
-        return xr.DataArray(draws, dims=("draw", "trial", "time", "latent"), name="latents")
-
-    def forecast_score(self, X: Any, n_steps: int, *, inputs: Any = None) -> float:
-        """Return ln p(last n_steps bins | the bins before them), per observed bin, in nats.
-
-        The joint score: each of the last bins is predicted from all before it, the forecast ones included.
-
-        Parameters
-        ----------
-        X : like X of `fit`
-            Trials longer than `n_steps`.
-        n_steps : int
-            Bins at the end of every trial.
-        inputs : like X with `input` in place of `unit`, optional
-            As in `fit`.
-
-        Raises
-        ------
-        ValueError
-            If a trial is not longer than `n_steps`.
-        """
-        trials, last = self._forecast(X, inputs, n_steps)
-        net, plan, seed = self._ready()
-        with one_thread():
-            increments = inference.log_evidence(net, trials, plan, seed)
-        return float(increments[last].sum() / (trials.bins & last).sum())
-
-    def marginal_forecast_score(self, X: Any, n_steps: int, *, inputs: Any = None) -> float:
-        """Return the sum of ln p(y_t | the bins before the last n_steps) over those, per observed bin, in nats.
-
-        The score of Pals et al. (2024): every bin is predicted on its own, without the forecast bins before it; no
-        joint density. Parameters and errors as in `forecast_score`.
-        """
-        trials, last = self._forecast(X, inputs, n_steps)
-        net, plan, seed = self._ready()
-        with one_thread():
-            total = inference.marginal_forecasts(net, self.dynamics_, trials, plan, seed, int(n_steps)).sum()
-        return float(total / (trials.bins & last).sum())
-
-    def _forecast(self, X: Any, inputs: Any, n_steps: int) -> tuple[Trials, np.ndarray]:
-        """Return the trials and which bins (trial, time) are the last `n_steps` of each."""
-        trials = self._gate(X, inputs, reset=False)
-        n = check.whole_number("n_steps", n_steps) or 1
-        if n >= trials.lengths.min():
-            raise ValueError(
-                f"n_steps: got {n}, wanted fewer than the {int(trials.lengths.min())} bins of the shortest trial, so "
-                "that there is something to forecast from"
-            )
-        time = np.arange(trials.values.shape[1])[None]
-        end = trials.lengths[:, None]
-        return trials, (time >= end - n) & (time < end)
-
     def with_dynamics(self, dynamics: LowRankDynamics) -> SMCLowRankRNN:
         """Return a model of the same settings whose network is another, as if fitted: to score it in the same way."""
         check_is_fitted(self)
@@ -346,11 +321,28 @@ class SMCLowRankRNN(LatentModel, auto_wrap_output_keys=None):
 
     _fitted_scalars = (*LatentModel._fitted_scalars, "n_particles_")
 
+    def _state(self) -> dict[str, tuple]:
+        if not hasattr(self, "encoder_"):
+            return {}
+        return {str(name): (variable.dims, variable.values) for name, variable in self.encoder_.items()}
+
     def _complete(self, dataset: xr.Dataset) -> None:
         super()._complete(dataset)
+        self.set_params(readout=self.dynamics_.readout)
+        for name in ("readout_input_weights", "private_noise"):
+            if getattr(self.dynamics_, name) is not None:
+                raise ValueError(
+                    f"dynamics: got {name}, wanted none: an SMCLowRankRNN has no such term; drop it with "
+                    f"dynamics.replace({name}=None)"
+                )
+        names = [str(name) for name in dataset.data_vars if str(name).startswith("encoder_")]
+        if names:
+            self.encoder_ = dataset[names].drop_vars(list(dataset[names].coords)).drop_attrs()
         if not hasattr(self, "n_particles_"):
             self.n_particles_ = self.n_particles or fitting.PARTICLES[2]
         self.n_particles_ = int(self.n_particles_)
+        # JSON, in which parameters are stored, has no tuples
+        self.encoder_kernels, self.encoder_channels = tuple(self.encoder_kernels), tuple(self.encoder_channels)
 
     @property
     def left_vectors_(self) -> np.ndarray:

@@ -136,7 +136,7 @@ def _codes(options: Options) -> Any:
 
 
 def _noise(noise: Noise) -> Noise:
-    return Noise(*(np.ascontiguousarray(a.numpy()) for a in (noise.normals, noise.points, noise.ancestors)))
+    return Noise(*(np.ascontiguousarray(a.numpy()) for a in (noise.normals, noise.points, noise.ancestors.int())))
 
 
 def _array(tensor: Tensor, dtype: torch.dtype | None = None) -> np.ndarray:

@@ -28,6 +28,7 @@ MOST_IN_TRAINING = 64  # particles: the bound that is reported may take more
 _JUDGED = 2000  # bins on which the numbers of particles are compared
 _INFORMED = 50  # trials whose gradients make the units of the parameters
 _HELD = 1e6  # ridge that leaves the right vectors where they are
+_FACTOR, _MOST_FACTORS = 1.3, 6  # by which Sigma_z is multiplied, and how often at most
 _PATIENCE = 3  # rounds without a gain
 _ROUNDS = 20  # of expectation maximisation at most
 _ERRORS = 2.0  # standard errors over trials that a gain must exceed
@@ -64,7 +65,8 @@ def run(
 
     `plan` None: the number of particles is chosen, the rest is as in `scheme`. Held-out trials decide how far to go
     from the start; the same way is then gone on all trials, or, where gradients led further than expectation
-    maximisation, what is linear in the parameters is fitted to all trials.
+    maximisation, what is linear in the parameters is fitted to all trials. An encoder is trained by
+    gradients alone, and `all_starts` is None with it: it knows the latents of the start that it was trained from.
     """
     device = starts.device
     data = trial_data(train_trials, device)
@@ -73,13 +75,15 @@ def run(
     chosen = plan is None
     if plan is None:
         plan = choose_particles(form.network(form.layout(), starts[:1]), data, scheme, MOST_IN_TRAINING, choice_seed)
-    climb = Climb(form, plan, data, held, noise_seed)
-    climbed = [climb.run(row) for row in starts.double()]
+    encodes = plan.proposal == "encoder"
+    guide = bound.guide_of(plan, form.likelihood.name, form.readout)  # trajectories come from a proposal that is ready
+    climb = Climb(form, guide, data, held, noise_seed)
+    climbed = [(row, []) if encodes else climb.run(row) for row in starts.double()]
     flat = torch.stack([row for row, _ in climbed]).to(starts)
     baseline = constant_log_density(train_trials, held_trials or train_trials, form.likelihood)
     rates = torch.stack([climb.rates(row) for row in flat.double()])
     coordinates = decorrelated(form.layout(), flat, rates)
-    objective = FilterObjective(form, coordinates, plan, data, held, batch_size, baseline, noise_seed)
+    objective = FilterObjective(form, coordinates, guide, data, held, batch_size, baseline, noise_seed)
     coordinates = coordinates.in_units(objective.information(_INFORMED))
     objective = FilterObjective(form, coordinates, plan, data, held, batch_size, baseline, noise_seed)
     outcome = train(objective, schedule, np.random.default_rng(shuffle_seed), label=label)
@@ -88,9 +92,10 @@ def run(
     history = outcome.history.isel(restart=best, drop=True)
     if held_trials is not None:
         everything, recipe = join(data, held), climbed[best][1]
-        if rises(climb.value(found), climb.value(flat[best]), held):
+        if encodes or rises(climb.value(found), climb.value(flat[best]), held):
             draws = climb.draws(found, everything, _ROUNDS + 1)
             found = climb.refitted(found, everything, draws, recipe[-1][0] if recipe else _HELD, 0)
+            found = climb.rescaled(found, everything)
         elif all_starts is None:
             found = flat[best]
         else:
@@ -132,6 +137,8 @@ class Climb:
                 after = self.value(further)
                 if after.sum() > value.sum():
                     value, flat, recipe[-1] = after, further, (r, _NEURON_STEPS)
+            flat = self.rescaled(flat, self.data)
+            value = self.value(flat)
             waited += 1
             if value.sum() > best.sum():
                 waited = 0 if value.sum() > best.sum() + _LEAST_GAIN * self.held.n_bins.sum() else waited
@@ -145,7 +152,29 @@ class Climb:
     def replay(self, flat: Tensor, data: TrialData, recipe: Recipe) -> Tensor:
         """Return the parameters (size,) after the rounds of a recipe on other trials."""
         for k, (ridge, n_steps) in enumerate(recipe):
-            flat = self.refitted(flat, data, self.draws(flat, data, k), ridge, n_steps)
+            flat = self.rescaled(self.refitted(flat, data, self.draws(flat, data, k), ridge, n_steps), data)
+        return flat
+
+    def rescaled(self, flat: Tensor, data: TrialData) -> Tensor:
+        """Return the parameters (size,) with Sigma_z times a power of `_FACTOR`: the best that a climb from 1 meets.
+
+        Expectation maximisation is slowest in the noise of the latents, the more so the less is seen of them.
+        """
+        best = trial_bounds(self.network(flat), data, self.plan, self.seed).sum()
+        for direction in (_FACTOR, 1.0 / _FACTOR):
+            for _ in range(_MOST_FACTORS):
+                parts = {name: value.clone() for name, value in self.layout.unpack(flat[None]).items()}
+                theta, shift = parts["noise"], 0.5 * float(np.log(direction))
+                if theta.ndim == 2:
+                    parts["noise"] = theta + shift
+                else:  # L times the root of the factor: entries below the diagonal, logarithms on it
+                    lower = torch.tril(theta, -1) * direction**0.5
+                    parts["noise"] = lower + torch.diag_embed(theta.diagonal(dim1=1, dim2=2) + shift)
+                candidate = self.layout.pack(parts)[0]
+                value = trial_bounds(self.network(candidate), data, self.plan, self.seed).sum()
+                if not value > best:
+                    break
+                best, flat = value, candidate
         return flat
 
     def value(self, flat: Tensor) -> Tensor:

@@ -73,8 +73,8 @@ def marginal_forecasts(net: Network, dynamics: LowRankDynamics, trials: Trials, 
         _, record = bound.run(net, data, plan, drawn)
         weights, particles = (np.asarray(torch.as_tensor(a).cpu())[0] for a in (record.weights, record.drawn))
         for b, trial in enumerate(range(rows.start, rows.stop)):
-            rng = np.random.default_rng([abs(seed), trial])
             end = int(trials.lengths[trial])
+            rng = noise_of_trial(seed, trials.values[trial, :end], seen[trial, :end]).spawn(1)[0]
             at = systematic_resample(np.log(weights[b, end - n - 1] + 1e-300), rng.uniform())
             z = particles[b, end - n - 1, at].astype(np.float64)
             for t in range(end - n, end):

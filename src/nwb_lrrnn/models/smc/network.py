@@ -14,6 +14,7 @@ from nwb_lrrnn.models.kernels.particle_types import Moves
 from nwb_lrrnn.models.likelihoods import Likelihood
 from nwb_lrrnn.models.readouts import Readout
 from nwb_lrrnn.models.smc.data import TrialData
+from nwb_lrrnn.models.smc.encoder import Design, Encoder, encoder_of, parts_of
 from nwb_lrrnn.models.smc.filtering import Law
 from nwb_lrrnn.models.training import Layout
 
@@ -39,6 +40,7 @@ class Network:
     start: Start
     law: Law
     filter_inputs: bool
+    encoder: Encoder | None = None  # the proposal's, where it has one
 
     def moves(self, data: TrialData) -> Moves:
         """Return what moves the particles through these trials."""
@@ -93,6 +95,7 @@ class Form:
     filter_inputs: bool
     scale: Tensor  # (unit,): loadings and offsets are fitted in this unit, so that they are of order 1
     centre: Tensor  # (unit,)
+    encoder: Design | None = None
 
     def layout(self) -> Layout:
         """Return the flat vector's layout."""
@@ -116,6 +119,8 @@ class Form:
             shapes["log_spread"] = (units,)
         if self.alpha is None:
             shapes["logit_alpha"] = ()
+        if self.encoder is not None:
+            shapes |= self.encoder.shapes()
         return Layout(shapes)
 
     def network(self, layout: Layout, flat: Tensor) -> Network:
@@ -139,7 +144,10 @@ class Form:
         readout = Readout(p["loadings"] * scale, p["offset"] * self.scale + self.centre, spread)
         start = Start(p["initial_mean"], p["initial_input_weights"])
         law = Law(root_of(p["initial_noise"]), root_of(p["noise"]))
-        return Network(self.nonlinearity, self.likelihood, self.readout, cell, readout, start, law, self.filter_inputs)
+        encoder = None if self.encoder is None else encoder_of(self.encoder, p)
+        return Network(
+            self.nonlinearity, self.likelihood, self.readout, cell, readout, start, law, self.filter_inputs, encoder
+        )
 
 
 def root_of(theta: Tensor) -> Tensor:
@@ -219,7 +227,7 @@ def from_dynamics(dynamics: LowRankDynamics, *, dtype: torch.dtype, device) -> N
         tensor(transposed(dynamics.left_vectors)),
         tensor(transposed(dynamics.right_vectors)),
         tensor(dynamics.bias, neurons),
-        tensor(dynamics.thresholds, neurons),
+        tensor(dynamics.thresholds if dynamics.nonlinearity == "clipped_relu" else None, neurons),
         tensor(transposed(dynamics.input_weights), inputs, neurons),
         tensor(dynamics.drive, rank),
         tensor(dynamics.latent_input_weights, rank, 0),
@@ -284,5 +292,7 @@ def flat_of(net: Network, form: Form) -> Tensor:
         "log_spread": torch.log(spread / scale**2 if form.likelihood.name == "gaussian" else spread),
         "logit_alpha": torch.log(alpha / (1 - alpha)),
     }
+    if net.encoder is not None:
+        parts |= {name: value[0].double() for name, value in parts_of(net.encoder).items()}
     layout = form.layout()
     return layout.pack({name: parts[name][None] for name in layout.shapes})[0]

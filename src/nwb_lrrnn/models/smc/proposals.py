@@ -54,12 +54,13 @@ class Masks(NamedTuple):
 
     patterns: Tensor  # (Q, D) or (Q, 1), float64
     index: Tensor  # (B, T), int64
+    complete: bool  # nothing is missing anywhere
 
 
 def masks_of(seen: Tensor) -> Masks:
     """Return the distinct patterns of seen (B, T, D or 1)."""
     patterns, index = torch.unique(seen.flatten(0, 1), dim=0, return_inverse=True)
-    return Masks(patterns, index.reshape(seen.shape[:2]))
+    return Masks(patterns, index.reshape(seen.shape[:2]), bool((patterns == 1.0).all()))
 
 
 def _rows(index: Tensor, n_patterns: int) -> tuple[Tensor, Tensor]:
@@ -77,12 +78,16 @@ def gaussian_sites(masks: Masks, y: Tensor, seen: Tensor, loadings: Tensor, offs
     weighted = loadings / spread[..., None]  # P C (S, D, R)
     precision = (masks.patterns[None, :, :, None] * weighted[:, None]).mT @ loadings[:, None]  # (S, Q, R, R)
     precision = 0.5 * (precision + precision.mT)
-    error = (y[None] - offset) * seen
+    error = y[None] - offset
+    if not masks.complete:
+        error = error * seen
+    scaled = error / spread[:, None, None]
     rows, is_first = _rows(masks.index, len(masks.patterns))
     units = masks.patterns.expand(-1, y.shape[2])
     norm = units @ torch.log(2 * math.pi * spread).mT  # (Q, S)
-    constant = -0.5 * ((error**2 / spread[:, None, None]).sum(-1) + norm.mT[:, masks.index])
-    slope = torch.matmul(error, weighted[:, None])
+    # few arrays of the size of the observations: making and dropping them costs more than the arithmetic
+    constant = -0.5 * (torch.einsum("sbtd,sbtd->sbt", scaled, error) + norm.mT[:, masks.index])
+    slope = torch.matmul(scaled, loadings[:, None])
     return Sites(rows, is_first, torch.cat([precision, precision], dim=1), slope, constant)
 
 

@@ -10,7 +10,7 @@ import torch
 from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
 from nwb_lrrnn.models import parameters as check
 from nwb_lrrnn.models.likelihoods import Likelihood
-from nwb_lrrnn.models.smc import bound
+from nwb_lrrnn.models.smc import bound, encoder
 from nwb_lrrnn.models.smc.network import Form
 from nwb_lrrnn.models.training import Schedule
 from nwb_lrrnn.trials import Trials
@@ -46,7 +46,44 @@ def form_of(model: Any, trials: Trials, dtype: torch.dtype, device: torch.device
         filter_inputs=model.filter_inputs,
         scale=torch.as_tensor(scale, dtype=dtype, device=device),
         centre=torch.as_tensor(centre, dtype=dtype, device=device),
+        encoder=_design_of(model, values, seen, device) if model.proposal == "encoder" else None,
     )
+
+
+def _design_of(model: Any, values: np.ndarray, seen: np.ndarray, device: torch.device) -> encoder.Design:
+    """Return what of the encoder is fixed: its sizes, and the mean and s.d. of what it reads, unit by unit."""
+    takes_roots = model.likelihood_ != "gaussian"
+    read = np.sqrt(values) if takes_roots else values
+    n = np.maximum(seen.sum((0, 1)), 1)
+    centre = read.sum((0, 1)) / n
+    scale = np.sqrt((((read - centre) ** 2) * seen).sum((0, 1)) / n)
+    scale = np.where(scale > 1e-12 * (1 + np.abs(centre)), scale, 1.0)
+    kernels = tuple(int(n) for n in model.encoder_kernels)
+
+    def tensor(array: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(array, dtype=torch.float64, device=device)
+
+    return encoder.Design(
+        kernels=kernels,
+        lead=encoder.lead_of(model.encoder_padding, kernels),
+        channels=tuple(int(n) for n in model.encoder_channels),
+        takes_roots=takes_roots,
+        centre=tensor(centre),
+        scale=tensor(scale),
+        matrix=tensor(np.eye(model.rank)),
+        shift=tensor(np.zeros(model.rank)),
+    )
+
+
+def _check_encoder(model: Any) -> None:
+    n = encoder.N_LAYERS
+    for name, length, example in (("encoder_kernels", n, "(21, 11, 1)"), ("encoder_channels", n - 1, "(64, 64)")):
+        got = getattr(model, name)
+        if not isinstance(got, (tuple, list)) or len(got) != length:
+            raise ValueError(f"{name}: got {got!r}, wanted {length} whole numbers >= 1, e.g. {name}={example}")
+        for k, number in enumerate(got):
+            check.whole_number(f"{name}[{k}]", number)
+    check.choose("encoder_padding", model.encoder_padding, encoder.PADDINGS)
 
 
 def link_of(model: Any) -> str:
@@ -66,6 +103,7 @@ def schedule_of(model: Any, trials: Trials) -> Schedule:
         check.whole_number(name, getattr(model, name))
     for name in ("n_neurons", "batch_size", "n_particles"):
         check.whole_number(name, getattr(model, name), optional=True)
+    check.whole_number("random_state", model.random_state, 0, optional=True)
     check.choose("nonlinearity", model.nonlinearity, NONLINEARITIES)
     check.choose("readout", model.readout, READOUTS)
     if model.readout != "latents" and model.n_neurons not in (None, n_units):
@@ -77,6 +115,7 @@ def schedule_of(model: Any, trials: Trials) -> Schedule:
     check.choose("proposal", model.proposal, bound.PROPOSALS)
     check.choose("resampling", model.resampling, bound.SCHEMES)
     check.choose("resample_when", model.resample_when, tuple(bound.WHEN))
+    _check_encoder(model)
     check.choose("posterior", model.posterior, POSTERIORS)
     check.choose("dtype", model.dtype, ("float64", "float32"))
     check.positive("learning_rate", model.learning_rate)

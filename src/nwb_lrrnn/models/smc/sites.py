@@ -25,19 +25,20 @@ def site_of(
     centre = (weights * wide).sum(2)  # (S, B, R)
     centred = wide - centre[:, :, None]
     predicted = covariance[:, None] + torch.matmul((weights * centred).mT, centred)
-    precision = torch.linalg.inv(predicted)
+    precision = torch.linalg.inv_ex(predicted)[0]  # no check, which would wait for the device
     z = centre
     for _ in range(options.n_newton):
         gradient, information, value = _expand(options, moves, view, z, v)
         before = value - _distance(z, centre, precision)
         residual = gradient - torch.matmul(precision, (z - centre)[..., None])[..., 0]
         step = torch.linalg.solve_ex(precision + information, residual[..., None])[0][..., 0]
+        slack = 1e-12 * (1.0 + before.abs())  # rounding must not decide at the mode
         # the first of the factors 1, 1/4, 1/16 that does not lose, else 1/64: as the kernel does, without a branch
         factor = torch.full_like(before, 0.25**_HALVINGS)
         for k in reversed(range(_HALVINGS)):
             trial = z + 0.25**k * step
             after = _value(options, moves, view, trial, v) - _distance(trial, centre, precision)
-            factor = torch.where(after >= before, torch.full_like(factor, 0.25**k), factor)
+            factor = torch.where(after >= before - slack, torch.full_like(factor, 0.25**k), factor)
         z = z + factor[..., None] * step
     gradient, information, _ = _expand(options, moves, view, z, v)
     return gradient + torch.matmul(information, z[..., None])[..., 0], information

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from nwb_lrrnn.dynamics import nonlinearity
 from nwb_lrrnn.models.linear import counts, em
-from nwb_lrrnn.models.random_neurons import draw_neurons, ridge
+from nwb_lrrnn.models.random_neurons import draw_neurons, ridge, straighten
+from nwb_lrrnn.models.smc import encoder
 from nwb_lrrnn.models.smc.network import Form, free_numbers
 from nwb_lrrnn.trials import Trials
 
@@ -51,16 +52,21 @@ class LinearStart:
         if alpha is None:
             alpha = float(np.clip(1.0 - np.trace(system.transition) / form.rank, 0.05, 0.9))
         left, bias, thresholds, weights = draw_neurons(form.rank, form.n_neurons, form.n_inputs, self.inputs, rng)
-        loadings, offset = system.loadings / scale[:, None], (system.offset - centre) / scale
+        if form.readout == "latents":
+            straighten(form.nonlinearity, left, bias, thresholds)
+        loadings, offset, unread = system.loadings / scale[:, None], (system.offset - centre) / scale, 0.0
         if form.readout == "currents":  # C = m: the neurons are the units
             left, loadings, offset = loadings.T.copy(), np.ones(form.n_units), offset - bias
         elif form.readout == "rates":
-            left, loadings, offset = self._read_rates(form, left, bias, thresholds, loadings, offset)
-        right, drive = self._field(form, left, bias, thresholds, weights, alpha, rng)
+            left, loadings, offset, unread = self._read_rates(form, left, bias, thresholds, loadings, offset)
+        right, drive, missed = self._field(form, left, bias, thresholds, weights, alpha, rng)
         eye = np.zeros((form.rank, form.n_inputs))
         first = eye if system.initial_input_weights is None else system.initial_input_weights
-        spread = system.variance / scale**2 if form.likelihood.name == "gaussian" else system.dispersion
-        covariances = (("noise", system.noise, form.latent_noise), ("initial_noise", system.initial_covariance, "full"))
+        spread = system.variance / scale**2 + unread if form.likelihood.name == "gaussian" else system.dispersion
+        covariances = (
+            ("noise", system.noise + missed, form.latent_noise),
+            ("initial_noise", system.initial_covariance, "full"),
+        )
         parts = {
             "left_vectors": left,
             "right_vectors": right,
@@ -77,27 +83,33 @@ class LinearStart:
         }
         for name, covariance, kind in covariances:
             parts[name] = free_numbers(torch.tensor(covariance)[None], kind)[0].numpy()
+        if form.encoder is not None:
+            parts |= encoder.initial(form.encoder, rng)
         layout = form.layout()
         tensors = {name: torch.as_tensor(parts[name], dtype=form.scale.dtype)[None] for name in layout.shapes}
         return layout.pack(tensors)[0]
 
-    def _field(self, form, left, bias, thresholds, weights, alpha, rng) -> tuple[Array, Array]:
-        """Return n (latent, neuron) and s (latent,) that make the network move as the linear model does."""
-        rows = rng.integers(len(self.latents), size=_CLOUD)
-        z = self.latents[rows] + _SPREAD * rng.standard_normal((_CLOUD, form.rank))
-        system = self.system
-        moved = z @ system.transition.T + system.drive
-        x = z @ left + bias
-        if self.inputs is not None:
-            u = self.inputs[rows]
-            x = x + u @ weights
-            if system.input_weights is not None:
-                moved = moved + u @ system.input_weights.T
-        target = (moved - (1 - alpha) * z) / alpha
-        n, drive = ridge(nonlinearity.phi(form.nonlinearity, x, thresholds), target, _RIDGE)
-        return n.T * form.n_neurons, drive
+    def _field(self, form, left, bias, thresholds, weights, alpha, rng) -> tuple[Array, Array, Array]:
+        """Return n (latent, neuron) and s (latent,) that make the network move as the linear model does.
 
-    def _read_rates(self, form, left, bias, thresholds, loadings, offset) -> tuple[Array, Array, Array]:
+        And the covariance (latent, latent) of what they miss of it along the latents: to the filter it is noise.
+        """
+
+        def rates_and_target(z: Array, u: Array | None) -> tuple[Array, Array]:
+            x, moved = z @ left + bias, z @ self.system.transition.T + self.system.drive
+            if u is not None:
+                x = x + u @ weights
+                moved = moved if self.system.input_weights is None else moved + u @ self.system.input_weights.T
+            return nonlinearity.phi(form.nonlinearity, x, thresholds), (moved - (1 - alpha) * z) / alpha
+
+        rows = rng.integers(len(self.latents), size=_CLOUD)
+        cloud = self.latents[rows] + _SPREAD * rng.standard_normal((_CLOUD, form.rank))
+        n, drive = ridge(*rates_and_target(cloud, None if self.inputs is None else self.inputs[rows]), _RIDGE)
+        rates, target = rates_and_target(self.latents, self.inputs)
+        missed = alpha * (target - rates @ n - drive)
+        return n.T * form.n_neurons, drive, missed.T @ missed / len(missed)
+
+    def _read_rates(self, form, left, bias, thresholds, loadings, offset) -> tuple[Array, Array, Array, Array]:
         """Return m, c and d with which c phi(m z + b) + d is next to C z + d of the linear model, unit by unit.
 
         A neuron that reads its rate has to point along its unit's loading.
@@ -109,4 +121,5 @@ class LinearStart:
         centred = rates - rates.mean(0)
         variance = (centred**2).mean(0)
         gains = (centred * wanted).mean(0) / (variance + 1e-2 * variance.mean() + 1e-12)
-        return left, gains, wanted.mean(0) - gains * rates.mean(0)
+        offset = wanted.mean(0) - gains * rates.mean(0)
+        return left, gains, offset, ((wanted - gains * rates - offset) ** 2).mean(0)

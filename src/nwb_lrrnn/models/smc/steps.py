@@ -120,8 +120,8 @@ def pick(log_weights: Tensor, points: Tensor) -> Tensor:
 
 
 def pick_from(z: Tensor, ancestors: Tensor) -> Tensor:
-    """Return the ancestors' rows of z (S, B, K, R)."""
-    return z.gather(2, ancestors[..., None].expand(z.shape))
+    """Return the rows of z (S, B, K, R) that `ancestors` (S, B, M) name, (S, B, M, R)."""
+    return z.gather(2, ancestors[..., None].expand(*ancestors.shape, z.shape[-1]))
 
 
 def advance(

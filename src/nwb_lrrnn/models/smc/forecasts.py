@@ -1,0 +1,90 @@
+"""What a particle filter can be asked beside the six verbs: trajectories and forecasts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from nwb_lrrnn.models import parameters as check
+from nwb_lrrnn.models.devices import one_thread
+from nwb_lrrnn.models.smc import inference
+from nwb_lrrnn.trials import Trials
+
+
+class Forecasts:
+    """Verbs of `SMCLowRankRNN`, which says how to gate X and what filter to run."""
+
+    _gate: Any
+    _ready: Any
+    dynamics_: Any
+
+    def trajectories(self, X: Any, *, n_draws: int = 64, inputs: Any = None) -> xr.DataArray:
+        """Return draws of the latents given all bins, (draw, trial, time, latent), by backward simulation.
+
+        Parameters
+        ----------
+        X : like X of `fit`
+            The recording.
+        n_draws : int
+            Trajectories of every trial.
+        inputs : like X with `input` in place of `unit`, optional
+            As in `fit`.
+        """
+        trials = self._gate(X, inputs, reset=False)
+        n_draws = check.whole_number("n_draws", n_draws) or 1
+        net, plan, seed = self._ready()
+        with one_thread():
+            draws = inference.trajectories(net, trials, plan, seed, n_draws)
+        return xr.DataArray(draws, dims=("draw", "trial", "time", "latent"), name="latents")
+
+    def forecast_score(self, X: Any, n_steps: int, *, inputs: Any = None) -> float:
+        """Return ln p(last n_steps bins | the bins before them), per observed bin, in nats.
+
+        The joint score: each of the last bins is predicted from all before it, the forecast ones included.
+
+        Parameters
+        ----------
+        X : like X of `fit`
+            Trials longer than `n_steps`.
+        n_steps : int
+            Bins at the end of every trial.
+        inputs : like X with `input` in place of `unit`, optional
+            As in `fit`.
+
+        Raises
+        ------
+        ValueError
+            If a trial is not longer than `n_steps`.
+        """
+        trials, last = self._forecast(X, inputs, n_steps)
+        net, plan, seed = self._ready()
+        with one_thread():
+            increments = inference.log_evidence(net, trials, plan, seed)
+        return float(increments[last].sum() / (trials.bins & last).sum())
+
+    def marginal_forecast_score(self, X: Any, n_steps: int, *, inputs: Any = None) -> float:
+        """Return the sum of ln p(y_t | the bins before the last n_steps) over those, per observed bin, in nats.
+
+        The score of Pals et al. (2024): every bin is predicted on its own, without the forecast bins before it; no
+        joint density. Parameters and errors as in `forecast_score`.
+        """
+        trials, last = self._forecast(X, inputs, n_steps)
+        net, plan, seed = self._ready()
+        with one_thread():
+            total = inference.marginal_forecasts(net, self.dynamics_, trials, plan, seed, int(n_steps)).sum()
+        return float(total / (trials.bins & last).sum())
+
+    def _forecast(self, X: Any, inputs: Any, n_steps: int) -> tuple[Trials, np.ndarray]:
+        """Return the trials and which bins (trial, time) are the last `n_steps` of each."""
+        trials = self._gate(X, inputs, reset=False)
+        n = check.whole_number("n_steps", n_steps) or 1
+        if n >= trials.lengths.min():
+            raise ValueError(
+                f"n_steps: got {n}, wanted fewer than the {int(trials.lengths.min())} bins of the shortest trial, so "
+                "that there is something to forecast from"
+            )
+        time = np.arange(trials.values.shape[1])[None]
+        end = trials.lengths[:, None]
+        return trials, (time >= end - n) & (time < end)

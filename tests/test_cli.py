@@ -114,6 +114,25 @@ def test_fit_prints_a_comparison_and_writes_the_result(folder, fitted):
     assert any("not converged" in line for line in lines)
 
 
+def test_a_stochastic_model_is_compared_by_its_own_bound(folder, tmp_path, capsys):
+    quick = ["--set", "n_neurons=10", "--set", "n_particles=8", "--set", "n_trajectories=8", "--max-epochs", "2"]
+    options = ["--model", "smc", "--rank", "1", "--device", "cpu", *quick, *ALIGNED, "-o", tmp_path / "a.nwb"]
+    assert run("fit", folder / "spikes.nwb", *options) == 0
+    shown = capsys.readouterr()
+    assert "Fit: SMCLowRankRNN (rank 1) to 6 trials, 2 held out" in shown.out
+    assert "linear state space (rank 2)" in shown.out
+    assert "Linear state spaces are scored by the particle filter of the model, as the model is." in shown.out
+    assert "Verdict: nonlinear dynamics " in shown.out
+    assert all(line.startswith("Warning: ") for line in shown.err.strip().splitlines())
+    model = load_model(tmp_path / "a.nwb")
+    assert (type(model).__name__, model.n_particles_, model.device) == ("SMCLowRankRNN", 8, "cpu")
+    scored_by = dict(
+        zip(*(read_results(tmp_path / "a.nwb")[f"metrics/{n}"].values for n in ("model", "scored_by")), strict=True)
+    )
+    assert scored_by["linear state space (rank 1)"] == scored_by["SMCLowRankRNN (rank 1)"]
+    assert scored_by["VAR(1)"] == "VectorAutoregression"
+
+
 def test_the_result_holds_model_latents_scores_and_source(folder, fitted):
     results = read_results(folder / "result.nwb")
     model = load_model(folder / "result.nwb")
@@ -239,8 +258,8 @@ def test_selections_that_cannot_be(folder, tmp_path, monkeypatch, capsys, args, 
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["--model", "smc"], "'smc' is not in this version yet.*lowrank and linear"),
-        (["--model", "lowrnk"], "wanted lowrank or linear; did you mean 'lowrank'"),
+        (["--model", "dis"], "'dis' is not in this version yet.*lowrank, smc and linear"),
+        (["--model", "lowrnk"], "wanted lowrank, smc or linear; did you mean 'lowrank'"),
         (["--set", "n_neuron=3"], "LowRankRNN has no parameter 'n_neuron', it has rank, .*did you mean 'n_neurons'"),
         (["--set", "n_neurons"], "wanted NAME=VALUE"),
         (["--set", "rank=3", "--rank", "2"], "rank is given twice"),

@@ -20,6 +20,7 @@ from nwb_lrrnn.io.processing_module import write_module
 from nwb_lrrnn.io.recording_file import write_recording
 from nwb_lrrnn.models.linear import LinearStateSpace
 from nwb_lrrnn.models.low_rank import LowRankRNN
+from nwb_lrrnn.models.smc import SMCLowRankRNN
 from nwb_lrrnn.results import load_model, read_results, without_secrets, write_results
 
 BIN = 0.02
@@ -46,7 +47,9 @@ def counts(n_trials=6, n_bins=30, n_units=5):
 
 def quick(X, cls=LowRankRNN, inputs=None, **parameters):
     """Return a model fitted for a few epochs: what is stored does not depend on how good it is."""
-    defaults = {"n_neurons": 12, "max_epochs": 3, "random_state": 3} if cls is LowRankRNN else {"max_iter": 3}
+    gradient = {"n_neurons": 12, "max_epochs": 3, "random_state": 3}
+    particles = {"n_particles": 8, "n_trajectories": 8}
+    defaults = {LowRankRNN: gradient, SMCLowRankRNN: gradient | particles}.get(cls, {"max_iter": 3})
     model = cls(**{"rank": 2, **defaults, **parameters})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -172,7 +175,7 @@ def test_validators_and_pynapple_accept_the_file(result):
 
 
 @pytest.mark.parametrize("n_inputs", [0, 2])
-@pytest.mark.parametrize("cls", [LowRankRNN, LinearStateSpace])
+@pytest.mark.parametrize("cls", [LowRankRNN, LinearStateSpace, SMCLowRankRNN])
 def test_arrays_gaussian_and_inputs(tmp_path, cls, n_inputs):
     rng = np.random.default_rng(1)
     Y = rng.normal(size=(4, 25, 3)).cumsum(axis=1)
@@ -193,6 +196,31 @@ def test_parameters_of_a_linear_model_come_back(tmp_path, X):
     assert loaded.get_params() == model.get_params()
     np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
     assert loaded.score(X) == model.score(X)
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+def test_a_stochastic_model_of_counts_comes_back(tmp_path, X, likelihood):
+    model = quick(X, SMCLowRankRNN, likelihood=likelihood)
+    latents = model.transform(X)
+    path = write_results(tmp_path / "a.nwb", model, latents=latents)
+    loaded = load_model(path)
+    assert type(loaded) is SMCLowRankRNN
+    assert loaded.get_params() == model.get_params()
+    assert (loaded.n_particles_, loaded.n_iter_, loaded.likelihood_) == (8, model.n_iter_, likelihood)
+    assert loaded.history_.equals(model.history_)
+    np.testing.assert_array_equal(loaded.transform(X), latents)  # to the last bit
+    assert loaded.score(X) == model.score(X)
+    np.testing.assert_array_equal(loaded.dynamics_.latent_noise, model.dynamics_.latent_noise)
+
+
+@pytest.mark.parametrize("readout", ["currents", "rates"])
+def test_a_stochastic_model_whose_units_are_its_neurons_comes_back(tmp_path, readout):
+    Y = np.random.default_rng(1).normal(size=(4, 25, 3)).cumsum(axis=1)
+    model = quick(Y, SMCLowRankRNN, readout=readout, n_neurons=None)
+    loaded = load_model(write_results(tmp_path / "a.nwb", model))
+    np.testing.assert_array_equal(loaded.transform(Y), model.transform(Y))
+    assert loaded.score(Y) == model.score(Y)
+    assert loaded.loadings_.shape == (3,)
 
 
 def test_one_trial_and_data_frames(tmp_path):

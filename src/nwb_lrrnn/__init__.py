@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from nwb_lrrnn.io.recording_file import write_recording
     from nwb_lrrnn.models.linear import LinearStateSpace
     from nwb_lrrnn.models.low_rank import LowRankRNN
+    from nwb_lrrnn.models.smc import SMCLowRankRNN
     from nwb_lrrnn.preprocessing import chop
     from nwb_lrrnn.results import load_model, read_results, write_results
 
@@ -20,6 +21,7 @@ __all__ = [
     "LowRankDynamics",
     "LowRankRNN",
     "Recording",
+    "SMCLowRankRNN",
     "__version__",
     "chop",
     "compare_baselines",
@@ -37,6 +39,7 @@ _HOMES = {
     "LowRankDynamics": "dynamics",
     "LowRankRNN": "models.low_rank",
     "Recording": "io.nwb",
+    "SMCLowRankRNN": "models.smc",
     "chop": "preprocessing",
     "compare_baselines": "compare",
     "find_fixed_points": "analysis.fixed_points",

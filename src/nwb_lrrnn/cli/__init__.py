@@ -171,7 +171,9 @@ def _needed(recording: Any) -> str:
 
 @cli.command(short_help="Fit a model, compare it with baselines, write NWB.")
 @click.argument("uri")
-@click.option("--model", default="lowrank", show_default=True, help="lowrank, or linear (a linear state space).")
+@click.option(
+    "--model", default="lowrank", show_default=True, help="lowrank (deterministic), smc (stochastic), or linear."
+)
 @click.option("--rank", type=int, help="Number of latents.  [default: 2]")
 @click.option("--bin-size", type=_POSITIVE, help="Seconds.  [default: 0.02 for spikes, the rate of a series]")
 @click.option("--align", help="Column of the trial table with session times: time 0 of each trial.")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from nwb_lrrnn.io.nwb import Recording
 
-_MODELS = ("lowrank", "linear")
-_LATER = ("dis", "smc", "leastsquares")
+_MODELS = ("lowrank", "smc", "linear")
+_LATER = ("dis", "leastsquares")
 _N_WINDOWS = 40  # a recording without trials is cut into this many; an interval needs 8 of them held out
 
 
@@ -79,10 +79,12 @@ def _estimator(
     if name in _LATER:
         raise click.UsageError(
             f"--model: {name!r} is not in this version yet and comes with a later one; this version has "
-            f"{' and '.join(_MODELS)}"
+            f"{', '.join(_MODELS[:-1])} and {_MODELS[-1]}"
         )
     if name not in _MODELS:
-        raise click.UsageError(f"--model: got {name!r}, wanted {' or '.join(_MODELS)}{_closest(name, _MODELS)}")
+        raise click.UsageError(
+            f"--model: got {name!r}, wanted {', '.join(_MODELS[:-1])} or {_MODELS[-1]}{_closest(name, _MODELS)}"
+        )
     cls = _class(name)
     known = [key for key in inspect.signature(cls).parameters if key != "self"]
     steps = "max_epochs" if "max_epochs" in known else "max_iter"
@@ -111,6 +113,10 @@ def _class(name: str) -> Any:
         from nwb_lrrnn.models.linear import LinearStateSpace
 
         return LinearStateSpace
+    if name == "smc":
+        from nwb_lrrnn.models.smc import SMCLowRankRNN
+
+        return SMCLowRankRNN
     from nwb_lrrnn.models.low_rank import LowRankRNN
 
     return LowRankRNN
@@ -314,12 +320,16 @@ def table_text(table: "pd.DataFrame") -> str:
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
         for line in lines
     ]
-    return "\n".join([title, *(row.rstrip() for row in rows), *_conclusions(table.attrs)])
+    return "\n".join([title, *(row.rstrip() for row in rows), *_conclusions(table)])
 
 
-def _conclusions(attrs: Any) -> list[str]:
-    """Return what the intervals rest on, where that is not trials, and the verdict, as lines under the table."""
-    lines = []
+def _conclusions(table: "pd.DataFrame") -> list[str]:
+    """Return who scored the linear models, what the intervals rest on, and the verdict, as lines under the table."""
+    attrs, lines = table.attrs, []
+    if "scored_by" in table and not table["is_linear"].iloc[-1]:
+        scorers = table["scored_by"]
+        if (scorers.iloc[:-1] == scorers.iloc[-1]).any():  # its score is a bound: held against the same bound
+            lines.append("Linear state spaces are scored by the particle filter of the model, as the model is.")
     if attrs.get("interval_over") == "windows":
         windows = f"{attrs['block_length']} window{'s' if attrs['block_length'] > 1 else ''}"
         lines.append(f"The intervals are over blocks of up to {windows}, at least {attrs['n_blocks']} blocks.")

@@ -212,8 +212,9 @@ def _estimators() -> dict[str, Any]:
     from nwb_lrrnn.models.linear.baselines import FactorAnalysis
     from nwb_lrrnn.models.linear.state_space import LinearStateSpace
     from nwb_lrrnn.models.low_rank import LowRankRNN
+    from nwb_lrrnn.models.smc import SMCLowRankRNN
 
-    return {cls.__name__: cls for cls in (LowRankRNN, LinearStateSpace, FactorAnalysis)}
+    return {cls.__name__: cls for cls in (LowRankRNN, SMCLowRankRNN, LinearStateSpace, FactorAnalysis)}
 
 
 def _model_info(kind: str, model: "LatentModel", dataset: xr.Dataset) -> list[tuple[str, str, Any]]:

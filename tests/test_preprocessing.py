@@ -80,3 +80,17 @@ def test_windows_of_a_recording_know_their_place_in_the_session():
         np.zeros((10, 2)), dims=("time", "unit"), coords={"time": np.arange(10) * 0.5 + 0.25, "align_time": 7.0}
     )
     np.testing.assert_allclose(chop(X, 2.0).align_time, [7.0, 9.0])
+
+
+def test_one_trial_of_several_is_cut_too():
+    trials = xr.DataArray(
+        np.arange(60.0).reshape(2, 10, 3),
+        dims=("trial", "time", "unit"),
+        coords={"trial": [7, 8], "align_time": ("trial", [1.0, 20.0]), "side": ("trial", ["left", "right"])},
+        attrs={"bin_size": 0.5},
+    )
+    windows = chop(trials[1], 2.0)  # X[1] keeps `trial` as a coordinate without a dim
+    np.testing.assert_array_equal(windows.values.reshape(8, 3), trials.values[1, :8])
+    assert windows["trial"].values.tolist() == [0, 1]
+    np.testing.assert_allclose(windows["align_time"], [20.0, 22.0])
+    assert windows["side"].item() == "right"

@@ -27,7 +27,8 @@ def chop(X: Any, duration: float) -> xr.DataArray:
     DataArray (trial, time, unit)
         `time` is the bin centre from the start of the window, coordinate `align_time` (trial) when that start was in
         the session (in the time of X, where X has no `align_time`). What is left over at the end is dropped, and
-        attrs["dropped_bins"] says how many bins that was.
+        attrs["dropped_bins"] says how many bins that was. The number of the window takes the place of a scalar
+        coordinate `trial`, which one trial of several has.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def chop(X: Any, duration: float) -> xr.DataArray:
         "align_time": ("trial", begin),
     }
     for name, coord in kept.coords.items():
-        if name in ("time", "align_time"):
+        if name in coords:  # time, align_time, and the trial that X is, whose place the number of the window takes
             continue
         if "time" not in coord.dims:
             coords[str(name)] = coord.variable

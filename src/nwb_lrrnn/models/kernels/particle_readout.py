@@ -8,10 +8,17 @@ import math
 
 from numba import njit
 
-from nwb_lrrnn.models.kernels.activations import FAST, activate, exp
+from nwb_lrrnn.models.kernels.activations import FAST, activate
 from nwb_lrrnn.models.kernels.particle_moves import currents, currents_adjoint
+from nwb_lrrnn.models.kernels.readout import (
+    BINOMIAL_EXP,
+    BINOMIAL_SOFTPLUS,
+    GAUSSIAN,
+    POISSON_EXP,
+    POISSON_SOFTPLUS,
+    mean_count,
+)
 
-GAUSSIAN, POISSON_SOFTPLUS, POISSON_EXP, BINOMIAL_SOFTPLUS, BINOMIAL_EXP = range(5)
 KINDS = {
     ("gaussian", "identity"): GAUSSIAN,
     ("poisson", "softplus"): POISSON_SOFTPLUS,
@@ -43,27 +50,6 @@ def predict_rates(code, padded_z, m, base, h, gains, offset, x, value, slope, et
         eta[i] = gains[i] * value[i] + offset[i]
 
 
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
-def _mean(kind, bin_size, eta, mean, relative):
-    """Fill the mean count and d log mean / d eta (unit,); not finite where eta is not."""
-    if kind == POISSON_EXP or kind == BINOMIAL_EXP:
-        for d in range(eta.shape[0]):
-            mean[d] = bin_size * exp(min(max(eta[d], -44.0), 44.0)) + 0.0 * eta[d]
-            relative[d] = 1.0
-        return
-    for d in range(eta.shape[0]):
-        x = eta[d]
-        e = exp(-min(abs(x), 44.0))
-        w = e / (2.0 + e)
-        v = w * w
-        series = 1.0 / 33
-        for k in range(15, -1, -1):  # log1p(e) = 2 atanh(w), w <= 1/3
-            series = series * v + 1.0 / (2 * k + 1)
-        plus = max(x, 0.0) + 2.0 * w * series
-        mean[d] = bin_size * plus + 0.0 * x
-        relative[d] = (1.0 if x > 0.0 else e) / ((1.0 + e) * plus)
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def log_density(kind, bin_size, y, seen, eta, spread, mean, relative):
     """Return ln p(y | eta) of one bin without the terms that do not depend on eta; seen (unit,) or (1,)."""
@@ -76,7 +62,7 @@ def log_density(kind, bin_size, y, seen, eta, spread, mean, relative):
             weight = 1.0 if one_mask else seen[d]
             total -= weight * 0.5 * (y[d] - eta[d]) ** 2 / spread[d]
         return total
-    _mean(kind, bin_size, eta, mean, relative)
+    mean_count(kind, bin_size, eta, mean, relative)
     for d in range(y.shape[0]):
         if not one_mask and seen[d] == 0.0:
             continue
@@ -99,7 +85,7 @@ def slopes(kind, bin_size, y, seen, eta, spread, mean, relative, slope, fisher):
             fisher[d] = 1.0 / spread[d]
             slope[d] = (y[d] - eta[d]) * fisher[d]
     else:
-        _mean(kind, bin_size, eta, mean, relative)
+        mean_count(kind, bin_size, eta, mean, relative)
         for d in range(units):
             slope[d] = (y[d] - mean[d]) * relative[d]
             fisher[d] = mean[d] * relative[d] * relative[d]

@@ -11,7 +11,7 @@ from numba import njit
 
 from nwb_lrrnn.models.kernels.activations import FAST, dot, exp
 
-GAUSSIAN, POISSON_SOFTPLUS, POISSON_EXP = range(3)
+GAUSSIAN, POISSON_SOFTPLUS, POISSON_EXP, BINOMIAL_SOFTPLUS, BINOMIAL_EXP = range(5)
 _FAR = -30.0  # below this softplus(eta) is exp(eta)
 
 
@@ -27,9 +27,9 @@ def _predictor(z, loadings, offset, eta):
 
 
 @njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
-def _mean(kind, bin_size, eta, mean, relative):
-    """Fill the mean count and d log mean / d eta (unit,) of a Poisson model; not finite where eta is not."""
-    if kind == POISSON_EXP:
+def mean_count(kind, bin_size, eta, mean, relative):
+    """Fill the mean count and d log mean / d eta (unit,) of a count model; not finite where eta is not."""
+    if kind == POISSON_EXP or kind == BINOMIAL_EXP:
         for d in range(eta.shape[0]):
             mean[d] = bin_size * exp(min(max(eta[d], -44.0), 44.0)) + 0.0 * eta[d]
             relative[d] = 1.0
@@ -70,7 +70,7 @@ def _log_density(kind, bin_size, y, seen, eta, spread, mean, relative):
             for d in range(units):
                 total -= 0.5 * seen[d] * ((y[d] - eta[d]) ** 2 / spread[d])
         return total
-    _mean(kind, bin_size, eta, mean, relative)
+    mean_count(kind, bin_size, eta, mean, relative)
     if one_mask:
         for d in range(units):
             total -= mean[d]
@@ -94,7 +94,7 @@ def _slopes(kind, bin_size, y, seen, eta, spread, mean, relative, slope, fisher)
             fisher[d] = 1.0 / spread[d]
             slope[d] = (y[d] - eta[d]) * fisher[d]
     else:
-        _mean(kind, bin_size, eta, mean, relative)
+        mean_count(kind, bin_size, eta, mean, relative)
         for d in range(units):
             slope[d] = (y[d] - mean[d]) * relative[d]
             fisher[d] = mean[d] * relative[d] * relative[d]

@@ -15,6 +15,7 @@ from nwb_lrrnn.dynamics import nonlinearity
 from nwb_lrrnn.models.linear import counts, em, laplace, smoothing
 from nwb_lrrnn.models.low_rank.inference import infer
 from nwb_lrrnn.models.low_rank.network import Form
+from nwb_lrrnn.models.random_neurons import draw_neurons
 from nwb_lrrnn.models.shooting import Network, Prior
 from nwb_lrrnn.models.windows import join
 from nwb_lrrnn.trials import Trials
@@ -56,13 +57,9 @@ class LinearStart:
         return [parameters for _ in range(N_DRAWS) for parameters in self._one_draw(form, rng)]
 
     def _one_draw(self, form: Form, rng: np.random.Generator) -> list[dict[str, NDArray]]:
-        rank, neurons = form.rank, form.n_neurons
-        left = rng.standard_normal((rank, neurons))
-        bias = rng.standard_normal(neurons)
-        thresholds = np.exp(0.5 * rng.standard_normal(neurons))
-        weights = 0.5 * rng.standard_normal((form.n_inputs, neurons))
-        if self.trials.inputs is not None:
-            weights = weights / (self.trials.inputs.std((0, 1))[:, None] + 1e-12)
+        left, bias, thresholds, weights = draw_neurons(
+            form.rank, form.n_neurons, form.n_inputs, self.trials.inputs, rng
+        )
         alpha = ALPHA if form.alpha is None else form.alpha
         scale, centre = form.scale.cpu().numpy(), form.centre.cpu().numpy()
         loadings = self.system.loadings * self.scale

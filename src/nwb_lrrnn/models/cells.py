@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nwb_lrrnn.dynamics import LowRankDynamics
+
 
 class Cell(NamedTuple):
     """The parameters of S networks side by side; the neuron axis is last.
@@ -22,6 +24,30 @@ class Cell(NamedTuple):
     drive: Tensor  # s (S, R)
     latent_input_weights: Tensor  # S (S, R, I)
     alpha: Tensor  # (S,)
+
+
+def cell_of(dynamics: LowRankDynamics, *, dtype: torch.dtype, device: torch.device | str) -> Cell:
+    """Return the parameters of one network, S = 1; what it lacks is 0."""
+
+    def tensor(array, *shape: int) -> Tensor:
+        if array is None:
+            return torch.zeros((1, *shape), dtype=dtype, device=device)
+        return torch.tensor(array, dtype=dtype, device=device)[None]
+
+    def transposed(array):
+        return None if array is None else array.T.copy()
+
+    rank, neurons, inputs = dynamics.rank, dynamics.n_neurons, dynamics.n_inputs
+    return Cell(
+        tensor(transposed(dynamics.left_vectors)),
+        tensor(transposed(dynamics.right_vectors)),
+        tensor(dynamics.bias, neurons),
+        tensor(dynamics.thresholds if dynamics.nonlinearity == "clipped_relu" else None, neurons),
+        tensor(transposed(dynamics.input_weights), inputs, neurons),
+        tensor(dynamics.drive, rank),
+        tensor(dynamics.latent_input_weights, rank, inputs),
+        tensor(dynamics.alpha),
+    )
 
 
 def phi(name: str, x: Tensor, thresholds: Tensor) -> Tensor:

@@ -21,13 +21,12 @@ from nwb_lrrnn.models.kernels.particle_readout import (
     RATES,
     add_spread,
     linear_adjoint,
-    predict,
     predict_rates,
     rates_adjoint,
-    slopes,
 )
 from nwb_lrrnn.models.kernels.particle_sites import bin_proposal, bin_proposal_adjoint
 from nwb_lrrnn.models.kernels.particle_types import BEFORE, Array
+from nwb_lrrnn.models.kernels.readout import predict, slopes
 
 
 class Gradients(NamedTuple):

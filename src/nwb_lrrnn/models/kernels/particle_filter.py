@@ -10,9 +10,10 @@ from numba import njit
 
 from nwb_lrrnn.models.kernels.activations import FAST
 from nwb_lrrnn.models.kernels.particle_moves import move, pad_rows, padded
-from nwb_lrrnn.models.kernels.particle_readout import RATES, log_density, predict, predict_rates
+from nwb_lrrnn.models.kernels.particle_readout import RATES, log_density, predict_rates
 from nwb_lrrnn.models.kernels.particle_sites import bin_proposal, site_of
 from nwb_lrrnn.models.kernels.particle_types import BEFORE, EVERY_STEP, LOW_ESS
+from nwb_lrrnn.models.kernels.readout import predict
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -1,4 +1,4 @@
-"""What one bin's observations say of a particle: ln p(y | z) and its slopes; terms without z are the caller's.
+"""What one bin's observations say of a particle: ln p(y | z) and its gradients; terms without z are the caller's.
 
 eta = C z + d (readout of latents, or of currents, which are linear in z), or eta = c phi(x(z)) + d (of rates).
 Kinds: Gaussian values; counts of mean bin_size * g(eta), g softplus or exp, Poisson or negative binomial.
@@ -13,6 +13,7 @@ from nwb_lrrnn.models.kernels.particle_moves import currents, currents_adjoint
 from nwb_lrrnn.models.kernels.readout import (
     BINOMIAL_EXP,
     BINOMIAL_SOFTPLUS,
+    FAR,
     GAUSSIAN,
     POISSON_EXP,
     POISSON_SOFTPLUS,
@@ -27,18 +28,6 @@ KINDS = {
     ("negative_binomial", "exp"): BINOMIAL_EXP,
 }
 LATENTS, RATES = range(2)
-_FAR = -30.0  # below this softplus(eta) is exp(eta)
-
-
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
-def predict(z, loadings, offset, eta):
-    """Fill eta (unit,) = C z + d; loadings (R, unit), everything float64 but z."""
-    for d in range(eta.shape[0]):
-        eta[d] = offset[d]
-    for r in range(loadings.shape[0]):
-        c, row = float(z[r]), loadings[r]
-        for d in range(eta.shape[0]):
-            eta[d] += c * row[d]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -67,41 +56,13 @@ def log_density(kind, bin_size, y, seen, eta, spread, mean, relative):
         if not one_mask and seen[d] == 0.0:
             continue
         if y[d] > 0.0:
-            far = eta[d] < _FAR or ((kind == POISSON_EXP or kind == BINOMIAL_EXP) and abs(eta[d]) <= 44.0)
+            far = eta[d] < FAR or ((kind == POISSON_EXP or kind == BINOMIAL_EXP) and abs(eta[d]) <= 44.0)
             total += y[d] * (eta[d] + math.log(bin_size) if far else math.log(mean[d]))
         if kind == POISSON_SOFTPLUS or kind == POISSON_EXP:
             total -= mean[d]
         else:
             total -= (y[d] + spread[d]) * math.log(spread[d] + mean[d])
     return total
-
-
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
-def slopes(kind, bin_size, y, seen, eta, spread, mean, relative, slope, fisher):
-    """Fill d ln p / d eta and the Fisher information (unit,), both 0 where unobserved."""
-    units = y.shape[0]
-    if kind == GAUSSIAN:
-        for d in range(units):
-            fisher[d] = 1.0 / spread[d]
-            slope[d] = (y[d] - eta[d]) * fisher[d]
-    else:
-        mean_count(kind, bin_size, eta, mean, relative)
-        for d in range(units):
-            slope[d] = (y[d] - mean[d]) * relative[d]
-            fisher[d] = mean[d] * relative[d] * relative[d]
-        if kind == BINOMIAL_SOFTPLUS or kind == BINOMIAL_EXP:
-            for d in range(units):
-                shrink = spread[d] / (spread[d] + mean[d])
-                slope[d] *= shrink
-                fisher[d] *= shrink
-    if seen.shape[0] > 1:
-        for d in range(units):
-            slope[d] *= seen[d]
-            fisher[d] *= seen[d]
-    elif seen[0] == 0.0:
-        for d in range(units):
-            slope[d] = 0.0
-            fisher[d] = 0.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

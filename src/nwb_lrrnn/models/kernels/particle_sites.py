@@ -11,7 +11,8 @@ import numpy as np
 from numba import njit
 
 from nwb_lrrnn.models.kernels.kalman import backward_solve, cholesky, forward_solve
-from nwb_lrrnn.models.kernels.particle_readout import RATES, log_density, predict, predict_rates, slopes
+from nwb_lrrnn.models.kernels.particle_readout import RATES, log_density, predict_rates
+from nwb_lrrnn.models.kernels.readout import predict, slopes
 
 _HALVINGS = 3
 

@@ -12,15 +12,15 @@ from numba import njit
 from nwb_lrrnn.models.kernels.activations import FAST, dot, exp
 
 GAUSSIAN, POISSON_SOFTPLUS, POISSON_EXP, BINOMIAL_SOFTPLUS, BINOMIAL_EXP = range(5)
-_FAR = -30.0  # below this softplus(eta) is exp(eta)
+FAR = -30.0  # below this softplus(eta) is exp(eta)
 
 
 @njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
-def _predictor(z, loadings, offset, eta):
-    """Fill eta (unit,) = C z + d; loadings (R, unit)."""
+def predict(z, loadings, offset, eta):
+    """Fill eta (unit,) = C z + d; loadings (R, unit); z may be longer than R."""
     for d in range(eta.shape[0]):
         eta[d] = offset[d]
-    for r in range(z.shape[0]):
+    for r in range(loadings.shape[0]):
         c, row = z[r], loadings[r]
         for d in range(eta.shape[0]):
             eta[d] += c * row[d]
@@ -49,7 +49,7 @@ def mean_count(kind, bin_size, eta, mean, relative):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _log_mean(kind, bin_size, eta, mean):
-    if eta < _FAR or (kind == POISSON_EXP and abs(eta) <= 44.0):
+    if eta < FAR or (kind == POISSON_EXP and abs(eta) <= 44.0):
         return eta + math.log(bin_size)
     return math.log(mean)
 
@@ -86,7 +86,7 @@ def _log_density(kind, bin_size, y, seen, eta, spread, mean, relative):
 
 
 @njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
-def _slopes(kind, bin_size, y, seen, eta, spread, mean, relative, slope, fisher):
+def slopes(kind, bin_size, y, seen, eta, spread, mean, relative, slope, fisher):
     """Fill d log p / d eta and the Fisher information (unit,), both 0 where unobserved."""
     units = y.shape[0]
     if kind == GAUSSIAN:
@@ -98,10 +98,19 @@ def _slopes(kind, bin_size, y, seen, eta, spread, mean, relative, slope, fisher)
         for d in range(units):
             slope[d] = (y[d] - mean[d]) * relative[d]
             fisher[d] = mean[d] * relative[d] * relative[d]
+        if kind == BINOMIAL_SOFTPLUS or kind == BINOMIAL_EXP:
+            for d in range(units):
+                shrink = spread[d] / (spread[d] + mean[d])
+                slope[d] *= shrink
+                fisher[d] *= shrink
     if seen.shape[0] > 1:
         for d in range(units):
             slope[d] *= seen[d]
             fisher[d] *= seen[d]
+    elif seen[0] == 0.0:
+        for d in range(units):
+            slope[d] = 0.0
+            fisher[d] = 0.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -124,7 +133,7 @@ def log_likelihood(first, last, kind, bin_size, z, y, seen, loadings, offset, sp
         for t in range(steps):
             if seen.shape[2] == 1 and seen[w, t, 0] == 0.0:
                 continue
-            _predictor(z[s, w, t], loadings[s], offset[s], eta)
+            predict(z[s, w, t], loadings[s], offset[s], eta)
             total += _log_density(kind, bin_size, y[w, t], seen[w, t], eta, spread[s], mean, relative)
             if kind == GAUSSIAN:
                 if seen.shape[2] == 1:
@@ -167,8 +176,8 @@ def curvature(first, last, kind, bin_size, z, y, seen, loadings, offset, spread,
         for t in range(steps):
             if seen.shape[2] == 1 and seen[w, t, 0] == 0.0:
                 continue
-            _predictor(z[s, w, t], loadings[s], offset[s], eta)
-            _slopes(kind, bin_size, y[w, t], seen[w, t], eta, spread[s], mean, relative, slope, fisher)
+            predict(z[s, w, t], loadings[s], offset[s], eta)
+            slopes(kind, bin_size, y[w, t], seen[w, t], eta, spread[s], mean, relative, slope, fisher)
             for r in range(rank):
                 gradient[s, w, t, r] = dot(loadings[s, r], slope)
             if kind == GAUSSIAN and seen.shape[2] == 1:
@@ -216,8 +225,8 @@ def adjoint(
             for t in range(steps):
                 if seen.shape[2] == 1 and seen[w, t, 0] == 0.0:
                     continue
-                _predictor(z[s, w, t], loadings[s], offset[s], eta)
-                _slopes(kind, bin_size, y[w, t], seen[w, t], eta, spread[s], mean, relative, slope, fisher)
+                predict(z[s, w, t], loadings[s], offset[s], eta)
+                slopes(kind, bin_size, y[w, t], seen[w, t], eta, spread[s], mean, relative, slope, fisher)
                 _accumulate(
                     weights[s, w], z[s, w, t], y[w, t], seen[w, t], eta, spread[s], slope, kind == GAUSSIAN,
                     dloadings[s, c], doffset[s, c], dspread[s, c],

@@ -11,7 +11,6 @@ import xarray as xr
 from sklearn.exceptions import ConvergenceWarning
 
 from nwb_lrrnn.align import canonicalize
-from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
 from nwb_lrrnn.models import parameters as check
 from nwb_lrrnn.models.base import LatentModel
 from nwb_lrrnn.models.devices import one_thread, resolve
@@ -216,30 +215,8 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         )
 
     def _check_parameters(self, trials: Trials) -> Schedule:
-        check.whole_number("rank", self.rank)
-        n_units = trials.values.shape[2]
-        if self.rank > n_units:
-            raise ValueError(f"rank: got {self.rank}, wanted at most the number of units, {n_units}; lower rank")
-        if trials.lengths.max() < 2:
-            raise ValueError("X: got trials of one bin, which show no dynamics, wanted at least 2; bin more finely")
-        for name in ("n_neurons", "max_epochs", "patience", "n_init"):
-            check.whole_number(name, getattr(self, name))
-        check.whole_number("batch_size", self.batch_size, optional=True)
-        check.choose("nonlinearity", self.nonlinearity, NONLINEARITIES)
-        check.choose("dtype", self.dtype, ("float64", "float32"))
-        check.positive("learning_rate", self.learning_rate)
-        check.fraction("validation_fraction", self.validation_fraction)
-        check.flag("filter_inputs", self.filter_inputs)
-        check.flag("warm_start", self.warm_start)
-        links = ("identity",) if self.likelihood_ == "gaussian" else ("softplus", "exp")
-        if self.link is not None:
-            check.choose("link", self.link, links)
-        tau = check.positive("tau", self.tau, optional=True)
-        if tau is not None and tau < trials.bin_size:
-            raise ValueError(
-                f"tau: got {tau:.6g} s, shorter than the bins of {trials.bin_size:.6g} s, wanted tau >= bin size; "
-                "bin more finely or fit tau (tau=None)"
-            )
+        check.network(self, trials)
+        check.whole_number("n_neurons", self.n_neurons)
         check.positive("shooting_window", self.shooting_window, optional=True)
         return Schedule(self.max_epochs, self.patience, self.learning_rate)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nwb_lrrnn.dynamics import LowRankDynamics
-from nwb_lrrnn.models.cells import Cell
+from nwb_lrrnn.models.cells import Cell, cell_of
 from nwb_lrrnn.models.likelihoods import Likelihood
 from nwb_lrrnn.models.readouts import Readout
 from nwb_lrrnn.models.shooting import Network, Prior
@@ -125,21 +125,9 @@ def from_dynamics(dynamics: LowRankDynamics, node_covariance, *, dtype: torch.dt
             return torch.zeros((1, *shape), dtype=dtype, device=device)
         return torch.tensor(array, dtype=dtype, device=device)[None]
 
-    rank, neurons, inputs, units = dynamics.rank, dynamics.n_neurons, dynamics.n_inputs, dynamics.n_units
+    rank, inputs, units = dynamics.rank, dynamics.n_inputs, dynamics.n_units
 
-    def transposed(array):
-        return None if array is None else array.T.copy()
-
-    cell = Cell(
-        tensor(transposed(dynamics.left_vectors)),
-        tensor(transposed(dynamics.right_vectors)),
-        tensor(dynamics.bias, neurons),
-        tensor(dynamics.thresholds, neurons),
-        tensor(transposed(dynamics.input_weights), inputs, neurons),
-        tensor(dynamics.drive, rank),
-        tensor(dynamics.latent_input_weights, rank, inputs),
-        tensor(dynamics.alpha),
-    )
+    cell = cell_of(dynamics, dtype=dtype, device=device)
     spread = dynamics.observation_variance if dynamics.likelihood == "gaussian" else dynamics.dispersion
     readout = Readout(
         tensor(dynamics.loadings),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nwb_lrrnn.dynamics import LowRankDynamics
-from nwb_lrrnn.models.cells import Cell, filtered
+from nwb_lrrnn.models.cells import Cell, cell_of, filtered
 from nwb_lrrnn.models.kernels.particle_types import Moves
 from nwb_lrrnn.models.likelihoods import Likelihood
 from nwb_lrrnn.models.readouts import Readout
@@ -219,20 +219,8 @@ def from_dynamics(dynamics: LowRankDynamics, *, dtype: torch.dtype, device) -> N
             return torch.zeros((1, *shape), dtype=kept, device=device)
         return torch.tensor(array, dtype=kept, device=device)[None]
 
-    def transposed(array):
-        return None if array is None else array.T.copy()
-
-    rank, neurons, inputs, units = dynamics.rank, dynamics.n_neurons, dynamics.n_inputs, dynamics.n_units
-    cell = Cell(
-        tensor(transposed(dynamics.left_vectors)),
-        tensor(transposed(dynamics.right_vectors)),
-        tensor(dynamics.bias, neurons),
-        tensor(dynamics.thresholds if dynamics.nonlinearity == "clipped_relu" else None, neurons),
-        tensor(transposed(dynamics.input_weights), inputs, neurons),
-        tensor(dynamics.drive, rank),
-        tensor(dynamics.latent_input_weights, rank, 0),
-        tensor(dynamics.alpha),
-    )
+    rank, inputs, units = dynamics.rank, dynamics.n_inputs, dynamics.n_units
+    cell = cell_of(dynamics, dtype=dtype, device=device)
     wide = torch.float64  # what is not of the size of the neurons loses nothing
     spread = dynamics.observation_variance if dynamics.likelihood == "gaussian" else dynamics.dispersion
     readout = Readout(

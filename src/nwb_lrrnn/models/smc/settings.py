@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
 from nwb_lrrnn.models import parameters as check
 from nwb_lrrnn.models.likelihoods import Likelihood
 from nwb_lrrnn.models.smc import bound, encoder
@@ -93,18 +92,12 @@ def link_of(model: Any) -> str:
 
 def schedule_of(model: Any, trials: Trials) -> Schedule:
     """Return the training schedule of a model, after checking all of its parameters."""
+    check.network(model, trials)
     n_units = trials.values.shape[2]
-    check.whole_number("rank", model.rank)
-    if model.rank > n_units:
-        raise ValueError(f"rank: got {model.rank}, wanted at most the number of units, {n_units}; lower rank")
-    if trials.lengths.max() < 2:
-        raise ValueError("X: got trials of one bin, which show no dynamics, wanted at least 2; bin more finely")
-    for name in ("max_epochs", "patience", "n_init", "n_trajectories"):
-        check.whole_number(name, getattr(model, name))
-    for name in ("n_neurons", "batch_size", "n_particles"):
+    check.whole_number("n_trajectories", model.n_trajectories)
+    for name in ("n_neurons", "n_particles"):
         check.whole_number(name, getattr(model, name), optional=True)
     check.whole_number("random_state", model.random_state, 0, optional=True)
-    check.choose("nonlinearity", model.nonlinearity, NONLINEARITIES)
     check.choose("readout", model.readout, READOUTS)
     if model.readout != "latents" and model.n_neurons not in (None, n_units):
         raise ValueError(
@@ -115,21 +108,7 @@ def schedule_of(model: Any, trials: Trials) -> Schedule:
     check.choose("proposal", model.proposal, bound.PROPOSALS)
     check.choose("resampling", model.resampling, bound.SCHEMES)
     check.choose("resample_when", model.resample_when, tuple(bound.WHEN))
-    _check_encoder(model)
     check.choose("posterior", model.posterior, POSTERIORS)
-    check.choose("dtype", model.dtype, ("float64", "float32"))
-    check.positive("learning_rate", model.learning_rate)
-    check.fraction("validation_fraction", model.validation_fraction)
-    check.flag("filter_inputs", model.filter_inputs)
-    check.flag("warm_start", model.warm_start)
-    if model.link is not None:
-        links = ("identity",) if model.likelihood_ == "gaussian" else ("softplus", "exp")
-        check.choose("link", model.link, links)
+    _check_encoder(model)
     bound.resolve(model.proposal, model.likelihood_, model.readout)
-    tau = check.positive("tau", model.tau, optional=True)
-    if tau is not None and tau < trials.bin_size:
-        raise ValueError(
-            f"tau: got {tau:.6g} s, shorter than the bins of {trials.bin_size:.6g} s, wanted tau >= bin size; "
-            "bin more finely or fit tau (tau=None)"
-        )
     return Schedule(model.max_epochs, model.patience, model.learning_rate)

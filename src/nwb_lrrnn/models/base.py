@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models.parameters import choose
-from nwb_lrrnn.trials import Trials, as_trials
+from nwb_lrrnn.trials import LazyTrials, Trials, as_lazy_trials, as_trials, blocks, is_lazy, map_trials
 
 logger = logging.getLogger("nwb_lrrnn")
 
@@ -31,6 +33,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     # pre-requested, so that GridSearchCV and Pipeline hand inputs on once metadata routing is enabled
     __metadata_request__fit = {"inputs": True}
     __metadata_request__transform = {"inputs": True}
+    __metadata_request__inverse_transform = {"inputs": True}
     # Pipeline.score always routes sample_weight=None and refuses a last step that has never heard of it
     __metadata_request__score = {"inputs": True, "sample_weight": None}
 
@@ -40,6 +43,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     bin_size_: float
     unit_ids_: np.ndarray
     n_inputs_: int
+    input_ids_: np.ndarray | None
     likelihood_: str
 
     _likelihoods: tuple[str, ...] = LIKELIHOODS
@@ -53,22 +57,37 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         Parameters
         ----------
         X : DataArray (trial, time, unit) or (time, unit), array of 2 or 3 dims, DataFrame, or list of 2-D trials
-            The recording; counts or continuous values.
+            The recording; counts or continuous values. Backed by dask and larger than 256 MiB (as float64) it is
+            never in memory as a whole: one pass tells what scaling needs, starts and linear models see a sample of
+            trials spread evenly over it, and gradients those of all blocks, the next one being read meanwhile.
         y : None
             Ignored; present for scikit-learn.
         inputs : like X with `input` in place of `unit`, optional
             Known inputs u.
         """
         trials = self._gate(X, inputs, reset=True)
-        self.n_inputs_ = 0 if trials.inputs is None else trials.inputs.shape[2]
+        if isinstance(trials, LazyTrials) and trials.n_bytes <= blocks.KEPT_BYTES:
+            trials = trials.load()
+        self.n_inputs_, self.input_ids_ = trials.n_inputs, trials.input_ids
         self.likelihood_ = self._resolve_likelihood(trials)
-        self._fit_trials(trials)
+        if isinstance(trials, LazyTrials):
+            size = f"{trials.n_bytes / 2**30:.3g} GiB"
+            logger.info("X holds %s: it is read block by block, and some steps see a sample of its trials", size)
+            self._fit_lazy(trials)
+        else:
+            self._fit_trials(trials)
         return self
 
     def transform(self, X: Any, *, inputs: Any = None) -> Any:
-        """Return the latents of X in the kind of X: (trial, time, latent), trial and time coordinates kept."""
-        trials = self._gate(X, inputs, reset=False)
-        return trials.restore(self._latents(trials), "latent")
+        """Return the latents of X in the kind of X: (trial, time, latent), trial and time coordinates kept.
+
+        Of X backed by dask the latents are too: they are computed block by block when they are asked for.
+        """
+        return self._per_bin(X, inputs, self._latents)
+
+    def fit_transform(self, X: Any, y: Any = None, *, inputs: Any = None) -> Any:
+        """Return the latents of X after fitting the model to it, in the kind of X."""
+        return self.fit(X, y, inputs=inputs).transform(X, inputs=inputs)  # scikit-learn's own hands inputs to fit only
 
     def score(self, X: Any, y: Any = None, *, inputs: Any = None) -> float:
         """Return log p(X) per observed time bin, in nats, summed over units, constants included.
@@ -76,19 +95,17 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         The initial state is integrated out, and the density is that of X in the user's units, so that scores of all
         models of one likelihood compare on the same X.
         """
-        trials = self._gate(X, inputs, reset=False)
-        return float(self._log_evidence(trials).sum() / trials.n_observed_bins)
+        evidence, n_bins = self._evidence(X, inputs)
+        return float(evidence.sum() / n_bins.sum())
 
     def score_trials(self, X: Any, *, inputs: Any = None) -> xr.DataArray:
         """Return log p of each trial in nats (not per bin), dims (trial,), with coordinate `n_bins` (observed bins)."""
-        trials = self._gate(X, inputs, reset=False)
-        ids = (
-            X["trial"].values if isinstance(X, xr.DataArray) and "trial" in X.coords else np.arange(len(trials.lengths))
-        )
+        evidence, n_bins = self._evidence(X, inputs)
+        ids = X["trial"].values if isinstance(X, xr.DataArray) and "trial" in X.coords else np.arange(len(n_bins))
         return xr.DataArray(
-            self._log_evidence(trials),
+            evidence,
             dims="trial",
-            coords={"trial": np.atleast_1d(ids), "n_bins": ("trial", trials.bins.sum(axis=1))},
+            coords={"trial": np.atleast_1d(ids), "n_bins": ("trial", n_bins)},
             name="log_likelihood",
         )
 
@@ -96,9 +113,13 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         """Return the expected value of X given latents, in the kind of `latents` and the units of X."""
         check_is_fitted(self)
         shown = _latents_as_units(latents)
+        if is_lazy(shown):
+            as_lazy_trials(shown, inputs=inputs, bin_size=self.bin_size_)  # refused now, not when it is computed
+            size = len(self.unit_ids_)
+            form = {"bin_size": self.bin_size_, "allow_nan": False, "dim": "unit", "size": size, "ids": self.unit_ids_}
+            return map_trials(shown, inputs, self._expected, **form)
         trials = as_trials(shown, inputs=inputs, bin_size=self.bin_size_)
-        expected = self.dynamics_.expected(trials.values, self._driving(trials))
-        return trials.restore(expected, "unit", self.unit_ids_)
+        return trials.restore(self._expected(trials), "unit", self.unit_ids_)
 
     def rates(self, latents: Any, *, inputs: Any = None) -> Any:
         """Return expected rates in spikes/s (counts per second of bin), in the kind of `latents`; counts only."""
@@ -123,11 +144,14 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         """Return all that the fitted model is as a Dataset: arrays by name, the rest in attrs; no code, no pickle."""
         check_is_fitted(self)
         dataset = self.dynamics_.to_dataset().assign(self._state())
+        if _names(getattr(self, "input_ids_", None)):
+            dataset = dataset.assign_coords(input=np.asarray(self.input_ids_).astype(str))
         if hasattr(self, "feature_names_in_"):
             dataset = dataset.assign_coords(feature_name=("unit", self.feature_names_in_.astype(str)))
         fitted = {name: getattr(self, name) for name in self._fitted_scalars if hasattr(self, name)}
+        parameters = {name: value for name, value in self.get_params(deep=False).items() if name != "checkpoint"}
         return dataset.assign_attrs(
-            estimator=type(self).__name__, parameters=json.dumps(self.get_params(deep=False), default=str), **fitted
+            estimator=type(self).__name__, parameters=json.dumps(parameters, default=str), **fitted
         )
 
     @classmethod
@@ -166,6 +190,8 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         self.bin_size_, self.likelihood_, self.n_inputs_ = network.dt, network.likelihood, network.n_inputs
         self.n_features_in_ = network.n_units
         self.unit_ids_ = np.arange(network.n_units) if network.unit_ids is None else np.asarray(network.unit_ids)
+        if self.n_inputs_:
+            self.input_ids_ = dataset["input"].values if "input" in dataset.coords else np.arange(self.n_inputs_)
         if "feature_name" in dataset.coords:
             self.feature_names_in_ = dataset["feature_name"].values.astype(object)
         for name in self._fitted_scalars:
@@ -174,6 +200,32 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
                 setattr(self, name, value.item() if isinstance(value, np.generic) else value)
         if "rank" in self.get_params(deep=False):
             self.set_params(rank=network.rank)
+
+    def _expected(self, latents: Trials) -> np.ndarray:
+        return self.dynamics_.expected(latents.values, self._driving(latents))
+
+    def _per_bin(self, X: Any, inputs: Any, function: Callable[[Trials], np.ndarray]) -> Any:
+        """Return latents made of trials by a function, in the kind of X."""
+        trials = self._gate(X, inputs, reset=False)
+        if isinstance(trials, Trials):
+            return trials.restore(function(trials), "latent")
+        on_block = partial(_of_counts, function) if self.likelihood_ != "gaussian" else function
+        form = {"bin_size": self.bin_size_, "allow_nan": self._allow_nan, "dim": "latent", "size": self.dynamics_.rank}
+        return map_trials(X, inputs, on_block, **form)
+
+    def _evidence(self, X: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return log p of each trial (trial,), nats, and the observed bins of each (trial,), block by block."""
+        trials = self._gate(X, inputs, reset=False)
+        evidence, n_bins = np.zeros(len(trials.lengths)), np.zeros(len(trials.lengths), dtype=np.int64)
+        for rows, block in trials.blocks():
+            if isinstance(trials, LazyTrials) and self.likelihood_ != "gaussian":
+                _refuse_non_counts(block, self.likelihood_)
+            evidence[rows], n_bins[rows] = self._log_evidence(block), block.bins.sum(axis=1)
+        return evidence, n_bins
+
+    def _fit_lazy(self, trials: LazyTrials) -> None:
+        """Fit trials that are not in memory: to a sample of them, where an estimator does no better."""
+        self._fit_trials(trials.sample())
 
     def _fit_trials(self, trials: Trials) -> None:
         raise AttributeError(f"{type(self).__name__} defines no _fit_trials")
@@ -184,41 +236,49 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     def _log_evidence(self, trials: Trials) -> np.ndarray:
         raise AttributeError(f"{type(self).__name__} defines no _log_evidence")
 
-    def _gate(self, X: Any, inputs: Any, *, reset: bool) -> Trials:
+    def _gate(self, X: Any, inputs: Any, *, reset: bool) -> Trials | LazyTrials:
         if not reset:
             check_is_fitted(self)
-        trials = as_trials(
-            X, inputs=inputs, bin_size=self.bin_size, estimator=self, reset=reset, allow_nan=self._allow_nan
-        )
+        read = as_lazy_trials if is_lazy(X) else as_trials
+        trials = read(X, inputs=inputs, bin_size=self.bin_size, estimator=self, reset=reset, allow_nan=self._allow_nan)
         if not reset:
             self._check_inputs(trials)
-            if self.likelihood_ != "gaussian":
+            if self.likelihood_ != "gaussian" and isinstance(trials, Trials):
                 _refuse_non_counts(trials, self.likelihood_)
         return trials
 
-    def _check_inputs(self, trials: Trials) -> None:
-        got = 0 if trials.inputs is None else trials.inputs.shape[2]
-        if got == self.n_inputs_:
-            return
-        if got == 0:
+    def _in_memory(self, X: Any, inputs: Any) -> Trials:
+        """Return the trials of X in memory, for what is asked of all of them at once."""
+        trials = self._gate(X, inputs, reset=False)
+        return trials.load() if isinstance(trials, LazyTrials) else trials
+
+    def _check_inputs(self, trials: Trials | LazyTrials) -> None:
+        got = trials.n_inputs
+        if got != self.n_inputs_ and got == 0:
             raise ValueError(
                 f"inputs: got None, wanted {self.n_inputs_} inputs as in fit; pass inputs=, and inside GridSearchCV or "
                 "Pipeline call sklearn.set_config(enable_metadata_routing=True)"
             )
-        raise ValueError(f"inputs: got {got} inputs, wanted {self.n_inputs_} as in fit")
+        if got != self.n_inputs_:
+            raise ValueError(f"inputs: got {got} inputs, wanted {self.n_inputs_} as in fit")
+        names, fitted = (_names(ids) for ids in (trials.input_ids, getattr(self, "input_ids_", None)))
+        if names and fitted and names != fitted:
+            raise ValueError(
+                f"inputs: got {', '.join(names)}, wanted {', '.join(fitted)} in this order, as in fit; "
+                "select them by name, e.g. inputs.sel(input=model.input_ids_)"
+            )
 
-    def _resolve_likelihood(self, trials: Trials) -> str:
+    def _resolve_likelihood(self, trials: Trials | LazyTrials) -> str:
         """Return the likelihood that `likelihood` means for these data; 'auto' says once in the log what it chose."""
         name = choose("likelihood", self.likelihood, self._likelihoods)
         if name == "auto":
-            values = trials.values
-            counts = bool((values >= 0).all() and (values == np.round(values)).all() and values.any())
-            name = "poisson" if counts and "poisson" in self._likelihoods else "gaussian"
+            name = "poisson" if trials.summary.are_counts and "poisson" in self._likelihoods else "gaussian"
             unit = " in spikes/s" if trials.bin_size_is_known else " in counts per bin"
             kind = f"non-negative whole numbers: poisson,{unit}" if name == "poisson" else "not counts: gaussian"
             logger.info("likelihood='auto': X holds %s", kind)
-        elif name != "gaussian":
-            _refuse_non_counts(trials, name)
+        elif name != "gaussian" and not trials.summary.are_counts:
+            for _, block in trials.blocks():
+                _refuse_non_counts(block, name)
         return name
 
     def _driving(self, trials: Trials) -> np.ndarray | None:
@@ -255,6 +315,17 @@ def _refuse_non_counts(trials: Trials, likelihood: str) -> None:
                 f"X: {what} value {values[tuple(at)]:.6g} at {trials.place(*at)}; {likelihood} wants counts "
                 "(whole numbers >= 0); pass binned spikes, or likelihood='gaussian' for continuous data"
             )
+
+
+def _of_counts(function: Callable[[Trials], np.ndarray], trials: Trials) -> np.ndarray:
+    """Return a function of trials after checking that they are counts."""
+    _refuse_non_counts(trials, "a model of counts")
+    return function(trials)
+
+
+def _names(ids: np.ndarray | None) -> list[str]:
+    """Return the names of inputs, none where they have numbers only, as those of an array."""
+    return [] if ids is None or np.asarray(ids).dtype.kind in "iu" else [str(name) for name in ids]
 
 
 def _latents_as_units(latents: Any) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -26,19 +28,32 @@ def resolve(name: str) -> torch.device:
     return device
 
 
+_inside = threading.Lock()
+_n_inside = 0
+_before: tuple[int, Any] = (1, None)
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Keep torch and BLAS to one thread inside the block, and give the caller's number back after it.
 
     What they compute beside our kernels are batches of R x R matrices; their threads would only wait for each other,
-    and on a busy machine slow a fit tenfold. The kernels bring threads of their own.
+    and on a busy machine slow a fit tenfold. The kernels bring threads of their own. Blocks of several threads may
+    overlap: the first sets the numbers, the last gives BLAS its own back.
     """
     from threadpoolctl import threadpool_limits
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    global _n_inside, _before
+    with _inside:
+        if _n_inside == 0:
+            _before = (torch.get_num_threads(), threadpool_limits(1))
+        _n_inside += 1
+        torch.set_num_threads(1)
     try:
-        with threadpool_limits(1):
-            yield
+        yield
     finally:
-        torch.set_num_threads(before)
+        with _inside:
+            _n_inside -= 1
+            torch.set_num_threads(_before[0])  # torch keeps a number for every thread
+            if _n_inside == 0:
+                _before[1].restore_original_limits()

@@ -61,6 +61,7 @@ def network(model: Any, trials: Trials) -> None:
     for name in ("max_epochs", "patience", "n_init"):
         whole_number(name, getattr(model, name))
     whole_number("batch_size", model.batch_size, optional=True)
+    whole_number("random_state", model.random_state, 0, optional=True)
     choose("nonlinearity", model.nonlinearity, NONLINEARITIES)
     choose("dtype", model.dtype, ("float64", "float32"))
     positive("learning_rate", model.learning_rate)

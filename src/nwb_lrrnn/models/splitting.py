@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nwb_lrrnn.trials import Trials
+from nwb_lrrnn.trials import LazyTrials, Trials
 
 _SHORTEST = 10  # bins that the held-out end of a single trial must at least have
+
+
+def held_out_rows(n: int, fraction: float, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which of n > 1 trials are for training and which are held out, each in order."""
+    order = rng.permutation(n)
+    n_held = min(n - 1, max(1, round(fraction * n)))
+    return np.sort(order[n_held:]), np.sort(order[:n_held])
 
 
 def hold_out(trials: Trials, fraction: float, rng: np.random.Generator) -> tuple[Trials, Trials | None]:
@@ -18,12 +26,21 @@ def hold_out(trials: Trials, fraction: float, rng: np.random.Generator) -> tuple
     if fraction == 0:
         return trials, None
     if n > 1:
-        order = rng.permutation(n)
-        n_held = min(n - 1, max(1, round(fraction * n)))
-        return trials.take(np.sort(order[n_held:])), trials.take(np.sort(order[:n_held]))
+        kept, held = held_out_rows(n, fraction, rng)
+        return trials.take(kept), trials.take(held)
     length = int(trials.lengths[0])
     at = length - round(fraction * length)
     train, held = trials.cut(0, at), trials.cut(at, length)
     if min(at, length - at) < _SHORTEST or not train.bins.any() or not held.bins.any():
         return trials, None
     return train, held
+
+
+def training_rows(
+    trials: LazyTrials, sampled: NDArray[np.int64], fraction: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return all trials but those that `hold_out` holds out of the sampled ones."""
+    everything = np.arange(len(trials.lengths))
+    if fraction == 0 or len(sampled) == 1:
+        return everything
+    return np.setdiff1d(everything, sampled[held_out_rows(len(sampled), fraction, rng)[1]])

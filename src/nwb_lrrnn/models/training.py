@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
-logger = logging.getLogger("nwb_lrrnn")
+from nwb_lrrnn.models.checkpoints import NO_CHECKPOINT, Checkpoint, fingerprint
 
 
 class Layout:
@@ -48,11 +48,11 @@ class Objective(Protocol):
         """Bring what is not a parameter (latents, their laws) up to date with the parameters."""
         ...
 
-    def batches(self, rng: np.random.Generator) -> Iterator[Tensor]:
-        """Yield one epoch's batches."""
+    def batches(self, rng: np.random.Generator) -> Iterator[Any]:
+        """Yield one epoch's batches, in a form that only `loss` knows."""
         ...
 
-    def loss(self, batch: Tensor) -> Tensor:
+    def loss(self, batch: Any) -> Tensor:
         """Return the loss (S,) of a batch in nats per observed bin, differentiable in `parameters`."""
         ...
 
@@ -62,6 +62,14 @@ class Objective(Protocol):
 
     def snapshot(self) -> dict[str, Tensor]:
         """Return the state beside the parameters, each (S, ...), to be kept with the best epoch."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that changes while the loop runs beside the parameters, between two epochs."""
+        ...
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Become what `state` returned, given as tensors on the CPU."""
         ...
 
 
@@ -94,7 +102,8 @@ class Outcome:
     validation: np.ndarray  # (S,)
     history: xr.Dataset
     n_epochs: int
-    complaints: tuple[str, ...]  # what the user should know: restarts that diverged, an end without convergence
+    not_finite: str  # what the user should know of restarts that diverged; "" where none did
+    not_converged: str  # the same of an end without convergence
 
 
 class _Adam:
@@ -103,57 +112,152 @@ class _Adam:
     def __init__(self, flat: Tensor):
         self.first, self.second, self.count = torch.zeros_like(flat), torch.zeros_like(flat), 0
 
-    def step(self, flat: Tensor, grad: Tensor, rate: Tensor, clip: float) -> None:
+    def step(self, flat: Tensor, loss: Tensor, grad: Tensor, rate: Tensor, clip: float) -> Tensor:
+        """Move the rows whose loss and gradient are finite, in place; return which are not."""
         norm = torch.linalg.vector_norm(grad, dim=1, keepdim=True)
+        finite = torch.isfinite(norm) & torch.isfinite(loss)[:, None]
         grad = grad * torch.clamp(clip / (norm + 1e-12), max=1.0)
-        grad = torch.where(torch.isfinite(norm), grad, torch.zeros_like(grad))
+        grad = torch.where(finite, grad, torch.zeros_like(grad))
         self.count += 1
         self.first.lerp_(grad, 0.1)
         self.second.lerp_(grad**2, 0.001)
         corrected = torch.sqrt(self.second / (1 - 0.999**self.count)) + 1e-8
-        flat -= rate[:, None] * self.first / (1 - 0.9**self.count) / corrected
+        flat -= rate[:, None] * finite * self.first / (1 - 0.9**self.count) / corrected
+        return ~finite[:, 0]
 
 
-def train(objective: Objective, schedule: Schedule, rng: np.random.Generator, *, label: str) -> Outcome:
+def train(
+    objective: Objective,
+    schedule: Schedule,
+    rng: np.random.Generator,
+    *,
+    label: str,
+    log: Checkpoint = NO_CHECKPOINT,
+    name: str = "training",
+) -> Outcome:
     """Return the best state of every restart after training until no restart improves.
 
     A restart whose validation value falls far below its best goes back there with a smaller learning rate; so does
     one that has gained next to nothing for `patience` epochs, and after `n_plateaus` of those it has converged. A
-    restart whose loss is not finite goes back to its last good state in the same way.
+    restart whose validation value, or whose loss in every batch of an epoch, is not finite goes back to its last good
+    state in the same way; a single such batch is skipped. Both are said in `Outcome.not_finite`.
+
+    Every epoch is stored in `log` as the step `name`. A step found there that had the same start goes on from its last
+    epoch, and one that had ended is taken as it is; where it had ended by `max_epochs`, and there are more now, it goes
+    on too.
     """
     from tqdm import tqdm
 
-    flat = objective.parameters
-    adam = _Adam(flat.detach())
-    n_nets = flat.shape[0]
-    keeper = _Keeper(schedule, objective)
-    records: list[dict[str, np.ndarray]] = []
-    epoch = 0
-    with tqdm(total=schedule.max_epochs, desc=label, unit="epoch", disable=None, leave=False) as bar:
-        for epoch in range(1, schedule.max_epochs + 1):
-            objective.begin_epoch(epoch)
-            terms = objective.judge()
-            records.append({name: value.detach().cpu().numpy().copy() for name, value in terms.items()})
-            value = records[-1]["validation"]
-            rolled_back = keeper.look(value, epoch, flat, objective)
-            if rolled_back.any():
-                _restore(adam, rolled_back)
+    run = _Run(objective, schedule, rng)
+    step = log.step(name, run.fingerprint)
+    kept = step.recall()
+    if kept is not None and kept["epoch"] <= schedule.max_epochs:
+        run.load(kept)
+    keeper = run.keeper
+    with tqdm(total=schedule.max_epochs, initial=run.epoch, desc=label, unit="epoch", disable=None, leave=False) as bar:
+        while run.epoch < schedule.max_epochs and not keeper.finished.all():
+            value = run.one_epoch()
+            step.store(run.state)
             bar.update()
             bar.set_postfix_str(f"{np.nanmax(value):.4f} nats/bin" if np.isfinite(value).any() else "")
-            if keeper.finished.all():
-                break
-            rate = torch.as_tensor(keeper.rate(epoch), dtype=flat.dtype, device=flat.device)
-            for batch in objective.batches(rng):
-                loss = objective.loss(batch)
-                (grad,) = torch.autograd.grad(loss.sum(), flat)
-                with torch.no_grad():
-                    adam.step(flat, grad, rate, schedule.clip)
-    keeper.go_back(np.isfinite(keeper.best), flat, objective.snapshot())
+    keeper.go_back(np.isfinite(keeper.best), run.flat, objective.snapshot())
     history = xr.Dataset(
-        {name: (("epoch", "restart"), np.stack([r[name] for r in records])) for name in records[0]},
-        coords={"epoch": np.arange(1, len(records) + 1), "restart": np.arange(n_nets)},
+        {name: (("epoch", "restart"), values[: run.epoch]) for name, values in run.records.items()},
+        coords={"epoch": np.arange(1, run.epoch + 1), "restart": np.arange(len(run.flat))},
     )
-    return Outcome(keeper.best_flat, keeper.best_state, keeper.best, history, epoch, keeper.complaints(label))
+    keeper.refuse_nothing_finite(label)
+    said = keeper.not_finite(), keeper.not_converged()
+    return Outcome(keeper.best_flat, keeper.best_state, keeper.best, history, run.epoch, *said)
+
+
+class _Run:
+    """All that changes while the loop runs, an epoch at a time: what a checkpoint has to hold."""
+
+    def __init__(self, objective: Objective, schedule: Schedule, rng: np.random.Generator):
+        self.objective, self.schedule, self.rng = objective, schedule, rng
+        self.flat = objective.parameters
+        self.adam = _Adam(self.flat.detach())
+        self.keeper = _Keeper(schedule, objective)
+        self.records: dict[str, np.ndarray] = {}  # (epoch or more, S); rows beyond `epoch` are not filled yet
+        self.epoch = 0
+
+    def one_epoch(self) -> np.ndarray:
+        """Judge the present state, then move the parameters by every batch; return the validation values (S,)."""
+        objective, keeper, flat = self.objective, self.keeper, self.flat
+        self.epoch += 1
+        objective.begin_epoch(self.epoch)
+        self._record({name: _array(value) for name, value in objective.judge().items()})
+        value = self.records["validation"][self.epoch - 1]
+        rolled_back = keeper.look(value, self.epoch, flat, objective)
+        if rolled_back.any():
+            _restore(self.adam, rolled_back)
+        if keeper.finished.all():
+            return value
+        rate = torch.as_tensor(keeper.rate(self.epoch), dtype=flat.dtype, device=flat.device)
+        skipped, n_batches = torch.zeros(len(flat), dtype=torch.int64, device=flat.device), 0
+        for batch in objective.batches(self.rng):
+            loss = objective.loss(batch)
+            (grad,) = torch.autograd.grad(loss.sum(), flat)
+            with torch.no_grad():
+                skipped += self.adam.step(flat, loss.detach(), grad, rate, self.schedule.clip)
+            n_batches += 1
+        keeper.tally(skipped.cpu().numpy(), n_batches, self.epoch)
+        return value
+
+    def _record(self, terms: dict[str, np.ndarray]) -> None:
+        for name, value in terms.items():
+            rows = self.records.get(name, np.empty((0, *value.shape), value.dtype))
+            if self.epoch > len(rows):  # twice as many at a time; those filled never change, so that views of them keep
+                rows = np.concatenate([rows, np.empty((max(64, len(rows)), *value.shape), value.dtype)])
+            rows[self.epoch - 1] = value
+            self.records[name] = rows
+
+    def fingerprint(self) -> str:
+        """Return what the run begins with, as a digest; of the schedule all but where it ends."""
+        parts = {**self._tensors(), **self.objective.snapshot()}
+        plan = repr(replace(self.schedule, max_epochs=0)), self.objective.baseline, self.objective.resolution
+        return fingerprint(*plan, self._rng_state(), *(_array(parts[name]) for name in sorted(parts)))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that changes, as arrays of their own."""
+        kept = {name: _array(tensor) for name, tensor in self._tensors().items()}
+        kept |= {f"best/{name}": _array(tensor) for name, tensor in self.keeper.best_state.items()}
+        kept |= {f"keeper/{name}": getattr(self.keeper, name).copy() for name in _Keeper.NUMBERS}
+        kept |= {f"record/{name}": values[: self.epoch] for name, values in self.records.items()}
+        numbers = {"epoch": np.array(self.epoch), "count": np.array(self.adam.count)}
+        return kept | numbers | {"rng": np.array(self._rng_state()), "best": _array(self.keeper.best_flat)}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Become what `state` returned."""
+
+        def under(prefix: str) -> dict[str, np.ndarray]:
+            return {k.removeprefix(prefix): value for k, value in arrays.items() if k.startswith(prefix)}
+
+        def tensor(array: np.ndarray) -> Tensor:
+            return torch.tensor(array, device=self.flat.device)
+
+        with torch.no_grad():
+            self.flat.copy_(tensor(arrays["parameters"]))
+        self.adam.first, self.adam.second = tensor(arrays["first"]), tensor(arrays["second"])
+        self.adam.count, self.epoch = int(arrays["count"]), int(arrays["epoch"])
+        for name, value in under("keeper/").items():
+            setattr(self.keeper, name, value.copy())
+        self.keeper.best_flat = tensor(arrays["best"])
+        self.keeper.best_state = {name: tensor(value) for name, value in under("best/").items()}
+        self.records = {name: value.copy() for name, value in under("record/").items()}
+        self.rng.bit_generator.state = json.loads(str(arrays["rng"][()]))
+        self.objective.load({name: torch.tensor(value) for name, value in under("objective/").items()})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        of_objective = {f"objective/{name}": tensor for name, tensor in self.objective.state().items()}
+        return {"parameters": self.flat, "first": self.adam.first, "second": self.adam.second, **of_objective}
+
+    def _rng_state(self) -> str:
+        return json.dumps(self.rng.bit_generator.state)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy().copy()
 
 
 def _restore(adam: _Adam, rows: np.ndarray) -> None:
@@ -164,6 +268,8 @@ def _restore(adam: _Adam, rows: np.ndarray) -> None:
 class _Keeper:
     """Book-keeping per restart: best state so far, plateaus, learning rate, end."""
 
+    NUMBERS = ("best", "reference", "waited", "plateaus", "slowed", "finished", "broken_at", "is_stuck")  # each (S,)
+
     def __init__(self, schedule: Schedule, objective: Objective):
         self.schedule, self.baseline, self.resolution = schedule, objective.baseline, objective.resolution
         n_nets = len(objective.parameters)
@@ -173,7 +279,8 @@ class _Keeper:
         self.plateaus = np.zeros(n_nets, dtype=int)
         self.slowed = np.ones(n_nets)
         self.finished = np.zeros(n_nets, dtype=bool)
-        self.broken_at = np.zeros(n_nets, dtype=int)
+        self.broken_at = np.zeros(n_nets, dtype=int)  # the first epoch with a loss that was not finite, 0: none
+        self.is_stuck = np.zeros(n_nets, dtype=bool)  # no batch of the last epoch had a finite loss
         self.best_flat: Tensor = torch.empty(0)
         self.best_state: dict[str, Tensor] = {}
 
@@ -188,7 +295,7 @@ class _Keeper:
         if epoch == 1:
             self.best_flat = flat.detach().clone()
             self.best_state = {name: tensor.clone() for name, tensor in state.items()}
-        broken = ~np.isfinite(value) & ~self.finished
+        broken = (~np.isfinite(value) | self.is_stuck) & ~self.finished
         better = ~self.finished & ~broken & (value > self.best)
         self._keep(better, flat, state)
         self.best = np.where(better, value, self.best)
@@ -210,6 +317,12 @@ class _Keeper:
             self.go_back(back, flat, state)
         return back
 
+    def tally(self, skipped: np.ndarray, n_batches: int, epoch: int) -> None:
+        """Remember how many batches (S,) of an epoch were skipped because loss or gradient was not finite."""
+        skipped = np.where(self.finished, 0, skipped)
+        self.broken_at = np.where((skipped > 0) & (self.broken_at == 0), epoch, self.broken_at)
+        self.is_stuck = (skipped > 0) & (skipped == n_batches)
+
     def go_back(self, back: np.ndarray, flat: Tensor, state: dict[str, Tensor]) -> None:
         """Put the best state back, in place, in the rows of `back`."""
         index = torch.as_tensor(np.flatnonzero(back), device=flat.device)
@@ -226,23 +339,29 @@ class _Keeper:
         for name, tensor in state.items():
             self.best_state[name][index] = tensor[index]
 
-    def complaints(self, label: str) -> tuple[str, ...]:
-        """Return what the user should know of the end; raise where no restart ever had a finite value."""
+    def refuse_nothing_finite(self, label: str) -> None:
+        """Raise where no restart ever had a finite value."""
         if not np.isfinite(self.best).any():
             raise FloatingPointError(
                 f"{label}: the loss was not finite from epoch {self.broken_at.min()}; X may be scaled extremely or the "
                 "learning rate too high: rescale X or lower learning_rate"
             )
-        said = []
-        if self.broken_at.any():
-            at = self.broken_at[self.broken_at > 0].min()
-            said.append(
-                f"the loss of {int((self.broken_at > 0).sum())} of {len(self.best)} restarts was not finite, first in "
-                f"epoch {at} (likely a learning rate too high); the last good state was kept. Lower learning_rate"
-            )
-        if not self.finished.all():
-            said.append(
-                f"the validation value last rose {int(self.waited.min())} epochs before the end, to "
-                f"{self.best.max():.4f} nats per bin. Raise max_epochs"
-            )
-        return tuple(said)
+
+    def not_finite(self) -> str:
+        """Return what to say of restarts whose loss was not finite, "" where there are none."""
+        if not self.broken_at.any():
+            return ""
+        at = self.broken_at[self.broken_at > 0].min()
+        return (
+            f"the loss of {int((self.broken_at > 0).sum())} of {len(self.best)} restarts was not finite, first in "
+            f"epoch {at} (likely a learning rate too high); the last good state was kept. Lower learning_rate"
+        )
+
+    def not_converged(self) -> str:
+        """Return what to say of restarts that had not converged, "" where all had."""
+        if self.finished.all():
+            return ""
+        return (
+            f"the validation value last rose {int(self.waited.min())} epochs before the end, to {self.best.max():.4f} "
+            "nats per bin. Raise max_epochs"
+        )

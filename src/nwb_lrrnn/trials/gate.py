@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.trials.kinds import DIMS, is_list_of_trials, read_inputs, read_units, time_step, units_are_named
 from nwb_lrrnn.trials.restoring import restore
+from nwb_lrrnn.trials.summary import Summary, summarise
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,25 @@ class Trials:
     def n_observed_bins(self) -> int:
         """Number of time bins observed in at least one unit, over all trials."""
         return int(self.bins.sum())
+
+    @property
+    def n_units(self) -> int:
+        """Number of units."""
+        return self.values.shape[2]
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs."""
+        return 0 if self.inputs is None else self.inputs.shape[2]
+
+    @cached_property
+    def summary(self) -> Summary:
+        """What one pass over all trials tells."""
+        return summarise(self)
+
+    def blocks(self, rng: np.random.Generator | None = None) -> Iterator[tuple[NDArray[np.int64], Trials]]:
+        """Yield all trials as one block, and their numbers, like `LazyTrials.blocks`."""
+        yield np.arange(len(self.lengths)), self
 
     def take(self, trials) -> Trials:
         """Return some of the trials, in the order given (the result cannot `restore`)."""
@@ -150,17 +171,39 @@ def as_trials(
     >>> as_trials(np.ones((3, 10, 2))).values.shape
     (3, 10, 2)
     """
+    trials = read_trials(X, inputs=inputs, bin_size=bin_size, estimator=estimator, reset=reset, allow_nan=allow_nan)
+    if trials.observed is not None:
+        check_observed(trials.observed)
+    if estimator is not None:
+        _check_same(trials, estimator, reset)
+    return trials
+
+
+def read_trials(
+    X: Any,
+    *,
+    inputs: Any = None,
+    bin_size: float | None = None,
+    estimator: Any = None,
+    reset: bool = True,
+    allow_nan: bool = False,
+) -> Trials:
+    """Return X (and inputs) as `Trials` like `as_trials`; they may be a part of which nothing is observed."""
     values, lengths, unit_ids = read_units(X, estimator, reset)
     observed = _observed(X, values.shape, lengths)
     step, known = _bin_size(X, bin_size)
     trials = Trials(values, observed, lengths, step, known, unit_ids, None, None, X)
     trials = _without_nan(trials, allow_nan)
-    if inputs is not None:
-        drive, input_ids = read_inputs(inputs, X, lengths)
-        trials = replace(trials, inputs=drive, input_ids=input_ids)
-    if estimator is not None:
-        _check_same(trials, estimator, reset)
-    return trials
+    if inputs is None:
+        return trials
+    drive, input_ids = read_inputs(inputs, X, lengths)
+    return replace(trials, inputs=drive, input_ids=input_ids)
+
+
+def check_observed(n_observed: NDArray) -> None:
+    """Refuse a recording of which nothing is observed; `n_observed` has observed bins of any kind, or a mask."""
+    if not np.any(n_observed):
+        raise ValueError("X: no bin is observed, wanted at least one; check the 'observed' coordinate")
 
 
 def _observed(X: Any, shape: tuple[int, ...], lengths: NDArray) -> NDArray[np.bool_] | None:
@@ -251,8 +294,6 @@ def _without_nan(trials: Trials, allow_nan: bool) -> Trials:
         observed = (np.broadcast_to(inside[..., None], values.shape) if observed is None else observed) & ~bad
     if observed is None:
         return trials
-    if not observed.any():
-        raise ValueError("X: no bin is observed, wanted at least one; check the 'observed' coordinate")
     return replace(trials, values=np.where(observed, values, 0.0), observed=observed)
 
 

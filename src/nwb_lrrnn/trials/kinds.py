@@ -20,7 +20,8 @@ def read_units(X: Any, estimator: Any, reset: bool) -> tuple[NDArray[np.float64]
     if is_list_of_trials(X):
         blocks, ids = _list_of_trials(X)
         frames = all(isinstance(trial, pd.DataFrame) for trial in X)  # together, so that their names are checked
-        flat = _validated(estimator, pd.concat(X, ignore_index=True) if frames else np.concatenate(blocks), reset)
+        whole = pd.concat(X, ignore_index=True) if frames else np.concatenate(blocks)
+        flat = _validated(estimator, whole, reset, units_are_named(X))
         lengths = np.array([len(block) for block in blocks], dtype=np.int64)
         return pad(np.split(flat, np.cumsum(lengths)[:-1]), lengths), lengths, ids
     _refuse_masked(X, "X")
@@ -37,7 +38,7 @@ def read_units(X: Any, estimator: Any, reset: bool) -> tuple[NDArray[np.float64]
         ids = _columns(X, "X", "unit") if isinstance(X, pd.DataFrame) else None
         flat = _validated(estimator, X, reset)
         return flat[None], np.array([len(flat)]), np.arange(flat.shape[1]) if ids is None else ids
-    flat = _validated(estimator, block.reshape(-1, block.shape[-1]), reset)
+    flat = _validated(estimator, block.reshape(-1, block.shape[-1]), reset, units_are_named(X))
     return flat.reshape(block.shape), np.full(len(block), block.shape[1]), ids
 
 
@@ -140,8 +141,11 @@ def _one_block(inputs: Any) -> tuple[NDArray, NDArray]:
     return block, ids
 
 
-def _validated(estimator: Any, X: Any, reset: bool) -> NDArray[np.float64]:
-    """Return a 2-D float64 array checked by scikit-learn, whose messages users know; NaN is judged later."""
+def _validated(estimator: Any, X: Any, reset: bool, is_named: bool = False) -> NDArray[np.float64]:
+    """Return a 2-D float64 array checked by scikit-learn, whose messages users know; NaN is judged later.
+
+    `is_named` says whether X came with names of units.
+    """
     from sklearn.utils.validation import check_array, validate_data
 
     if getattr(getattr(X, "dtype", None), "kind", "") in ("m", "M"):
@@ -149,7 +153,22 @@ def _validated(estimator: Any, X: Any, reset: bool) -> NDArray[np.float64]:
     options: dict[str, Any] = {"dtype": np.float64, "ensure_all_finite": False}
     if estimator is None:
         return np.asarray(check_array(X, **options))
+    X = X if reset else _in_terms_of_fit(estimator, X, is_named)
     return np.asarray(validate_data(estimator, X, reset=reset, ensure_min_samples=2 if reset else 1, **options))
+
+
+def _in_terms_of_fit(estimator: Any, X: Any, is_named: bool) -> Any:
+    """Return X such that scikit-learn compares names of columns only between data frames.
+
+    Where one of fit and X was a data frame and the other a DataArray, it would warn of missing names; units are
+    compared by their ids afterwards.
+    """
+    names = getattr(estimator, "feature_names_in_", None)
+    if isinstance(X, pd.DataFrame):
+        return X.set_axis(np.arange(X.shape[1]), axis=1) if names is None else X
+    if names is not None and is_named and X.shape[1] == len(names):
+        return pd.DataFrame(X, columns=names, copy=False)
+    return X
 
 
 def _data_array(X: xr.DataArray, dims: tuple[str, str, str], name: str) -> tuple[NDArray, NDArray]:

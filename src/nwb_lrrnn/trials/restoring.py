@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from nwb_lrrnn.trials.kinds import is_list_of_trials
 
 
-def restore(source: Any, values: NDArray, lengths: NDArray, dim: str, ids: Sequence | np.ndarray | None) -> Any:
-    """Return values (trial, time, k) in the kind of `source`, with the last dim named `dim`."""
+def restore(source: Any, values: Any, lengths: NDArray, dim: str, ids: Sequence | np.ndarray | None) -> Any:
+    """Return values (trial, time, k) in the kind of `source`, with the last dim named `dim`; dask arrays stay lazy."""
     if is_list_of_trials(source):
         return [_restore_one(trial, values[k, : lengths[k]], dim, ids) for k, trial in enumerate(source)]
     if isinstance(source, xr.DataArray) and source.ndim == 3:
@@ -24,7 +24,7 @@ def restore(source: Any, values: NDArray, lengths: NDArray, dim: str, ids: Seque
     return _restore_one(source, values[0], dim, ids)
 
 
-def _restore_one(source: Any, values: NDArray, dim: str, ids: Sequence | np.ndarray | None) -> Any:
+def _restore_one(source: Any, values: Any, dim: str, ids: Sequence | np.ndarray | None) -> Any:
     if isinstance(source, xr.DataArray):
         return _like(source, values, dim, ids)
     if isinstance(source, pd.DataFrame):
@@ -35,9 +35,9 @@ def _restore_one(source: Any, values: NDArray, dim: str, ids: Sequence | np.ndar
     return values
 
 
-def _like(source: xr.DataArray, values: NDArray, dim: str, ids: Sequence | np.ndarray | None) -> xr.DataArray:
+def _like(source: xr.DataArray, values: Any, dim: str, ids: Sequence | np.ndarray | None) -> xr.DataArray:
     gone = [name for name, c in source.coords.items() if "unit" in c.dims or name in ("unit_kind", dim)]
     coords = source.drop_vars(gone).coords  # as one object, which keeps the indexes as they are
-    attrs = {key: source.attrs[key] for key in ("bin_size", "source") if key in source.attrs}
+    attrs = {key: source.attrs[key] for key in ("bin_size", "source", "preprocessing") if key in source.attrs}
     array = xr.DataArray(values, coords=coords, dims=(*source.dims[:-1], dim), name=dim + "s", attrs=attrs)
     return array if ids is None else array.assign_coords({dim: np.asarray(ids)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -115,13 +116,12 @@ class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
         posterior : {None, "smoothed", "filtered", "delayed"}
             Which bins are used; None: the constructor's.
         """
-        trials = self._gate(X, inputs, reset=False)
         choice = choose("posterior", self.posterior if posterior is None else posterior, POSTERIORS)
-        return trials.restore(self._posterior(trials, choice), "latent")
+        return self._per_bin(X, inputs, partial(self._posterior, posterior=choice))
 
     def moments(self, X: Any, *, inputs: Any = None) -> Moments:
         """Return the posterior moments of the latents: means, covariances and lag-one cross-covariances."""
-        return self._moments(self._gate(X, inputs, reset=False))
+        return self._moments(self._in_memory(X, inputs))
 
     def transition_matrix(self) -> np.ndarray:
         """Return A (latent, latent), the one-step map of the latents."""

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import warnings
+import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from sklearn.exceptions import ConvergenceWarning
 
 from nwb_lrrnn.align import canonicalize
 from nwb_lrrnn.models import parameters as check
 from nwb_lrrnn.models.base import LatentModel
+from nwb_lrrnn.models.checkpoints import checkpoint_of
 from nwb_lrrnn.models.devices import one_thread, resolve
 from nwb_lrrnn.models.likelihoods import Likelihood
-from nwb_lrrnn.models.low_rank import encoder, fitting, network
+from nwb_lrrnn.models.low_rank import encoder, fitting, network, streaming
 from nwb_lrrnn.models.low_rank.inference import FINE, infer
 from nwb_lrrnn.models.low_rank.objective import latent_moments
 from nwb_lrrnn.models.low_rank.start import LinearStart, WarmStart
+from nwb_lrrnn.models.scales import scales_of
 from nwb_lrrnn.models.shooting import Network, Posterior
-from nwb_lrrnn.models.splitting import hold_out
+from nwb_lrrnn.models.splitting import hold_out, training_rows
 from nwb_lrrnn.models.training import Schedule
 from nwb_lrrnn.models.windows import Windows, join
-from nwb_lrrnn.trials import Trials
+from nwb_lrrnn.trials import LazyTrials, Trials
 
 
 class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
@@ -72,6 +74,10 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         Restarts, trained side by side; the best by held-out evidence is kept.
     warm_start : bool
         Whether `fit` goes on from the current fit (same rank, neurons, units and inputs).
+    checkpoint : path-like or None
+        A .npz file that `fit` keeps its progress in: called again with the same parameters and data after an
+        interruption, it goes on from there and ends bit-equal; with a higher `max_epochs` also after an end without
+        convergence. The file stays, and the same fit then returns at once. One path per fit, never pickled code.
     dtype : {"float64", "float32"}
     device : str
         "cpu", "cuda", "cuda:1", ... or "auto".
@@ -127,6 +133,7 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         validation_fraction: float = 0.2,
         n_init: int = 1,
         warm_start: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
         dtype: str = "float64",
         device: str = "cpu",
         random_state: int | None = None,
@@ -147,6 +154,7 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         self.validation_fraction = validation_fraction
         self.n_init = n_init
         self.warm_start = warm_start
+        self.checkpoint = checkpoint
         self.dtype = dtype
         self.device = device
         self.random_state = random_state
@@ -154,26 +162,35 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
     # --- fit -------------------------------------------------------------------------------------------------------
 
     def _fit_trials(self, trials: Trials) -> None:
+        self._fit(trials, None)
+
+    def _fit_lazy(self, trials: LazyTrials) -> None:
+        self._fit(trials.sample(), trials)
+
+    def _fit(self, trials: Trials, whole: LazyTrials | None) -> None:
+        """Fit trials in memory, and then all of those that they are a sample of."""
         schedule = self._check_parameters(trials)
-        seeds = np.random.SeedSequence(self.random_state).spawn(self.n_init + 2)
-        form = self._form(trials, getattr(torch, self.dtype), resolve(self.device))
-        train_trials, held_trials = hold_out(trials, self.validation_fraction, np.random.default_rng(seeds[0]))
+        epochs = schedule.max_epochs
+        if whole is not None:  # the other half is for all blocks
+            schedule = replace(schedule, max_epochs=(epochs + 1) // 2)
+        device = resolve(self.device)
         warm = self.warm_start and hasattr(self, "encoders_")
-        start = self._warm_start() if warm else LinearStart(train_trials, form)
-        label = type(self).__name__
-        stages = fitting.Stages(
-            form, train_trials, held_trials, schedule, self.batch_size, np.random.default_rng(seeds[1]), label
-        )
-        with one_thread():
+        with checkpoint_of(self, whole or trials, device.type, goes_on=warm) as log, one_thread():
+            seeds = log.seeds(self.random_state).spawn(self.n_init + 2)
+            form = self._form(whole or trials, getattr(torch, self.dtype), device)
+            parts = hold_out(trials, self.validation_fraction, np.random.default_rng(seeds[0]))
+            start = self._warm_start() if warm else LinearStart(parts[0], form, log)
+            rng, label = np.random.default_rng(seeds[1]), type(self).__name__
+            stages = fitting.Stages(form, *parts, schedule, self.batch_size, rng, label, log)
             fit = fitting.run(stages, start, self._asked_window(trials), seeds[2:])
+            if whole is not None and len(whole.lengths) > len(trials.lengths):
+                chooser = np.random.default_rng(seeds[0])
+                rows = training_rows(whole, whole.sample_rows(), self.validation_fraction, chooser)
+                stages.epochs_left = max(1, epochs - fit.ending.history.sizes["epoch"])
+                fit = streaming.go_on(fit, fitting.again(fit, parts[0]), stages, whole.select(rows), log)
             self.shooting_bins_ = fit.window_bins
-            self._keep(trials, *fitting.settle(fit, train_trials, trials))
-        for complaint in fit.complaints:
-            text = f"{label}: not converged after {fit.history.sizes['epoch']} epochs: {complaint}"
-            warnings.warn(text, ConvergenceWarning, stacklevel=3)
-        self.history_ = fit.history
-        self.restart_scores_ = fit.restart_scores
-        self.n_iter_ = fit.history.sizes["epoch"]
+            self._keep(trials, *fitting.settle(fit, parts[0], trials))
+        fit.ending.tell(self)
 
     def _warm_start(self) -> WarmStart:
         return WarmStart(self._network(torch.float64, "cpu"), self.encoders_, self._spread(), self.shooting_bins_)
@@ -190,21 +207,13 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         sd = latent_moments(post.latents, windows)[1][0].diagonal().sqrt()
         self.largest_jump_ = float((jumps / sd).max()) if len(jumps) else 0.0
 
-    def _form(self, trials: Trials, dtype: torch.dtype, device: torch.device) -> network.Form:
-        seen = trials.bins
-        values = trials.values[seen]  # (bin, unit)
-        gaussian = self.likelihood_ == "gaussian"
-        link = self.link or ("identity" if gaussian else "softplus")
-        if gaussian:
-            scale, centre = values.std(0), values.mean(0)
-            scale = np.where(scale > 1e-12 * (1 + np.abs(centre)), scale, 1.0)
-        else:
-            rate = np.maximum(values.mean(0), 0.5 / len(values)) / trials.bin_size
-            scale, centre = (rate if link == "softplus" else np.ones_like(rate)), np.zeros_like(rate)
+    def _form(self, trials: Trials | LazyTrials, dtype: torch.dtype, device: torch.device) -> network.Form:
+        link = self.link or ("identity" if self.likelihood_ == "gaussian" else "softplus")
+        scale, centre = scales_of(trials, self.likelihood_, link)
         return network.Form(
             rank=self.rank,
             n_neurons=self.n_neurons,
-            n_units=values.shape[1],
+            n_units=len(scale),
             n_inputs=self.n_inputs_,
             nonlinearity=self.nonlinearity,
             likelihood=Likelihood(self.likelihood_, link, trials.bin_size),

@@ -10,6 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nwb_lrrnn.models.checkpoints import NO_CHECKPOINT, Checkpoint
+from nwb_lrrnn.models.ending import Ending
 from nwb_lrrnn.models.likelihoods import constant_log_density
 from nwb_lrrnn.models.low_rank import encoder
 from nwb_lrrnn.models.low_rank.inference import FINE, cut_like, infer
@@ -35,9 +37,7 @@ class Fit:
     net: Network  # one network
     path: NDArray  # its latents of the training trials (trial, time, latent)
     window_bins: int
-    history: xr.Dataset  # over epoch, of the restart kept
-    restart_scores: NDArray  # (restart,)
-    complaints: tuple[str, ...]
+    ending: Ending
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _Stage:
     path: NDArray  # latents of the training trials (S, trial, time, latent)
     held_path: NDArray | None
     validation: NDArray  # (S,)
-    complaints: tuple[str, ...] = ()
+    not_converged: str = ""
 
     @property
     def best(self) -> float:
@@ -69,33 +69,39 @@ class Stages:
         batch_size: int | None,
         rng: np.random.Generator,
         label: str,
+        log: Checkpoint = NO_CHECKPOINT,
     ):
         self.form, self.train_trials, self.held_trials = form, train_trials, held_trials
-        self.schedule, self.batch_size, self.rng, self.label = schedule, batch_size, rng, label
+        self.schedule, self.batch_size, self.rng = schedule, batch_size, rng
+        self.label, self.log = label, log
         self.baseline = constant_log_density(train_trials, held_trials or train_trials, form.likelihood)
         self.epochs_left = schedule.max_epochs
         self.histories: list[xr.Dataset] = []
+        self.not_finite: list[str] = []
 
     def run(self, window_bins: int, before: _Stage, *, last: bool, prepares: bool = False) -> _Stage:
         """Return the stage with windows of so many bins; one that only prepares ends on its first plateau."""
         n_nets = len(before.flat)
-        train_set = _on_path(self.form, self.train_trials, window_bins, before.path, n_nets)
+        train_set = on_path(self.form, self.train_trials, window_bins, before.path, n_nets)
         held_set = None
         if self.held_trials is not None and before.held_path is not None:
-            held_set = _on_path(self.form, self.held_trials, window_bins, before.held_path, n_nets)
+            held_set = on_path(self.form, self.held_trials, window_bins, before.held_path, n_nets)
         objective = ShootingObjective(
             self.form, before.flat.clone(), before.prior, train_set, held_set, self.batch_size, self.baseline
         )
         epochs = self.epochs_left if last else (self.epochs_left + 1) // 2
         schedule = replace(self.schedule, max_epochs=epochs, n_plateaus=1 if prepares else self.schedule.n_plateaus)
-        outcome = train(objective, schedule, self.rng, label=f"{self.label}, windows of {window_bins} bins")
+        windows = f"windows of {window_bins} bins"
+        step = {"log": self.log, "name": f"stage {len(self.histories) + 1}"}
+        outcome = train(objective, schedule, self.rng, label=f"{self.label}, {windows}", **step)
+        if outcome.not_finite:
+            self.not_finite.append(f"in {windows}, {outcome.not_finite}")
         self.epochs_left = max(1, self.epochs_left - outcome.n_epochs)
         self.histories.append(outcome.history.assign(shooting_bins=("epoch", np.full(outcome.n_epochs, window_bins))))
         prior = Prior(*(outcome.state[name] for name in Prior._fields))
         path, held_path = objective.paths()
-        return _Stage(
-            window_bins, outcome.parameters.detach(), prior, path, held_path, outcome.validation, outcome.complaints
-        )
+        flat = outcome.parameters.detach()
+        return _Stage(window_bins, flat, prior, path, held_path, outcome.validation, outcome.not_converged)
 
     def given(self, window_bins: int, start: _Stage) -> _Stage:
         """Return the fit with windows of the length that the user asked for, prepared on short ones."""
@@ -121,7 +127,7 @@ class Stages:
         if best.window_bins == lengths[-1]:
             return best
         again = self.run(best.window_bins, best, last=True)
-        return again if again.best > best.best else replace(best, complaints=again.complaints)
+        return again if again.best > best.best else replace(best, not_converged=again.not_converged)
 
 
 def run(
@@ -136,17 +142,23 @@ def run(
     stage = stages.chosen(first) if window_bins is None else stages.given(window_bins, first)
     best = int(np.nanargmax(stage.validation))
     net = select(form.network(form.layout(), stage.flat, stage.prior), best)
-    history = _end_to_end(stages.histories).isel(restart=best, drop=True)
-    return Fit(net, stage.path[best], stage.window_bins, history, stage.validation, stage.complaints)
+    history = end_to_end(stages.histories).isel(restart=best, drop=True)
+    ending = Ending(history, stage.validation, tuple(stages.not_finite), stage.not_converged)
+    return Fit(net, stage.path[best], stage.window_bins, ending)
+
+
+def again(fit: Fit, train_trials: Trials) -> WarmStart:
+    """Return a fit, with encoders made of its training trials, as the start of another."""
+    encoders = encoder.fit_encoders(fit.net, train_trials, fit.path, FINE)
+    rank = fit.path.shape[2]
+    spread = np.cov(fit.path.reshape(-1, rank).T).reshape(rank, rank)
+    return WarmStart(fit.net, encoders, spread, fit.window_bins)
 
 
 def settle(fit: Fit, train_trials: Trials, trials: Trials) -> tuple[Network, Posterior, Windows]:
     """Return the network with the laws of its nodes estimated on all trials, the posterior there, and the windows."""
-    encoders = encoder.fit_encoders(fit.net, train_trials, fit.path, FINE)
-    rank = fit.path.shape[2]
-    spread = np.cov(fit.path.reshape(-1, rank).T).reshape(rank, rank)
-    net = fit.net
-    post, windows = infer(net, encoders, trials, fit.window_bins, spread)
+    start, net = again(fit, train_trials), fit.net
+    post, windows = infer(net, start.encoders, trials, fit.window_bins, start.spread)
     for _ in range(3):
         net = with_prior(net, update_prior(net, windows, post))
         post = posterior(net, windows, [post.nodes])
@@ -156,11 +168,11 @@ def settle(fit: Fit, train_trials: Trials, trials: Trials) -> tuple[Network, Pos
 def _best_start(form: Form, start, trials: Trials, window_bins: int, path: NDArray, seed) -> Tensor:
     """Return the flat parameters (1, size) of the candidate whose short trajectories explain the recording best."""
     candidates = start.candidates(form, np.random.default_rng(seed))
-    flat = _flat(form, candidates)
+    flat = flat_of(form, candidates)
     if len(candidates) == 1:
         return flat
     few = trials.take(np.arange(min(len(trials.lengths), _JUDGED)))
-    windows, nodes = _on_path(form, few, min(FINE, window_bins), path, len(flat))
+    windows, nodes = on_path(form, few, min(FINE, window_bins), path, len(flat))
 
     prior = start.prior(len(flat), form, flat)
     net = form.network(form.layout(), flat, prior._replace(node_covariance=0.1 * prior.node_covariance))
@@ -175,14 +187,14 @@ def _best_start(form: Form, start, trials: Trials, window_bins: int, path: NDArr
     return form.with_readout(chosen, readout)
 
 
-def _flat(form: Form, networks: list[dict[str, NDArray]]) -> Tensor:
+def flat_of(form: Form, networks: list[dict[str, NDArray]]) -> Tensor:
     """Return the parameters of all restarts as one flat tensor (S, size)."""
     layout, like = form.layout(), form.scale
     parts = {name: np.stack([np.asarray(p[name], dtype=float) for p in networks]) for name in layout.shapes}
     return layout.pack({name: torch.tensor(a, dtype=like.dtype, device=like.device) for name, a in parts.items()})
 
 
-def _on_path(form: Form, trials: Trials, bins: int, path: NDArray, n_nets: int) -> tuple[Windows, Tensor]:
+def on_path(form: Form, trials: Trials, bins: int, path: NDArray, n_nets: int) -> tuple[Windows, Tensor]:
     """Return trials cut into windows, and nodes (S, window, latent) on given trajectories (S, trial, time, latent)."""
     windows = cut_like(form.scale, form.likelihood, trials, bins)
     at = path[:, windows.spans[:, 0], windows.spans[:, 1]]
@@ -190,9 +202,10 @@ def _on_path(form: Form, trials: Trials, bins: int, path: NDArray, n_nets: int) 
     return windows, nodes.expand(n_nets, -1, -1).clone()
 
 
-def _end_to_end(histories: list[xr.Dataset]) -> xr.Dataset:
+def end_to_end(histories: list[xr.Dataset]) -> xr.Dataset:
     """Return the histories of all stages in one, epochs counted through."""
     names = list(histories[0].data_vars)
     joined = {name: (histories[0][name].dims, np.concatenate([h[name].values for h in histories])) for name in names}
     n_epochs = sum(history.sizes["epoch"] for history in histories)
-    return xr.Dataset(joined, coords={"epoch": np.arange(1, n_epochs + 1), "restart": histories[0].restart})
+    coords = {name: coord for name, coord in histories[0].coords.items() if name != "epoch"}
+    return xr.Dataset(joined, coords=coords | {"epoch": np.arange(1, n_epochs + 1)})

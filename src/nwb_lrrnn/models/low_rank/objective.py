@@ -86,16 +86,9 @@ class ShootingObjective:
 
     def loss(self, batch: Tensor) -> Tensor:
         """Return minus the log joint density per observed bin (S,), at the current nodes."""
-        net = self.network(self.parameters)
         windows = self.windows if len(batch) == len(self.windows.lengths) else self.windows.take(batch)
-        drive = windows.drive(net.cell.alpha if net.filter_inputs else None)
-        latents = scan.trajectory(net.nonlinearity, net.cell, self.nodes[:, batch], drive)
-        total = readouts.log_likelihood(net.likelihood, net.readout, latents, windows.data).sum(1)
-        if self.windows.present.shape[1] > 1:
-            following = self.nodes.roll(-1, dims=1)[:, batch]
-            log_node = gaussian_log_density(following - last_latents(windows, latents), self.prior.node_covariance)
-            total = total + torch.where(windows.has_next, log_node, torch.zeros_like(log_node)).sum(1)
-        return -total / windows.bins.sum()
+        following = self.nodes.roll(-1, dims=1)[:, batch] if self.windows.present.shape[1] > 1 else None
+        return negative_joint(self.network(self.parameters), windows, self.nodes[:, batch], following)
 
     def judge(self) -> dict[str, Tensor]:
         """Return the evidence per bin of the held-out trials (of the training trials where none are held out)."""
@@ -103,11 +96,9 @@ class ShootingObjective:
             return {**self.terms, "validation": self.terms["log_evidence"]}
         windows, nodes = self.held_out
         net = self.network(self.parameters.detach())
-        steps = 8 if self.held_out_damping is None else 2
-        post = posterior(net, windows, [nodes], max_steps=steps, damping=self.held_out_damping, approximate=True)
-        self.held_out = (windows, post.nodes)
-        self.held_out_damping = post.damping.clamp(max=1e3)
-        return {**self.terms, "validation": post.log_evidence.sum(1) / windows.bins.sum()}
+        validation, nodes, self.held_out_damping = judged(net, windows, nodes, self.held_out_damping)
+        self.held_out = windows, nodes
+        return {**self.terms, "validation": validation}
 
     def paths(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the current trajectories (S, trial, time, latent) of the training trials and of the held-out ones."""
@@ -125,6 +116,40 @@ class ShootingObjective:
         """Return the nodes and their laws (live, so that the loop can put them back)."""
         held_out = {} if self.held_out is None else {"held_out_nodes": self.held_out[1]}
         return {"nodes": self.nodes, **self.prior._asdict(), **held_out}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return nodes, their laws and how far their Newton steps are damped."""
+        damping = {"damping": self.damping, "held_out_damping": self.held_out_damping}
+        return self.snapshot() | {name: tensor for name, tensor in damping.items() if tensor is not None}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Become what `state` returned."""
+        found = {name: tensor.to(self.nodes) for name, tensor in state.items()}
+        self.nodes, self.prior = found["nodes"], Prior(*(found[name] for name in Prior._fields))
+        self.damping, self.held_out_damping = found.get("damping"), found.get("held_out_damping")
+        if self.held_out is not None:
+            self.held_out = self.held_out[0], found["held_out_nodes"]
+
+
+def negative_joint(net: Network, windows: Windows, nodes: Tensor, following: Tensor | None) -> Tensor:
+    """Return minus the log joint density per observed bin (S,) of windows from nodes (S, window, R).
+
+    `following` are the nodes of the windows after each, None where no window has one after it.
+    """
+    drive = windows.drive(net.cell.alpha if net.filter_inputs else None)
+    latents = scan.trajectory(net.nonlinearity, net.cell, nodes, drive)
+    total = readouts.log_likelihood(net.likelihood, net.readout, latents, windows.data).sum(1)
+    if following is not None:
+        log_node = gaussian_log_density(following - last_latents(windows, latents), net.prior.node_covariance)
+        total = total + torch.where(windows.has_next, log_node, torch.zeros_like(log_node)).sum(1)
+    return -total / windows.bins.sum()
+
+
+def judged(net: Network, windows: Windows, nodes: Tensor, damping: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the evidence per bin (S,) after a step or two of held-out nodes, the nodes there and their damping."""
+    steps = 8 if damping is None else 2
+    post = posterior(net, windows, [nodes], max_steps=steps, damping=damping, approximate=True)
+    return post.log_evidence.sum(1) / windows.bins.sum(), post.nodes, post.damping.clamp(max=1e3)
 
 
 def update_prior(net: Network, windows: Windows, post: Posterior) -> Prior:

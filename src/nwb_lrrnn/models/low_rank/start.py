@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from nwb_lrrnn.dynamics import nonlinearity
-from nwb_lrrnn.models.linear import counts, em, laplace, smoothing
+from nwb_lrrnn.models.checkpoints import NO_CHECKPOINT, Checkpoint
+from nwb_lrrnn.models.linear import laplace, smoothing
+from nwb_lrrnn.models.linear_start import linear_model
 from nwb_lrrnn.models.low_rank.inference import infer
 from nwb_lrrnn.models.low_rank.network import Form
 from nwb_lrrnn.models.random_neurons import draw_neurons
@@ -23,30 +25,14 @@ from nwb_lrrnn.trials import Trials
 ALPHA = 0.2  # where alpha is fitted, it starts here
 RIDGES = (1e-2, 1e-3, 1e-5)  # of the start's right vectors, relative to the rates' mean square
 N_DRAWS = 2  # of random neurons, for every start
-_EM_STEPS = 30
 
 
 class LinearStart:
     """Latents of a linear model of the recording, standardised, and the readout that goes with them."""
 
-    def __init__(self, trials: Trials, form: Form):
-        gaussian = form.likelihood.name == "gaussian"
-        inputs = trials.inputs
-        if gaussian:
-            fit = em.fit(trials, form.rank, max_iter=_EM_STEPS, tol=1e-4, inputs=inputs)
-        else:
-            fit = counts.fit(
-                trials,
-                form.rank,
-                likelihood=form.likelihood.name,
-                link=form.likelihood.link,
-                max_iter=_EM_STEPS,
-                tol=1e-3,
-                inputs=inputs,
-            )
-        self.system = fit.system
+    def __init__(self, trials: Trials, form: Form, log: Checkpoint = NO_CHECKPOINT):
+        self.system, self.latents = linear_model(trials, form.rank, form.likelihood, log, "linear start")
         self.trials = trials
-        self.latents = fit.moments.means  # (trial, time, latent)
         inside = np.arange(self.latents.shape[1])[None] < trials.lengths[:, None]
         pooled = self.latents[inside]
         self.centre, self.scale = pooled.mean(0), pooled.std(0) + 1e-12
@@ -142,15 +128,10 @@ class WarmStart:
 
     def candidates(self, form: Form, rng: np.random.Generator) -> list[dict[str, NDArray]]:
         """Return the fitted network's parameters in the scales of `form`, the one candidate; `rng` is not used."""
+        self._check(form)
         cell = [t[0].numpy() for t in self.net.cell]
         left, right, bias, thresholds, weights, drive, _, alpha = cell
         loadings, offset, spread = (t[0].numpy() for t in self.net.readout)
-        if left.shape != (form.rank, form.n_neurons) or len(offset) != form.n_units or len(weights) != form.n_inputs:
-            raise ValueError(
-                f"warm_start: the fitted network has rank {len(left)}, {left.shape[1]} neurons, {len(offset)} units "
-                f"and {len(weights)} inputs, wanted {form.rank}, {form.n_neurons}, {form.n_units} and {form.n_inputs}; "
-                "set warm_start=False to start afresh"
-            )
         scale, centre = form.scale.cpu().numpy(), form.centre.cpu().numpy()
         alpha = float(np.clip(alpha, 1e-6, 1 - 1e-6))
         parameters = {
@@ -169,9 +150,20 @@ class WarmStart:
 
     def smoothed(self, trials: Trials, form: Form) -> NDArray:
         """Return the fitted network's latents of trials (trial, time, latent)."""
+        self._check(form)
         post, windows = infer(self.net, self.encoders, trials, self.window_bins, self.spread)
         return join(post.latents[0].numpy(), windows, trials.values.shape[:2])
 
     def prior(self, n_nets: int, form: Form, like: torch.Tensor) -> Prior:
         """Return the fitted laws of the nodes."""
         return Prior(*(t.to(like).repeat(n_nets, *([1] * (t.ndim - 1))) for t in self.net.prior))
+
+    def _check(self, form: Form) -> None:
+        rank, neurons = self.net.cell.left_vectors.shape[1:]
+        got = rank, neurons, self.net.readout.offset.shape[1], self.net.cell.input_weights.shape[1]
+        wanted = form.rank, form.n_neurons, form.n_units, form.n_inputs
+        if got != wanted:
+            raise ValueError(
+                "warm_start: the fitted network has rank {}, {} neurons, {} units and {} inputs, wanted {}, {}, {} and "
+                "{}; set warm_start=False to start afresh".format(*got, *wanted)
+            )

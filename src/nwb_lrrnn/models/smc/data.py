@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nwb_lrrnn.models.smc.proposals import Masks, masks_of
-from nwb_lrrnn.trials import Trials
+from nwb_lrrnn.trials import LazyTrials, Trials
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,40 @@ class TrialData:
             self.inputs[index, :n],
             self.n_bins[index],
         )
+
+
+class Batches(Protocol):
+    """Where training takes its trials from."""
+
+    def shuffled(self, rng: np.random.Generator, size: int) -> Iterator[TrialData]:
+        """Yield all trials once, at most `size` at a time, in an order drawn from `rng`."""
+        ...
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Batches of trials in memory."""
+
+    data: TrialData
+
+    def shuffled(self, rng: np.random.Generator, size: int) -> Iterator[TrialData]:
+        """Yield all trials once, shuffled."""
+        order = torch.as_tensor(rng.permutation(len(self.data.lengths)), device=self.data.y.device)
+        for batch in order.split(size):
+            yield self.data.take(batch)
+
+
+@dataclass(frozen=True)
+class BlockWise:
+    """Batches of trials that are read block by block: shuffled within a block, the blocks shuffled too."""
+
+    trials: LazyTrials
+    device: torch.device
+
+    def shuffled(self, rng: np.random.Generator, size: int) -> Iterator[TrialData]:
+        """Yield all trials once, block by block."""
+        for _, block in self.trials.blocks(rng):
+            yield from InMemory(trial_data(block, self.device)).shuffled(rng, size)
 
 
 def trial_data(trials: Trials, device: torch.device | str) -> TrialData:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import warnings
+import os
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from nwb_lrrnn.align import canonicalize
+from nwb_lrrnn.align import Gauge, canonicalize, change_gauge
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models import parameters as check
 from nwb_lrrnn.models.base import LatentModel
+from nwb_lrrnn.models.checkpoints import Checkpoint, checkpoint_of
 from nwb_lrrnn.models.devices import one_thread, resolve
 from nwb_lrrnn.models.particles import seed_of
 from nwb_lrrnn.models.smc import bound, encoder, fitting, inference, network, settings
@@ -24,12 +25,13 @@ from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.forecasts import Forecasts
 from nwb_lrrnn.models.smc.network import Form, Network
 from nwb_lrrnn.models.smc.start import LinearStart
-from nwb_lrrnn.models.splitting import hold_out
-from nwb_lrrnn.trials import Trials
+from nwb_lrrnn.models.splitting import hold_out, training_rows
+from nwb_lrrnn.trials import LazyTrials, Trials
 
 logger = logging.getLogger("nwb_lrrnn")
 
 _BATCH = 16  # trials per gradient step
+_SHARE = 4  # of a sample of trials, one in so many: particles take more memory than trials
 
 
 class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
@@ -105,6 +107,10 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
         Restarts, trained side by side; the best by the held-out bound is kept.
     warm_start : bool
         Whether `fit` goes on from the current fit (same rank, neurons, units and inputs).
+    checkpoint : path-like or None
+        A .npz file that `fit` keeps its progress in: called again with the same parameters and data after an
+        interruption, it goes on from there and ends bit-equal; with a higher `max_epochs` also after an end without
+        convergence. The file stays, and the same fit then returns at once. One path per fit, never pickled code.
     dtype : {"float32", "float64"}
         Of particles and neurons; weights are always float64.
     device : str
@@ -169,6 +175,7 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
         validation_fraction: float = 0.2,
         n_init: int = 1,
         warm_start: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
         dtype: str = "float32",
         device: str = "cpu",
         random_state: int | None = None,
@@ -199,6 +206,7 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
         self.validation_fraction = validation_fraction
         self.n_init = n_init
         self.warm_start = warm_start
+        self.checkpoint = checkpoint
         self.dtype = dtype
         self.device = device
         self.random_state = random_state
@@ -208,36 +216,48 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
     # --- fit -------------------------------------------------------------------------------------------------------
 
     def _fit_trials(self, trials: Trials) -> None:
+        self._fit(trials, None)
+
+    def _fit_lazy(self, trials: LazyTrials) -> None:
+        self._fit(trials.sample(_SHARE), trials)
+
+    def _fit(self, trials: Trials, whole: LazyTrials | None) -> None:
+        """Fit trials in memory, with gradients of all those that they are a sample of."""
         schedule = settings.schedule_of(self, trials)
-        seeds = np.random.SeedSequence(self.random_state).spawn(self.n_init + 4)
-        form = settings.form_of(self, trials, getattr(torch, self.dtype), resolve(self.device))
-        train_trials, held_trials = hold_out(trials, self.validation_fraction, np.random.default_rng(seeds[0]))
+        device = resolve(self.device)
+        warm = self.warm_start and hasattr(self, "dynamics_")
         scheme = self._plan(self.n_particles or fitting.PARTICLES[0])
-        label = type(self).__name__
-        with one_thread():
-            if self.warm_start and hasattr(self, "dynamics_"):
-                form, flat = self._resume(form, seeds[4])
+        plan = None if self.n_particles is None else scheme
+        with checkpoint_of(self, whole or trials, device.type, goes_on=warm) as log, one_thread():
+            seeds = log.seeds(self.random_state).spawn(self.n_init + 4)
+            form = settings.form_of(self, trials, getattr(torch, self.dtype), device)
+            parts = hold_out(trials, self.validation_fraction, np.random.default_rng(seeds[0]))
+            if warm:
+                form, flat = self._goes_on(form, seeds[4])
                 flat, of_all = flat[None].repeat(self.n_init, 1), None
             else:
-                flat = _starts(train_trials, form, seeds[4:])
-                again = held_trials is not None and form.encoder is None
-                of_all = _starts(trials, form, seeds[4:]) if again else None
-            batch = min(len(train_trials.lengths), _BATCH if self.batch_size is None else self.batch_size)
-            plan = None if self.n_particles is None else scheme
-            fit = fitting.run(
-                form, flat, of_all, train_trials, held_trials, plan, scheme, schedule, batch, seeds[1:4], label
-            )
+                flat = _starts(parts[0], form, seeds[4:], log, "linear start")
+                again = parts[1] is not None and form.encoder is None
+                of_all = _starts(trials, form, seeds[4:], log, "linear start of all trials") if again else None
+            batch = min(len(parts[0].lengths), _BATCH if self.batch_size is None else self.batch_size)
+            label = type(self).__name__
+            if whole is not None:
+                chooser = np.random.default_rng(seeds[0])
+                rows = training_rows(whole, whole.sample_rows(_SHARE), self.validation_fraction, chooser)
+                whole = whole.select(rows) if len(whole.lengths) > len(trials.lengths) else None
+            fit = fitting.run(form, flat, of_all, *parts, plan, scheme, schedule, batch, seeds[1:4], label, log, whole)
             self._keep(trials, fit)
-        for complaint in fit.complaints:
-            text = f"{label}: not converged after {fit.history.sizes['epoch']} epochs: {complaint}"
-            warnings.warn(text, ConvergenceWarning, stacklevel=3)
-        self.history_ = fit.history
-        self.restart_scores_ = fit.restart_scores
-        self.n_iter_ = fit.history.sizes["epoch"]
+        fit.ending.tell(self)
 
-    def _resume(self, form: Form, seed: np.random.SeedSequence) -> tuple[Form, torch.Tensor]:
+    def _goes_on(self, form: Form, seed: np.random.SeedSequence) -> tuple[Form, torch.Tensor]:
         """Return the form and parameters (size,) of the current fit, an encoder's included."""
         net = self._network(torch.float64, "cpu")
+        if self.latent_noise == "diagonal" and self.dynamics_.latent_noise is not None:
+            # the canonical gauge mixes the latents; this one has the same model, and its noise on the diagonal
+            turn = Gauge(np.linalg.eigh(self.dynamics_.latent_noise)[1], np.zeros(self.dynamics_.rank))
+            turned = network.from_dynamics(change_gauge(self.dynamics_, turn), dtype=torch.float64, device="cpu")
+            found = None if net.encoder is None else encoder.in_gauge(net.encoder, *turn)
+            net = dataclasses.replace(turned, encoder=found)
         if form.encoder is None:
             return form, network.flat_of(net, form)
         if net.encoder is None:
@@ -292,9 +312,8 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
         posterior : {None, "smoothed", "filtered", "delayed"}
             Which bins are used; None: the constructor's.
         """
-        trials = self._gate(X, inputs, reset=False)
         choice = check.choose("posterior", self.posterior if posterior is None else posterior, settings.POSTERIORS)
-        return trials.restore(self._posterior_means(trials, choice), "latent")
+        return self._per_bin(X, inputs, partial(self._posterior_means, kind=choice))
 
     def _latents(self, trials: Trials) -> np.ndarray:
         return self._posterior_means(trials, self.posterior)
@@ -355,7 +374,9 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
         return np.asarray(self.dynamics_.right_vectors)
 
 
-def _starts(trials: Trials, form: Form, seeds: list[np.random.SeedSequence]) -> torch.Tensor:
-    """Return the parameters (S, size) of one start for every restart, all of one linear model."""
-    start = LinearStart(trials, form)
+def _starts(
+    trials: Trials, form: Form, seeds: list[np.random.SeedSequence], log: Checkpoint, name: str
+) -> torch.Tensor:
+    """Return the parameters (S, size) of one start for every restart, all of one linear model, the step `name`."""
+    start = LinearStart(trials, form, log, name)
     return torch.stack([start.flat(form, np.random.default_rng(seed)) for seed in seeds]).to(form.scale)

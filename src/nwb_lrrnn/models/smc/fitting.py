@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
-import xarray as xr
-from numpy.typing import NDArray
 from torch import Tensor
 
+from nwb_lrrnn.models.checkpoints import NO_CHECKPOINT, Checkpoint, Step, fingerprint
+from nwb_lrrnn.models.ending import Ending
 from nwb_lrrnn.models.likelihoods import constant_log_density
 from nwb_lrrnn.models.smc import bound
 from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.coordinates import decorrelated
-from nwb_lrrnn.models.smc.data import TrialData, join, trial_data
+from nwb_lrrnn.models.smc.data import BlockWise, InMemory, TrialData, join, trial_data
 from nwb_lrrnn.models.smc.network import Form, Network
 from nwb_lrrnn.models.smc.objective import FilterObjective
 from nwb_lrrnn.models.smc.regression import RIDGES, rates_of, refit
 from nwb_lrrnn.models.smc.smoothing import smooth
 from nwb_lrrnn.models.training import Schedule, train
-from nwb_lrrnn.trials import Trials
+from nwb_lrrnn.trials import LazyTrials, Trials
 
 PARTICLES = (16, 64, 256)  # the numbers of particles that are tried where none is asked for
 GAP, GAP_PER_UNIT = 0.02, 3e-4  # nats per bin that four times as many particles may gain, the larger of the two
@@ -43,9 +45,7 @@ class Fit:
 
     net: Network  # one network
     plan: Plan
-    history: xr.Dataset  # over epoch, of the restart kept
-    restart_scores: NDArray  # (restart,)
-    complaints: tuple[str, ...]
+    ending: Ending
 
 
 def run(
@@ -60,6 +60,8 @@ def run(
     batch_size: int,
     seeds: list[np.random.SeedSequence],
     label: str,
+    log: Checkpoint = NO_CHECKPOINT,
+    whole: LazyTrials | None = None,
 ) -> Fit:
     """Return the fit from starts (S, size) made of the training trials; `all_starts` are the same made of all trials.
 
@@ -67,9 +69,11 @@ def run(
     from the start; the same way is then gone on all trials, or, where gradients led further than expectation
     maximisation, what is linear in the parameters is fitted to all trials. An encoder is trained by
     gradients alone, and `all_starts` is None with it: it knows the latents of the start that it was trained from.
+    Where the trials are a sample, `whole` are all trials but the held-out ones, and the gradients are theirs.
     """
     device = starts.device
     data = trial_data(train_trials, device)
+    source = InMemory(data) if whole is None else BlockWise(whole, device)
     held = data if held_trials is None else trial_data(held_trials, device)
     noise_seed, shuffle_seed, choice_seed = (int(s.generate_state(1)[0]) for s in seeds)
     chosen = plan is None
@@ -78,36 +82,49 @@ def run(
     encodes = plan.proposal == "encoder"
     guide = bound.guide_of(plan, form.likelihood.name, form.readout)  # trajectories come from a proposal that is ready
     climb = Climb(form, guide, data, held, noise_seed)
-    climbed = [(row, []) if encodes else climb.run(row) for row in starts.double()]
+    steps = [log.step(f"climb {k + 1}", partial(fingerprint, row.cpu())) for k, row in enumerate(starts.detach())]
+    rows = zip(starts.double(), steps, strict=True)
+    climbed = [(row, []) if encodes else climb.run(row, step) for row, step in rows]
     flat = torch.stack([row for row, _ in climbed]).to(starts)
     baseline = constant_log_density(train_trials, held_trials or train_trials, form.likelihood)
     rates = torch.stack([climb.rates(row) for row in flat.double()])
     coordinates = decorrelated(form.layout(), flat, rates)
-    objective = FilterObjective(form, coordinates, guide, data, held, batch_size, baseline, noise_seed)
-    coordinates = coordinates.in_units(objective.information(_INFORMED))
-    objective = FilterObjective(form, coordinates, plan, data, held, batch_size, baseline, noise_seed)
-    outcome = train(objective, schedule, np.random.default_rng(shuffle_seed), label=label)
+    objective = FilterObjective(form, coordinates, guide, source, held, batch_size, baseline, noise_seed)
+    coordinates = coordinates.in_units(objective.information(data, _INFORMED))
+    objective = FilterObjective(form, coordinates, plan, source, held, batch_size, baseline, noise_seed)
+    outcome = train(objective, schedule, np.random.default_rng(shuffle_seed), label=label, log=log)
     best = int(np.nanargmax(outcome.validation))
     found = coordinates.parameters(outcome.parameters.detach())[best]
-    history = outcome.history.isel(restart=best, drop=True)
     if held_trials is not None:
-        everything, recipe = join(data, held), climbed[best][1]
-        if encodes or rises(climb.value(found), climb.value(flat[best]), held):
-            draws = climb.draws(found, everything, _ROUNDS + 1)
-            found = climb.refitted(found, everything, draws, recipe[-1][0] if recipe else _HELD, 0)
-            found = climb.rescaled(found, everything)
-        elif all_starts is None:
-            found = flat[best]
+        reached = _Reached(flat[best], found, climbed[best][1])
+        step = log.step("all trials", reached.fingerprint)
+        kept = step.recall()
+        of_all = None if all_starts is None else all_starts[best]
+        if kept is None:
+            found = climb.on_all_trials(reached, of_all, by_gradients=encodes).to(starts).detach()
+            step.store(lambda: {"found": found.cpu().numpy()})
         else:
-            found = climb.replay(all_starts[best], everything, recipe)
-        found = found.to(starts)
+            found = torch.as_tensor(kept["found"]).to(starts)
     net = form.network(form.layout(), found[None])
     if chosen:
         plan = choose_particles(net, held, plan, PARTICLES[-1], choice_seed)
-    return Fit(net, plan, history, outcome.validation, outcome.complaints)
+    history = outcome.history.isel(restart=best, drop=True)
+    not_finite = (outcome.not_finite,) if outcome.not_finite else ()
+    return Fit(net, plan, Ending(history, outcome.validation, not_finite, outcome.not_converged))
 
 
 Recipe = list[tuple[float, int]]  # of every round: the ridge and the steps of the neurons
+
+
+class _Reached(NamedTuple):
+    """Parameters (size,) that the training trials led to."""
+
+    climbed: Tensor  # by expectation maximisation,
+    found: Tensor  # and from there by gradients
+    recipe: Recipe
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.climbed.detach().cpu(), self.found.detach().cpu(), repr(self.recipe))
 
 
 class Climb:
@@ -118,36 +135,53 @@ class Climb:
         # latents must be known better than the bound: few particles do for trajectories, more for the comparison
         self.plan = plan._replace(n_particles=max(plan.n_particles, 32))
 
-    def run(self, flat: Tensor) -> tuple[Tensor, Recipe]:
+    def run(self, flat: Tensor, step: Step) -> tuple[Tensor, Recipe]:
         """Return the parameters (size,) after as many rounds as raised the held-out bound, and how they came about."""
         first, start = flat, self.value(flat)
-        best = start
-        chosen, n_good, waited = flat, 0, 0
-        recipe: Recipe = []
-        for k in range(_ROUNDS):
-            draws = self.draws(flat, self.data, k)
-            origin, tried = flat, []
-            for r in RIDGES:
-                candidate = self.refitted(flat, self.data, draws, r, 0)
-                tried.append((self.value(candidate), candidate, r))
-            value, flat, r = max(tried, key=lambda t: float(t[0].sum()))
-            recipe.append((r, 0))
-            if value.sum() > best.sum():  # moving the neurons costs most of a round
-                further = self.refitted(origin, self.data, draws, r, _NEURON_STEPS)
-                after = self.value(further)
-                if after.sum() > value.sum():
-                    value, flat, recipe[-1] = after, further, (r, _NEURON_STEPS)
-            flat = self.rescaled(flat, self.data)
-            value = self.value(flat)
-            waited += 1
+        best, chosen, recipe = start, flat, []
+        k = n_good = waited = 0
+        kept = step.recall()
+        if kept is not None:
+            best, chosen, flat = (torch.as_tensor(kept[name]).to(flat) for name in ("best", "chosen", "flat"))
+            recipe = [(float(ridge), int(n)) for ridge, n in kept["recipe"]]
+            k, n_good, waited = (int(n) for n in kept["counts"])
+        while k < _ROUNDS and waited < _PATIENCE:
+            value, flat, how = self._round(flat, best, k)
+            recipe, k, waited = [*recipe, how], k + 1, waited + 1
             if value.sum() > best.sum():
                 waited = 0 if value.sum() > best.sum() + _LEAST_GAIN * self.held.n_bins.sum() else waited
-                best, chosen, n_good = value, flat, k + 1
-            if waited == _PATIENCE:
-                break
+                best, chosen, n_good = value, flat, k
+            now = {"best": best, "chosen": chosen, "flat": flat}
+            counts = {"recipe": np.array(recipe), "counts": np.array([k, n_good, waited])}
+            step.store(lambda now=now, counts=counts: {n: t.detach().cpu().numpy() for n, t in now.items()} | counts)
         if not rises(best, start, self.held):
             return first, []
         return chosen, recipe[:n_good]
+
+    def _round(self, flat: Tensor, best: Tensor, k: int) -> tuple[Tensor, Tensor, tuple[float, int]]:
+        """Return the held-out bound (B,) after round k, its parameters (size,), and how they came about."""
+        draws = self.draws(flat, self.data, k)
+        tried = []
+        for r in RIDGES:
+            candidate = self.refitted(flat, self.data, draws, r, 0)
+            tried.append((self.value(candidate), candidate, r))
+        value, reached, r = max(tried, key=lambda t: float(t[0].sum()))
+        n_steps = 0
+        if value.sum() > best.sum():  # moving the neurons costs most of a round
+            further = self.refitted(flat, self.data, draws, r, _NEURON_STEPS)
+            if self.value(further).sum() > value.sum():
+                reached, n_steps = further, _NEURON_STEPS
+        reached = self.rescaled(reached, self.data)
+        return self.value(reached), reached, (r, n_steps)
+
+    def on_all_trials(self, reached: _Reached, all_start: Tensor | None, *, by_gradients: bool) -> Tensor:
+        """Return the parameters (size,) for all trials: what the training trials led to, made of all of them."""
+        everything, recipe = join(self.data, self.held), reached.recipe
+        if by_gradients or rises(self.value(reached.found), self.value(reached.climbed), self.held):
+            draws = self.draws(reached.found, everything, _ROUNDS + 1)
+            ridge = recipe[-1][0] if recipe else _HELD
+            return self.rescaled(self.refitted(reached.found, everything, draws, ridge, 0), everything)
+        return reached.climbed if all_start is None else self.replay(all_start, everything, recipe)
 
     def replay(self, flat: Tensor, data: TrialData, recipe: Recipe) -> Tensor:
         """Return the parameters (size,) after the rounds of a recipe on other trials."""

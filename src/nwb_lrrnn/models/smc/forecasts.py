@@ -17,6 +17,7 @@ class Forecasts:
     """Verbs of `SMCLowRankRNN`, which says how to gate X and what filter to run."""
 
     _gate: Any
+    _in_memory: Any
     _ready: Any
     dynamics_: Any
 
@@ -32,7 +33,7 @@ class Forecasts:
         inputs : like X with `input` in place of `unit`, optional
             As in `fit`.
         """
-        trials = self._gate(X, inputs, reset=False)
+        trials = self._in_memory(X, inputs)
         n_draws = check.whole_number("n_draws", n_draws) or 1
         net, plan, seed = self._ready()
         with one_thread():
@@ -58,11 +59,14 @@ class Forecasts:
         ValueError
             If a trial is not longer than `n_steps`.
         """
-        trials, last = self._forecast(X, inputs, n_steps)
         net, plan, seed = self._ready()
-        with one_thread():
-            increments = inference.log_evidence(net, trials, plan, seed)
-        return float(increments[last].sum() / (trials.bins & last).sum())
+        total, n_bins = 0.0, 0
+        for _, trials in self._gate(X, inputs, reset=False).blocks():
+            last = _last_bins(trials, n_steps)
+            with one_thread():
+                total += inference.log_evidence(net, trials, plan, seed)[last].sum()
+            n_bins += (trials.bins & last).sum()
+        return float(total / n_bins)
 
     def marginal_forecast_score(self, X: Any, n_steps: int, *, inputs: Any = None) -> float:
         """Return the sum of ln p(y_t | the bins before the last n_steps) over those, per observed bin, in nats.
@@ -70,21 +74,24 @@ class Forecasts:
         The score of Pals et al. (2024): every bin is predicted on its own, without the forecast bins before it; no
         joint density. Parameters and errors as in `forecast_score`.
         """
-        trials, last = self._forecast(X, inputs, n_steps)
         net, plan, seed = self._ready()
-        with one_thread():
-            total = inference.marginal_forecasts(net, self.dynamics_, trials, plan, seed, int(n_steps)).sum()
-        return float(total / (trials.bins & last).sum())
+        total, n_bins = 0.0, 0
+        for _, trials in self._gate(X, inputs, reset=False).blocks():
+            last = _last_bins(trials, n_steps)
+            with one_thread():
+                total += inference.marginal_forecasts(net, self.dynamics_, trials, plan, seed, int(n_steps)).sum()
+            n_bins += (trials.bins & last).sum()
+        return float(total / n_bins)
 
-    def _forecast(self, X: Any, inputs: Any, n_steps: int) -> tuple[Trials, np.ndarray]:
-        """Return the trials and which bins (trial, time) are the last `n_steps` of each."""
-        trials = self._gate(X, inputs, reset=False)
-        n = check.whole_number("n_steps", n_steps) or 1
-        if n >= trials.lengths.min():
-            raise ValueError(
-                f"n_steps: got {n}, wanted fewer than the {int(trials.lengths.min())} bins of the shortest trial, so "
-                "that there is something to forecast from"
-            )
-        time = np.arange(trials.values.shape[1])[None]
-        end = trials.lengths[:, None]
-        return trials, (time >= end - n) & (time < end)
+
+def _last_bins(trials: Trials, n_steps: int) -> np.ndarray:
+    """Return which bins (trial, time) are the last `n_steps` of each trial."""
+    n = check.whole_number("n_steps", n_steps) or 1
+    if n >= trials.lengths.min():
+        raise ValueError(
+            f"n_steps: got {n}, wanted fewer than the {int(trials.lengths.min())} bins of the shortest trial, so "
+            "that there is something to forecast from"
+        )
+    time = np.arange(trials.values.shape[1])[None]
+    end = trials.lengths[:, None]
+    return (time >= end - n) & (time < end)

@@ -12,7 +12,7 @@ from nwb_lrrnn.models.kernels.particle_types import Noise
 from nwb_lrrnn.models.smc import bound
 from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.coordinates import Coordinates
-from nwb_lrrnn.models.smc.data import TrialData
+from nwb_lrrnn.models.smc.data import Batches, TrialData
 from nwb_lrrnn.models.smc.network import Form, Network
 
 
@@ -24,7 +24,7 @@ class FilterObjective:
         form: Form,
         coordinates: Coordinates,
         plan: Plan,
-        train: TrialData,
+        source: Batches,
         held_out: TrialData,
         batch_size: int,
         baseline: float,
@@ -32,7 +32,7 @@ class FilterObjective:
     ):
         self.form, self.coordinates, self.plan = form, coordinates, plan
         self.parameters = torch.zeros_like(coordinates.origin).requires_grad_()  # free numbers
-        self.train, self.held_out = train, held_out
+        self.source, self.held_out = source, held_out
         self.batch_size, self.baseline = batch_size, baseline
         self.resolution = 0.002 * form.n_units
         self.generator = torch.Generator(device=coordinates.origin.device).manual_seed(seed)
@@ -43,13 +43,13 @@ class FilterObjective:
         """Return the networks of free numbers (S, size)."""
         return self.form.network(self.coordinates.layout, self.coordinates.parameters(free))
 
-    def information(self, n_batches: int) -> Tensor:
-        """Return the mean square of the gradients of few trials each, per bin (S, size), and forget the noise drawn."""
+    def information(self, train: TrialData, n_batches: int) -> Tensor:
+        """Return the mean square of the gradients of single trials, up to `n_batches`, per bin (S, size)."""
         total = torch.zeros_like(self.parameters)
-        n_batches = min(n_batches, len(self.train.lengths))
-        chosen = torch.linspace(0, len(self.train.lengths) - 1, n_batches, device=total.device).long()
+        n_batches = min(n_batches, len(train.lengths))
+        chosen = torch.linspace(0, len(train.lengths) - 1, n_batches, device=total.device).long()
         for trial in chosen.split(1):
-            data = self.train.take(trial)
+            data = train.take(trial)
             (gradient,) = torch.autograd.grad(self.per_bin(data, self._noise(data)).sum(), self.parameters)
             total += gradient**2 * data.n_bins.sum()
         return total / n_batches
@@ -57,16 +57,14 @@ class FilterObjective:
     def begin_epoch(self, epoch: int) -> None:
         """Do nothing: everything that is fitted is a parameter."""
 
-    def batches(self, rng: np.random.Generator) -> Iterator[Tensor]:
+    def batches(self, rng: np.random.Generator) -> Iterator[TrialData]:
         """Yield the trials of each batch, shuffled."""
         self.climbed = []
-        order = torch.as_tensor(rng.permutation(len(self.train.lengths)), device=self.parameters.device)
-        yield from order.split(self.batch_size)
+        yield from self.source.shuffled(rng, self.batch_size)
 
-    def loss(self, batch: Tensor) -> Tensor:
+    def loss(self, batch: TrialData) -> Tensor:
         """Return minus the bound per observed bin of the batch (S,)."""
-        data = self.train.take(batch)
-        per_bin = self.per_bin(data, self._noise(data))
+        per_bin = self.per_bin(batch, self._noise(batch))
         self.climbed.append(per_bin.detach())
         return -per_bin
 
@@ -80,6 +78,16 @@ class FilterObjective:
     def snapshot(self) -> dict[str, Tensor]:
         """Return nothing: the parameters are all the state."""
         return {}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the state of the noise, and the bounds of the last epoch's batches."""
+        climbed = {"climbed": torch.stack(self.climbed)} if self.climbed else {}
+        return {"generator": self.generator.get_state(), **climbed}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Become what `state` returned."""
+        self.generator.set_state(state["generator"])
+        self.climbed = list(state["climbed"].to(self.parameters.device)) if "climbed" in state else []
 
     def per_bin(self, data: TrialData, noise: Noise) -> Tensor:
         """Return the bound per observed bin (S,)."""

@@ -9,6 +9,7 @@ import torch
 
 from nwb_lrrnn.models import parameters as check
 from nwb_lrrnn.models.likelihoods import Likelihood
+from nwb_lrrnn.models.scales import scales_of
 from nwb_lrrnn.models.smc import bound, encoder
 from nwb_lrrnn.models.smc.network import Form
 from nwb_lrrnn.models.training import Schedule
@@ -23,14 +24,7 @@ def form_of(model: Any, trials: Trials, dtype: torch.dtype, device: torch.device
     """Return the sizes, functions and scales that the parameters of a model and its data make."""
     values = np.where(trials.bins[:, :, None] if trials.observed is None else trials.observed, trials.values, 0.0)
     seen = np.broadcast_to(trials.bins[:, :, None], values.shape) if trials.observed is None else trials.observed
-    n = np.maximum(seen.sum((0, 1)), 1)
-    centre = values.sum((0, 1)) / n
-    if model.likelihood_ == "gaussian":
-        scale = np.sqrt(np.maximum((values**2).sum((0, 1)) / n - centre**2, 0.0))
-        scale = np.where(scale > 1e-12 * (1 + np.abs(centre)), scale, 1.0)
-    else:
-        rate = np.maximum(centre, 0.5 / n) / trials.bin_size
-        scale, centre = (rate if link_of(model) == "softplus" else np.ones_like(rate)), np.zeros_like(rate)
+    scale, centre = scales_of(trials, model.likelihood_, link_of(model))
     n_units = values.shape[2]
     return Form(
         rank=model.rank,
@@ -97,7 +91,6 @@ def schedule_of(model: Any, trials: Trials) -> Schedule:
     check.whole_number("n_trajectories", model.n_trajectories)
     for name in ("n_neurons", "n_particles"):
         check.whole_number(name, getattr(model, name), optional=True)
-    check.whole_number("random_state", model.random_state, 0, optional=True)
     check.choose("readout", model.readout, READOUTS)
     if model.readout != "latents" and model.n_neurons not in (None, n_units):
         raise ValueError(

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nwb_lrrnn.dynamics import nonlinearity
-from nwb_lrrnn.models.linear import counts, em
+from nwb_lrrnn.models.checkpoints import NO_CHECKPOINT, Checkpoint
+from nwb_lrrnn.models.linear_start import linear_model
 from nwb_lrrnn.models.random_neurons import draw_neurons, ridge, straighten
 from nwb_lrrnn.models.smc import encoder
 from nwb_lrrnn.models.smc.network import Form, free_numbers
@@ -21,7 +22,6 @@ from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
 
-EM_STEPS = 30
 _CLOUD = 4000  # latents that the regression sees
 _SPREAD = 0.5  # s.d. of what is added to them, so that the field is known around the trajectories too
 _RIDGE = 1e-5
@@ -30,18 +30,13 @@ _RIDGE = 1e-5
 class LinearStart:
     """A linear model of the recording, its latents standardised."""
 
-    def __init__(self, trials: Trials, form: Form):
-        gaussian = form.likelihood.name == "gaussian"
-        if gaussian:
-            fit = em.fit(trials, form.rank, max_iter=EM_STEPS, tol=1e-4)
-        else:
-            name, link = form.likelihood.name, form.likelihood.link
-            fit = counts.fit(trials, form.rank, likelihood=name, link=link, max_iter=EM_STEPS, tol=1e-3)
+    def __init__(self, trials: Trials, form: Form, log: Checkpoint = NO_CHECKPOINT, name: str = "linear start"):
+        system, means = linear_model(trials, form.rank, form.likelihood, log, name)
         inside = np.arange(trials.values.shape[1])[None] < trials.lengths[:, None]
-        pooled = fit.moments.means[inside]
+        pooled = means[inside]
         self.centre, self.scale = pooled.mean(0), pooled.std(0) + 1e-12
         # z = centre + scale * z': the same model with latents of mean 0 and s.d. 1
-        self.system = fit.system.in_gauge(np.diag(self.scale), self.centre)
+        self.system = system.in_gauge(np.diag(self.scale), self.centre)
         self.latents = (pooled - self.centre) / self.scale  # (bin, latent)
         self.inputs = None if trials.inputs is None else trials.inputs[inside]
 

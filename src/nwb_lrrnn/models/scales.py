@@ -1,0 +1,24 @@
+"""In what units the parameters of a network are fitted: the scale and the centre of every recorded unit."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwb_lrrnn.trials import LazyTrials, Trials
+
+
+def scales_of(
+    trials: Trials | LazyTrials, likelihood: str, link: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return scale and centre (unit,), over its observed bins, in which loadings and offset are of order 1.
+
+    Gaussian values: standard deviation (1 for a constant unit) and mean. Counts: the mean rate in spikes/s (of a silent
+    unit that of half a spike), or 1 where the link is exponential, around 0.
+    """
+    seen = trials.summary
+    if likelihood == "gaussian":
+        scale = np.sqrt(seen.variance)
+        return np.where(scale > 1e-12 * (1 + np.abs(seen.mean)), scale, 1.0), seen.mean
+    rate = np.maximum(seen.mean, 0.5 / np.maximum(seen.n_observed, 1.0)) / trials.bin_size
+    return (rate if link == "softplus" else np.ones_like(rate)), np.zeros_like(rate)

@@ -1,0 +1,71 @@
+"""What one pass over a recording tells: moments of its units, observed bins of its trials, whether it holds counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.trials.gate import Trials
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Sums over the observed entries of trials.
+
+    Attributes
+    ----------
+    n_observed : array (unit,)
+        Observed bins of each unit.
+    mean, variance : arrays (unit,)
+        Of each unit over its observed bins; 0 where there are none.
+    n_bins : array (trial,), int
+        Bins of each trial observed in at least one unit.
+    are_counts : bool
+        Whether all values are whole numbers >= 0, and not all of them 0.
+    """
+
+    n_observed: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    n_bins: NDArray[np.int64]
+    are_counts: bool
+
+
+def summarise(trials: Trials) -> Summary:
+    """Return the summary of trials in memory."""
+    values = trials.values
+    if trials.observed is None:
+        n = np.full(values.shape[2], float(values.shape[0] * values.shape[1]))
+        mean, variance = values.mean(axis=(0, 1)), values.var(axis=(0, 1))
+    else:
+        n = trials.observed.sum(axis=(0, 1)).astype(np.float64)
+        mean = values.sum(axis=(0, 1)) / np.maximum(n, 1.0)
+        residual = np.where(trials.observed, values - mean, 0.0)
+        variance = (residual**2).sum(axis=(0, 1)) / np.maximum(n, 1.0)
+    are_counts = bool((values >= 0).all() and (values == np.round(values)).all() and values.any())
+    return Summary(n, mean, variance, trials.bins.sum(axis=1), are_counts)
+
+
+def pooled(parts: Iterable[tuple[NDArray[np.int64], Summary, bool]], n_trials: int) -> Summary:
+    """Return the summary of a whole from those of its parts: (rows, summary, whether all its values are 0) each.
+
+    Moments are merged pairwise (Chan, Golub & LeVeque 1983), so that nothing cancels.
+    """
+    n = mean = variance = np.zeros(())
+    n_bins = np.zeros(n_trials, dtype=np.int64)
+    whole, any_value = True, False
+    for rows, part, is_zero in parts:
+        total = np.maximum(n + part.n_observed, 1.0)
+        delta = part.mean - mean
+        variance = (n * variance + part.n_observed * part.variance + delta**2 * n * part.n_observed / total) / total
+        mean = mean + delta * part.n_observed / total
+        n = n + part.n_observed
+        n_bins[rows] = part.n_bins
+        whole &= part.are_counts or is_zero
+        any_value |= not is_zero
+    return Summary(n, mean, variance, n_bins, whole and any_value)

@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 
 from nwb_lrrnn.preprocessing import chop
+from small_preprocessing import counted
 
 
 def recording():
@@ -35,7 +36,12 @@ def test_windows_of_a_data_array_keep_coordinates_and_attributes():
     assert windows["area"].values.tolist() == ["a", "b", "c"]
     assert windows["observed"].dims == ("trial", "time")
     assert np.argwhere(~windows["observed"].values).tolist() == [[1, 2]]
-    assert windows.attrs == {"bin_size": 0.02, "source": "here", "dropped_bins": 1}
+    assert windows.attrs == {
+        "bin_size": 0.02,
+        "source": "here",
+        "dropped_bins": 1,
+        "preprocessing": ["chop(duration=0.1)"],
+    }
     assert windows.dtype == X.dtype
 
 
@@ -51,12 +57,18 @@ def test_arrays_and_frames_are_cut_too():
     assert plain.shape == (2, 13, 3)
     assert plain.attrs["dropped_bins"] == 0
     assert "bin_size" not in plain.attrs
+    assert "time" not in plain.coords  # which would be read as seconds, and contradict a model's own bin size
+    assert plain["align_time"].values.tolist() == [0.0, 13.0]
 
 
-def test_dask_arrays_stay_lazy():
-    windows = chop(recording().chunk(time=10), 0.1)
-    assert hasattr(windows.data, "compute")
+def test_dask_arrays_stay_lazy_and_nothing_is_computed():
+    X, reads = counted(recording(), {"time": 10})
+    windows = chop(X, 0.1)
+    assert reads == []
     np.testing.assert_array_equal(windows.values, chop(recording(), 0.1).values)
+    assert len(reads) == len(set(reads)) == 3
+    flags = recording()["observed"].chunk(time=4)
+    assert chop(recording().assign_coords(observed=flags), 0.1)["observed"].chunks is not None
 
 
 @pytest.mark.parametrize(

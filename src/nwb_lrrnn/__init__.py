@@ -11,17 +11,38 @@ if TYPE_CHECKING:
     from nwb_lrrnn.models.linear import LinearStateSpace
     from nwb_lrrnn.models.low_rank import LowRankRNN
     from nwb_lrrnn.models.smc import SMCLowRankRNN
-    from nwb_lrrnn.preprocessing import chop
+    from nwb_lrrnn.preprocessing import (
+        DeltaFOverF,
+        Filter,
+        PCADenoise,
+        Resample,
+        SelectUnits,
+        Smooth,
+        SoftNormalise,
+        SquareRoot,
+        ZScore,
+        chop,
+        split_trials,
+    )
     from nwb_lrrnn.results import load_model, read_results, write_results
 
     __version__: str
 
 __all__ = [
+    "DeltaFOverF",
+    "Filter",
     "LinearStateSpace",
     "LowRankDynamics",
     "LowRankRNN",
+    "PCADenoise",
     "Recording",
+    "Resample",
     "SMCLowRankRNN",
+    "SelectUnits",
+    "Smooth",
+    "SoftNormalise",
+    "SquareRoot",
+    "ZScore",
     "__version__",
     "chop",
     "compare_baselines",
@@ -29,23 +50,34 @@ __all__ = [
     "load_model",
     "open_nwb",
     "read_results",
+    "split_trials",
     "write_recording",
     "write_results",
 ]
 
 # Where each name lives. Modules are imported when a name is first used: `import nwb_lrrnn` alone loads none of them.
 _HOMES = {
+    "DeltaFOverF": "preprocessing",
+    "Filter": "preprocessing",
     "LinearStateSpace": "models.linear",
     "LowRankDynamics": "dynamics",
     "LowRankRNN": "models.low_rank",
+    "PCADenoise": "preprocessing",
     "Recording": "io.nwb",
+    "Resample": "preprocessing",
     "SMCLowRankRNN": "models.smc",
+    "SelectUnits": "preprocessing",
+    "Smooth": "preprocessing",
+    "SoftNormalise": "preprocessing",
+    "SquareRoot": "preprocessing",
+    "ZScore": "preprocessing",
     "chop": "preprocessing",
     "compare_baselines": "compare",
     "find_fixed_points": "analysis.fixed_points",
     "load_model": "results",
     "open_nwb": "io.nwb",
     "read_results": "results",
+    "split_trials": "preprocessing",
     "write_recording": "io.recording_file",
     "write_results": "results",
 }

@@ -1,4 +1,4 @@
-"""Preprocessing of recordings before a model sees them."""
+"""`chop`: a long recording becomes trials of equal length."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from nwb_lrrnn.preprocessing.reading import remembered
+
 logger = logging.getLogger("nwb_lrrnn")
 
 
@@ -18,7 +20,8 @@ def chop(X: Any, duration: float) -> xr.DataArray:
     Parameters
     ----------
     X : DataArray (time, unit), 2-D array or DataFrame
-        One recording. Without a bin size (`X.attrs["bin_size"]`, or the steps of its time), time counts in bins.
+        One recording. Without a bin size (`X.attrs["bin_size"]`, or the steps of its time), time counts in bins, and
+        the windows have no coordinate `time`, so that a model's own `bin_size` holds.
     duration : float
         Length of a window, seconds (bins where the bin size is unknown); rounded to whole bins.
 
@@ -27,7 +30,8 @@ def chop(X: Any, duration: float) -> xr.DataArray:
     DataArray (trial, time, unit)
         `time` is the bin centre from the start of the window, coordinate `align_time` (trial) when that start was in
         the session (in the time of X, where X has no `align_time`). What is left over at the end is dropped, and
-        attrs["dropped_bins"] says how many bins that was. The number of the window takes the place of a scalar
+        attrs["dropped_bins"] says how many bins that was; attrs["preprocessing"] notes the step. A recording on dask
+        stays there, nothing computed. The number of the window takes the place of a scalar
         coordinate `trial`, which one trial of several has.
 
     Raises
@@ -63,22 +67,24 @@ def chop(X: Any, duration: float) -> xr.DataArray:
         begin = begin + float(recording["align_time"])
     coords: dict[str, Any] = {
         "trial": np.arange(n_windows),
-        "time": (np.arange(length) + 0.5) * size,
         "align_time": ("trial", begin),
     }
+    if step is not None:  # a time in bins would be read as one in seconds
+        coords["time"] = (np.arange(length) + 0.5) * size
     for name, coord in kept.coords.items():
-        if name in coords:  # time, align_time, and the trial that X is, whose place the number of the window takes
+        if name in ("trial", "time", "align_time"):  # time, align_time, and the trial that X is, whose place the number of the window takes
             continue
         if "time" not in coord.dims:
             coords[str(name)] = coord.variable
         else:  # `observed` and its like, (time,) or (time, unit)
-            values = coord.transpose("time", ...).values
+            ordered = coord.transpose("time", ...)
+            values = ordered.data  # a lazy coordinate stays lazy
             coords[str(name)] = (
-                ("trial", "time", *coord.dims[1:]),
+                ("trial", "time", *ordered.dims[1:]),
                 values.reshape(n_windows, length, *values.shape[1:]),
             )
     dropped = n_bins - n_windows * length
-    attrs = dict(recording.attrs) | {"dropped_bins": dropped}
+    attrs = remembered(recording.attrs, f"chop(duration={float(duration):g})") | {"dropped_bins": dropped}
     if step is not None:
         attrs["bin_size"] = step
     if dropped:

@@ -1,0 +1,115 @@
+"""`Step`: what every transformer shares, from the gate to the note in attrs."""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from nwb_lrrnn.preprocessing.parts import Part
+from nwb_lrrnn.preprocessing.reading import Parts, read
+
+
+class Step(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+    """A transformer of recordings; a subclass says what it learns (`_learn`) and what becomes of a part (`_apply`)."""
+
+    unit_ids_: np.ndarray
+    bin_size_: float
+    n_features_in_: int
+
+    _unit: str | None = None  # unit of measure of what comes out, {} being that of X; None keeps it
+    _positive_only = False
+
+    def fit(self, X: Any, y: Any = None):
+        """Return the step fitted to X.
+
+        Parameters
+        ----------
+        X : DataArray (trial, time, unit) or (time, unit), array of 2 or 3 dims, DataFrame, or list of 2-D trials
+            The training data.
+        y : None
+            Ignored; present for scikit-learn.
+        """
+        parts = read(X, self, reset=True)
+        self._check(parts)
+        self._learn(parts)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return X after the step, in the kind of X; lazy where X is on dask, and then nothing is computed here."""
+        check_is_fitted(self)
+        parts = read(X, self, reset=False)
+        self._check(parts)
+        return self._restored(parts)
+
+    def _restored(self, parts: Parts) -> Any:
+        """Return the result in the kind of X; steps that change bins or units do it their way."""
+        return parts.restore([self._apply(part, parts) for part in parts.parts], described(self), unit=self._unit)
+
+    def _check(self, parts: Parts) -> None:
+        """Refuse parameters that are wrong, or wrong for bins of this size."""
+
+    def _learn(self, parts: Parts) -> None:
+        """Set fitted attributes; most steps have none."""
+
+    def _apply(self, part: Part, parts: Parts) -> Any:
+        raise AttributeError(f"{type(self).__name__} defines no _apply")
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "unit_ids_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.three_d_array = True
+        tags.input_tags.positive_only = self._positive_only
+        return tags
+
+
+class InvertibleStep(Step, auto_wrap_output_keys=None):
+    """A step per unit whose result leads back to X; a subclass says how (`_revert`)."""
+
+    _unit_of_x: str | None = None
+
+    def _learn(self, parts: Parts) -> None:
+        first = parts.parts[0].source
+        self._unit_of_x = getattr(first, "attrs", {}).get("units")
+
+    def inverse_transform(self, X: Any) -> Any:
+        """Return what `transform` made X of, in the kind of X and the user's units.
+
+        `attrs["preprocessing"]` loses the step if it is the last, and names the inverse otherwise.
+        """
+        check_is_fitted(self)
+        parts = read(X, self, reset=False)
+        results = [self._revert(part) for part in parts.parts]
+        back = parts.restore(results, f"inverse of {described(self)}", unit=self._unit_of_x)
+        for array in back if isinstance(back, list) else [back]:
+            if hasattr(array, "attrs"):
+                self._forget(array.attrs)
+        return back
+
+    def _forget(self, attrs: dict[Any, Any]) -> None:
+        """Take the step back in attrs that are ours alone."""
+        own = described(self)
+        if attrs["preprocessing"][-2:] == [own, f"inverse of {own}"]:
+            attrs["preprocessing"] = attrs["preprocessing"][:-2]
+            if not attrs["preprocessing"]:
+                del attrs["preprocessing"]
+
+    def _revert(self, part: Part) -> Any:
+        raise AttributeError(f"{type(self).__name__} defines no _revert")
+
+
+def described(step: Step) -> str:
+    """Return a step as its constructor call, without parameters that say nothing (None, False): 'Smooth(sd=0.05)'."""
+    said = ((name, getattr(step, name)) for name in signature(type(step)).parameters)
+    shown = (f"{name}={_plain(value)!r}" for name, value in said if value is not None and value is not False)
+    return f"{type(step).__name__}({', '.join(shown)})"
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

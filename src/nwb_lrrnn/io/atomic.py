@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nwb_lrrnn.io.source import is_address, without_secrets
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path]:
@@ -29,13 +31,15 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path
     Raises
     ------
     ValueError
-        If the name does not end in .nwb.
+        If the name does not end in .nwb, or is an address.
     FileNotFoundError
         If the directory does not exist.
     FileExistsError
         If the file exists and may not be replaced, or if a directory lies there.
     """
     target = Path(path)
+    if is_address(path):
+        raise ValueError(f"path: got the address {without_secrets(path)}, wanted the path of a local file to write")
     if target.suffix != ".nwb":
         raise ValueError(f"path: got {str(target)!r}, wanted a name that ends in .nwb")
     if not target.parent.is_dir():
@@ -51,16 +55,22 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path
     temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.tmp.nwb")
     try:
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         os.replace(temporary, target)
         if os.name == "posix":  # elsewhere a directory cannot be opened
-            _flush(target.parent)
+            flush(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
-    """Wait until a file or the entries of a directory are on the disk."""
+def flush(path: Path) -> None:
+    """Wait until a file or the entries of a directory are on the disk.
+
+    Parameters
+    ----------
+    path : Path
+        File or directory.
+    """
     handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(handle)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nwb_lrrnn.io.source import texts_without_secrets
+
 if TYPE_CHECKING:
     import h5py
 
@@ -40,6 +42,31 @@ def storable(values: ArrayLike) -> NDArray[Any]:
     text[...] = np.frompyfunc(lambda item: item.decode() if isinstance(item, bytes) else str(item), 1, 1)(array)
     text[missing] = ""
     return text
+
+
+def clean_text(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array whose text has lost what may be secret in addresses; anything else as it is.
+
+    Parameters
+    ----------
+    array : ndarray
+        Numbers, booleans or text.
+
+    Returns
+    -------
+    array : ndarray
+        Of the same shape and dtype.
+
+    Examples
+    --------
+    >>> clean_text(np.array(["left", "https://me:pw@host.org/a.png?token=1"], dtype=object))
+    array(['left', 'https://host.org/a.png'], dtype=object)
+    """
+    if array.dtype.kind not in "UO":
+        return array
+    cleaned = np.empty_like(array)
+    cleaned[...] = np.frompyfunc(texts_without_secrets, 1, 1)(array)
+    return cleaned
 
 
 def compressed(array: NDArray[Any]) -> Any:

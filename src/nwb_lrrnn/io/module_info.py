@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nwb_lrrnn.io.columns import as_column, as_table, read_column
+from nwb_lrrnn.io.source import texts_without_secrets
 
 LAYOUT = ("module", "layout", 1)  # first entry of every module: readers of later versions look here
 
@@ -18,7 +19,8 @@ def info_table(info: Sequence[tuple[str, str, Any]]) -> Any:
     Parameters
     ----------
     info : sequence of (section, key, value)
-        Values are JSON scalars or lists of them; numpy scalars and arrays are taken too.
+        Values are JSON scalars or lists of them; numpy scalars and arrays are taken too. Addresses lose what may be
+        secret in them.
 
     Returns
     -------
@@ -96,7 +98,13 @@ def _as_json(section: str, key: str, value: Any) -> str:
             "give the entries of a dictionary rows of their own"
         )
     # A brace can only stand in a text here. Escaped, it is the same text and no longer looks like a dictionary.
-    return json.dumps(plain).replace("{", "\\u007b")
+    return json.dumps(_without_secrets(plain)).replace("{", "\\u007b")
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_without_secrets(entry) for entry in value]
+    return texts_without_secrets(value) if isinstance(value, str) else value
 
 
 def _is_scalar(value: Any) -> bool:

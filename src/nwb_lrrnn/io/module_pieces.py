@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lrrnn.io.columns import storable
+from nwb_lrrnn.io.columns import clean_text, storable
 from nwb_lrrnn.io.module_arrays import NamedArray, as_named_arrays
 from nwb_lrrnn.io.module_info import info_as_read
 from nwb_lrrnn.io.module_tables import as_stored, as_stored_frame, table_dim
@@ -147,12 +147,12 @@ def _note(name: str, coords: Mapping[str, NamedArray], attrs: Mapping[str, Any],
 
 
 def _exact(values: np.ndarray) -> np.ndarray:
-    """Return coordinate values that a table of arrays keeps as they are: numbers, booleans and text."""
-    return values if values.dtype.kind in "biuUc" or values.dtype.kind == "f" else storable(values)
+    """Return coordinate values that a table of arrays keeps as they are: numbers, booleans and text without secrets."""
+    return clean_text(values if values.dtype.kind in "biuUcf" else storable(values))
 
 
 def _storable_attrs(name: str, attrs: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return the attrs that are numbers, text or lists of them; the log tells which are not."""
+    """Return the attrs that are numbers, text without secrets or lists of them; the log tells which are not."""
     kept = {}
     for key, value in attrs.items():
         entries = list(value) if isinstance(value, (list, tuple, np.ndarray)) else [value]
@@ -160,8 +160,7 @@ def _storable_attrs(name: str, attrs: Mapping[Any, Any]) -> dict[str, Any]:
         if len(kinds) > 1 or not all(issubclass(kind, (str, bool, int, float, np.number, np.bool_)) for kind in kinds):
             logger.info("attrs[%r] of %s is not a number, a text or a list of one of them and is not stored", key, name)
             continue
-        array = np.asarray(value)
-        kept[str(key)] = array.tolist()
+        kept[str(key)] = clean_text(np.asarray(value)).tolist()
     return kept
 
 

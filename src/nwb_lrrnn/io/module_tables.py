@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lrrnn.io.columns import as_column, as_table, read_column, storable
+from nwb_lrrnn.io.columns import as_column, as_table, clean_text, read_column, storable
 
 # What a column is stands in its description, so that a table reads back as it was and can be read by eye.
 _DESCRIBED = re.compile(r"^(Variable|Coordinate|Index) (.*?) ?\(([^()]*)\)(?:, (real|imaginary) part)?$")
@@ -195,17 +195,22 @@ def read_described(group: Any) -> dict[tuple[str, str], tuple[tuple[str, ...], n
     return found
 
 
-def unit_tables(loadings: xr.Dataset) -> tuple[Any, Any]:
-    """Return the table of what is known of the units, and the table of their loadings that points to its rows.
+def unit_tables(loadings: xr.Dataset, elsewhere: Any = None, rows: Any = None) -> list[Any]:
+    """Return the table of loadings, each row pointing to its unit, and the table that it points to if it is new.
 
     Parameters
     ----------
     loadings : Dataset
         Variables with the first dim `unit`.
+    elsewhere : hdmf.common.DynamicTable, optional
+        A table of the units that is there already. What is known of them lies beside the loadings then. By default it
+        gets a table of its own, `unit_reference`.
+    rows : array-like of int, shape (unit,), optional
+        Row of each unit in `elsewhere`.
 
     Returns
     -------
-    reference, table : hdmf.common.DynamicTable
+    tables : list of hdmf.common.DynamicTable
         Not yet in a file.
 
     Raises
@@ -220,16 +225,19 @@ def unit_tables(loadings: xr.Dataset) -> tuple[Any, Any]:
     for name, coord in loadings.coords.items():
         if coord.dims == ("unit",):
             column = "unit_id" if name == "unit" else str(name)
-            described = described_columns("Coordinate", column, ["unit"], coord.values)
-            known += described
+            known += described_columns("Coordinate", column, ["unit"], coord.values)
+    columns = dataset_columns("loadings", loadings.drop_vars(unit_coords(loadings)), "unit")
+    if elsewhere is not None:
+        text = "The unit, as a row of the table that the recording has of them"
+        region = DynamicTableRegion(name="unit", description=text, data=np.asarray(rows, dtype=int), table=elsewhere)
+        return [as_table("unit_loadings", "Loadings of the units on the latents", [region, *known, *columns])]
     if "location" not in loadings.coords:  # validators need one column of text to follow a reference to the rows
         known.append(as_column("location", _INVENTED, [_NOT_STATED] * n_units))
     reference = as_table("unit_reference", "The units of the source that the model was fitted to", known)
     region = DynamicTableRegion(
         name="unit", description="The unit, as a row of unit_reference", data=np.arange(n_units), table=reference
     )
-    columns = dataset_columns("loadings", loadings.drop_vars(unit_coords(loadings)), "unit")
-    return reference, as_table("unit_loadings", "Loadings of the units on the latents", [region, *columns])
+    return [reference, as_table("unit_loadings", "Loadings of the units on the latents", [region, *columns])]
 
 
 def unit_coords(loadings: xr.Dataset) -> list[str]:
@@ -262,15 +270,16 @@ def read_unit_tables(module: Any) -> xr.Dataset:
         As written.
     """
     data = read_table(module["unit_loadings"])
-    coords = {
-        "unit" if name == "unit_id" else name: pair
-        for (_, name), pair in read_described(module["unit_reference"]).items()
-    }
-    return data.assign_coords(coords)
+    described = read_described(module["unit_reference"]) if "unit_reference" in module else {}
+    known = {name: pair for (role, name), pair in described.items() if role == "Coordinate"}
+    known |= {str(name): (coord.dims, coord.values) for name, coord in data.coords.items() if coord.dims == ("unit",)}
+    return data.reset_coords(drop=True).assign_coords(
+        {"unit" if name == "unit_id" else name: pair for name, pair in known.items()}
+    )
 
 
 def as_stored(data: xr.Dataset) -> xr.Dataset:
-    """Return a Dataset whose text and other values are as a table gives them back.
+    """Return a Dataset whose text and other values are as a table gives them back; addresses without secrets.
 
     Parameters
     ----------
@@ -285,13 +294,13 @@ def as_stored(data: xr.Dataset) -> xr.Dataset:
     stored = {}
     for name, variable in data.variables.items():
         kept = variable.dtype.kind in "fiubc" and variable.dtype != np.float16
-        stored[name] = (variable.dims, variable.values if kept else storable(variable.values))
+        stored[name] = (variable.dims, variable.values if kept else clean_text(storable(variable.values)))
     coords = {name: pair for name, pair in stored.items() if name in data.coords}
     return xr.Dataset({n: p for n, p in stored.items() if n not in data.coords}, coords=coords, attrs=data.attrs)
 
 
 def as_stored_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a DataFrame as `read_table` gives it back.
+    """Return a DataFrame as `read_table` gives it back; addresses without secrets.
 
     Parameters
     ----------
@@ -303,7 +312,7 @@ def as_stored_frame(frame: pd.DataFrame) -> pd.DataFrame:
     frame : DataFrame
         Column names are text; entries are numbers, booleans or text.
     """
-    stored = pd.DataFrame({str(name): storable(frame[name].to_numpy()) for name in frame.columns})
+    stored = pd.DataFrame({str(name): clean_text(storable(frame[name].to_numpy())) for name in frame.columns})
     if not isinstance(frame.index, pd.RangeIndex):
-        stored.index = pd.Index(storable(frame.index.to_numpy()), name=frame.index.name)
+        stored.index = pd.Index(clean_text(storable(frame.index.to_numpy())), name=frame.index.name)
     return stored

@@ -10,13 +10,14 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lrrnn.io.atomic import replacing
-from nwb_lrrnn.io.module_arrays import NamedArray, array_table, read_array_table
-from nwb_lrrnn.io.module_info import LAYOUT, closest, info_table, read_info
+from nwb_lrrnn.io.module_arrays import read_array_table
+from nwb_lrrnn.io.module_build import build_module, check_module_name
+from nwb_lrrnn.io.module_info import closest, read_info
 from nwb_lrrnn.io.module_pieces import OWN_TABLES, ModulePieces, as_pieces, check_same, with_coordinates
-from nwb_lrrnn.io.module_series import read_series, series_and_trials
-from nwb_lrrnn.io.module_tables import dataset_table, read_table, read_unit_tables, unit_tables
+from nwb_lrrnn.io.module_series import read_series
+from nwb_lrrnn.io.module_tables import read_table, read_unit_tables
 from nwb_lrrnn.io.session import new_nwbfile
-from nwb_lrrnn.io.source import plain, resolve
+from nwb_lrrnn.io.source import H5, plain, resolve
 
 
 def write_module(
@@ -77,6 +78,7 @@ def write_module(
         If a piece has another form than stated above.
     """
     target = Path(path)
+    check_module_name(module)
     pieces, extra = as_pieces(latents, rates, state or {}, info, loadings, tables or {})
     if overwrite and target.is_file() and not is_result_file(target):
         raise FileExistsError(
@@ -93,22 +95,22 @@ def write_module(
             "keywords": ["low-rank RNN", "latent dynamics"],
         }
         nwbfile: Any = new_nwbfile(session or {}, defaults)
-        nwbfile.add_processing_module(_build_module(module, pieces, extra, info))
+        nwbfile.add_processing_module(build_module(module, pieces, extra, info))
         with NWBHDF5IO(path=str(temporary), mode="w") as io:
             io.write(container=nwbfile)
         check_same(pieces, read_module(temporary, module))
     return target
 
 
-def read_module(path: str | os.PathLike[str], module: str = "lrrnn") -> ModulePieces:
+def read_module(path: str | os.PathLike[str], module: str | None = None) -> ModulePieces:
     """Return the pieces of a fit from the processing module of an NWB file.
 
     Parameters
     ----------
     path : path-like
-        A file that `write_module` wrote.
-    module : str
-        Name of the processing module.
+        A file that `write_module` or `write_module_into` wrote.
+    module : str, optional
+        Name of the processing module; by default the only one that nwb_lrrnn wrote.
 
     Returns
     -------
@@ -120,18 +122,12 @@ def read_module(path: str | os.PathLike[str], module: str = "lrrnn") -> ModulePi
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is not HDF5, or has no module of this name, or the module holds something else.
+        If the file is not HDF5, or has no module of this name, or several and none is named, or the module holds
+        something else.
     """
     with resolve(path).open() as file:
-        there = list(file["processing"]) if "processing" in file else []
-        if module not in there:
-            raise ValueError(
-                f"module: got {module!r}, but {str(path)!r} has the processing modules {', '.join(there) or '(none)'}; "
-                f"wanted one written by nwb_lrrnn{closest(module, there)}"
-            )
+        module = _chosen(file, path, module)
         group: Any = file[f"processing/{module}"]
-        if "fit_info" not in group:
-            raise ValueError(f"module: got {module!r}, which nwb_lrrnn did not write (it has no fit_info)")
         coordinates = read_array_table(group["coordinates"]) if "coordinates" in group else {}
         state = read_array_table(group["model_state"]) if "model_state" in group else {}
         tables = {
@@ -180,25 +176,31 @@ def is_result_file(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _build_module(
-    name: str, pieces: ModulePieces, extra: Mapping[str, NamedArray], info: Sequence[tuple[str, str, Any]]
-) -> Any:
-    """Return the processing module in memory; where it goes is the caller's affair."""
-    from pynwb import ProcessingModule
+def _chosen(file: H5, path: str | os.PathLike[str], module: str | None) -> str:
+    """Return the name of the module to read, or raise."""
+    modules = file.get("processing", {})
+    there = list(modules)
+    ours = [name for name in there if "fit_info" in modules[name]]
+    if module is None and len(ours) > 1:
+        raise ValueError(
+            f"module: {str(path)!r} holds {len(ours)} results: {_told(modules, ours)}; say which, module={ours[-1]!r}"
+        )
+    wanted = module or (ours[0] if ours else "lrrnn")
+    if wanted not in there:
+        raise ValueError(
+            f"module: got {wanted!r}, but {str(path)!r} has the processing modules {', '.join(there) or '(none)'}; "
+            f"wanted one written by nwb_lrrnn{closest(wanted, there)}"
+        )
+    if wanted not in ours:
+        raise ValueError(f"module: got {wanted!r}, which nwb_lrrnn did not write (it has no fit_info)")
+    return wanted
 
-    module: Any = ProcessingModule(name=name, description="Latent dynamics fitted by nwb_lrrnn")
-    if pieces["latents"] is not None:
-        for item in series_and_trials(pieces["latents"], pieces["rates"]):
-            module.add(item)
-    if pieces["loadings"] is not None:
-        for table in unit_tables(pieces["loadings"]):
-            module.add(table)
-    module.add(info_table([LAYOUT, *info]))
-    if pieces["state"]:
-        arrays_of_state = {key: NamedArray(array) for key, array in pieces["state"].items()}
-        module.add(array_table("model_state", "Everything that rebuilds the model, bit for bit", arrays_of_state))
-    if extra:
-        module.add(array_table("coordinates", "Coordinates and attributes of the arrays in this module", extra))
-    for key, table in pieces["tables"].items():
-        module.add(dataset_table(key, table))
-    return module
+
+def _told(modules: H5, names: Sequence[str]) -> str:
+    """Return names of modules with the kind of their model and the date."""
+    told = []
+    for name in names:
+        info = read_info(modules[name]["fit_info"])
+        about = [info.get("model", {}).get("estimator"), info.get("provenance", {}).get("date")]
+        told.append(f"{name} ({', '.join(str(text) for text in about if text)})" if any(about) else name)
+    return ", ".join(told)

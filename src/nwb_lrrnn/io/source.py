@@ -12,7 +12,9 @@ from typing import Any
 H5 = Any
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_REMOTE_SCHEMES = ("http", "https", "s3", "gs", "dandi")
+# pathlib makes "https:/host" of "https://host"; one letter is a drive of Windows.
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+_ADDRESS_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s\"'<>]+")
 # HDF5 keeps 1 MB of decompressed chunks by default: a 10 MB chunk would be decompressed again at every read of it.
 _CHUNK_CACHE_BYTES = 64 * 2**20
 
@@ -73,7 +75,7 @@ class Source:
         TruncatedFileError
             If a part of the file is missing or damaged.
         """
-        file = _open_hdf5(self.uri)
+        file = open_hdf5(self.uri)
         try:
             yield file
         except OSError as error:
@@ -117,12 +119,12 @@ def resolve(uri: str | os.PathLike[str]) -> Source:
     if not isinstance(uri, str | os.PathLike):
         raise TypeError(f"uri: got {type(uri).__name__}, wanted the path of an NWB file as text or pathlib.Path")
     text = os.fspath(uri)
-    scheme, found, rest = text.partition("://")
-    if found and scheme.lower() in _REMOTE_SCHEMES:
+    if is_address(text):
         raise ValueError(
-            f"uri: got {scheme}://..., but this version reads local files only (streaming comes with a later version); "
-            "download the file and pass its path"
+            f"uri: got {text.partition(':')[0]}://..., but this version reads local files only (streaming comes with a "
+            "later version); download the file and pass its path"
         )
+    scheme, found, rest = text.partition("://")
     path = Path(rest if found and scheme.lower() == "file" else text).expanduser().absolute()
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file{_missing_hint(path)}")
@@ -135,6 +137,79 @@ def resolve(uri: str | os.PathLike[str]) -> Source:
     if status.st_size == 0:
         raise NotHDF5Error(f"{path}: the file is empty (0 bytes), wanted NWB in HDF5 format; copy or download it again")
     return Source(path.as_posix(), status.st_size, f"{status.st_mtime_ns}-{status.st_size}")
+
+
+def is_address(uri: str | os.PathLike[str]) -> bool:
+    """Return whether a text names something in a network and not a file of this machine.
+
+    Parameters
+    ----------
+    uri : str or path
+        What a user gave.
+
+    Returns
+    -------
+    is_address : bool
+        False for `file://`.
+
+    Examples
+    --------
+    >>> is_address("s3://bucket/a.nwb"), is_address("C:/data/a.nwb"), is_address("file:///data/a.nwb")
+    (True, False, False)
+    """
+    found = _ADDRESS.match(os.fspath(uri))
+    return found is not None and found[1].lower() != "file"
+
+
+def without_secrets(uri: str | os.PathLike[str]) -> str:
+    """Return an address without user, password, query and fragment, where signatures and tokens stand.
+
+    Parameters
+    ----------
+    uri : str or path
+        An address, or a path, which is returned as it is.
+
+    Returns
+    -------
+    uri : str
+        What may be stored, logged and shown.
+
+    Examples
+    --------
+    >>> without_secrets("https://me:pw@host.org:8080/a/b.nwb?X-Amz-Signature=0123#here")
+    'https://host.org:8080/a/b.nwb'
+    >>> without_secrets("/data/what?.nwb")
+    '/data/what?.nwb'
+    """
+    found = _ADDRESS.match(os.fspath(uri))
+    if found is None:
+        return os.fspath(uri)
+    # Not urlsplit: it refuses some malformed addresses, whose secrets are as secret.
+    authority, slash, path = os.fspath(uri)[found.end() :].lstrip("/").partition("/")
+    host = authority.rpartition("@")[2]
+    kept = re.split(r"[?#]", f"{host}{slash}{path}", maxsplit=1)[0]
+    return f"{found[1]}://{kept}"
+
+
+def texts_without_secrets(text: str) -> str:
+    """Return a text in which every address has lost what may be secret in it.
+
+    Parameters
+    ----------
+    text : str
+        Anything.
+
+    Returns
+    -------
+    text : str
+        The same outside of addresses.
+
+    Examples
+    --------
+    >>> texts_without_secrets("from https://me:pw@host.org/a.nwb?token=1 on Monday")
+    'from https://host.org/a.nwb on Monday'
+    """
+    return _ADDRESS_IN_TEXT.sub(lambda found: without_secrets(found[0]), text)
 
 
 def check_nwb2(file: H5, uri: str) -> str:
@@ -204,8 +279,19 @@ def plain(value: Any) -> Any:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
 
 
-def _open_hdf5(path: str) -> H5:
-    """Return the open file, or raise one sentence that says what the file is."""
+def open_hdf5(path: str) -> H5:
+    """Return a file open for reading, or raise one sentence that says what the file is.
+
+    Parameters
+    ----------
+    path : str
+        Of a local file.
+
+    Returns
+    -------
+    file : h5py.File
+        Without a lock where another program or the disk does not allow one.
+    """
     import h5py
 
     try:

@@ -5,13 +5,13 @@ import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 import xarray as xr
 
 from nwb_lrrnn.io.nwb import Recording, open_nwb
 from nwb_lrrnn.io.session import SESSION_FIELDS, SUBJECT_FIELDS
+from nwb_lrrnn.io.source import is_address, without_secrets
 
 if TYPE_CHECKING:
     from nwb_lrrnn.models.base import LatentModel
@@ -24,7 +24,7 @@ def as_recording(source: Recording | str | os.PathLike[str] | None) -> Recording
     """Return the source as a Recording; None for an address, which is noted and not opened."""
     if source is None or isinstance(source, Recording):
         return source
-    if isinstance(source, str) and "://" in source:
+    if is_address(source):
         return None
     return open_nwb(source)
 
@@ -78,17 +78,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:  # a vendored or renamed build
         return "unknown"
-
-
-def without_secrets(uri: str) -> str:
-    """Return an address without user, password, query and fragment, where signatures and tokens stand.
-
-    >>> without_secrets("https://me:pw@host.org:8080/a/b.nwb?X-Amz-Signature=0123#here")
-    'https://host.org:8080/a/b.nwb'
-    >>> without_secrets("/data/what?.nwb")
-    '/data/what?.nwb'
-    """
-    if "://" not in uri:
-        return uri
-    parts = urlsplit(uri)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

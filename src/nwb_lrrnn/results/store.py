@@ -7,25 +7,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lrrnn.io.nwb import Recording
+from nwb_lrrnn.io.module_into import write_module_into
+from nwb_lrrnn.io.nwb import Recording, open_nwb
 from nwb_lrrnn.io.processing_module import read_module, write_module
+from nwb_lrrnn.io.writable import writable
 from nwb_lrrnn.results.arrays import as_array
 from nwb_lrrnn.results.provenance import as_recording, provenance, session_of
+from nwb_lrrnn.results.units import described_loadings, plain_text, units_of_source, units_within
 
 if TYPE_CHECKING:
     from nwb_lrrnn.io.module_pieces import ModulePieces
     from nwb_lrrnn.models.base import LatentModel
 
-_UNIT_COLUMNS = ("location", "quality", "group_name")
-
 
 def write_results(
-    path: str | os.PathLike[str],
-    model: "LatentModel",
+    path: str | os.PathLike[str] | None = None,
+    model: "LatentModel | None" = None,
     *,
     latents: Any = None,
     rates: Any = None,
@@ -33,16 +33,23 @@ def write_results(
     metrics: Mapping[str, float] | xr.Dataset | pd.DataFrame | None = None,
     source: Recording | str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    into: str | os.PathLike[str] | None = None,
+    module: str = "lrrnn",
+    if_exists: str = "error",
 ) -> Path:
-    """Return the path of a new NWB file with a fitted model, what it found, and where it came from.
+    """Return the path of an NWB file with a fitted model, what it found, and where it came from.
 
-    The file stands alone: `load_model` makes the same model of it, `read_results` its tables. Nothing is written into
-    `source`, whose session and subject are copied and whose address is noted without what could be secret in it.
+    By default that is a new file that stands alone, and nothing is written into `source`, whose session and subject
+    are copied. With `into` a processing module goes into your own recording: a copy of the recording gets it, is read
+    back and compared, and takes the place of the recording at once, so that the path always holds the old file or the
+    complete new one. Nothing else in it changes. In both, `load_model` makes the same model of it and `read_results`
+    its tables. Addresses in provenance, attributes, tables and coordinates are noted without what could be secret in
+    them; only the arrays of the model itself, the names of units and inputs among them, stay to the last letter.
 
     Parameters
     ----------
-    path : path-like
-        The file to write; its name ends in .nwb.
+    path : path-like, optional
+        The new file; its name ends in .nwb. Either this or `into`.
     model : estimator
         Fitted; one of those that `load_model` knows.
     latents : what `model.transform` returned, optional
@@ -55,9 +62,17 @@ def write_results(
     metrics : mapping of numbers, Dataset or DataFrame, optional
         Scores, such as the table of `compare_baselines`.
     source : Recording, path or address, optional
-        What the model was fitted to.
+        What the model was fitted to. By default `into`.
     overwrite : bool
-        Replace a result file that is there already; a recording is never replaced.
+        Replace a result file that is at `path` already; a recording is never replaced.
+    into : path-like, optional
+        A recording on this machine that gets the results. Its units, ROIs or electrodes are linked to the loadings by
+        their ids. Arrays read lazily from it before have to be read again afterwards: the file is a new one.
+    module : str
+        Name of the processing module.
+    if_exists : {"error", "replace", "new"}
+        With `into`, where there is a module of that name: refuse, put the new one in its place, or call the new one
+        name_2, name_3, ...
 
     Returns
     -------
@@ -67,24 +82,37 @@ def write_results(
     Raises
     ------
     FileExistsError
-        If the file exists and `overwrite` is False, or if it is a recording.
+        If the file exists and `overwrite` is False, or if it is a recording, or if `into` has a module of that name.
     FileNotFoundError
-        If the directory of `path`, or `source`, does not exist.
+        If the directory of `path`, or `source` or `into`, does not exist.
+    OSError
+        If what was read back differs from what was written.
     TypeError
-        If `model` is no estimator of this package, or an array is none that its verbs return.
+        If `model` is no estimator of this package, or an array is none that its verbs return, or not one of `path` and
+        `into` is given.
     ValueError
-        If latents or rates have another shape than the model gives them. scikit-learn's NotFittedError is one of these.
+        If latents or rates have another shape than the model gives them, or an option goes with the other of `path`
+        and `into`. scikit-learn's NotFittedError is one of these. With `into` also: if units of the model are not in
+        the recording; UnwritableRecordingError (`nwb_lrrnn.io.writable`) if it cannot be written into (an address,
+        read-only, a file of git-annex or DataLad, a full disk, open elsewhere, a schema before NWB 2.2);
+        RecordingInUseError (`nwb_lrrnn.io.lock`) if another process is writing into it; ChangedFileError
+        (`nwb_lrrnn.io.source`) if another program changed it meanwhile.
 
     Examples
     --------
     >>> model = LowRankRNN(rank=2).fit(X)  # doctest: +SKIP
     >>> write_results("session_lrrnn.nwb", model, latents=model.transform(X), source=recording)  # doctest: +SKIP
+    >>> write_results(model=model, latents=model.transform(X), into="session.nwb")  # doctest: +SKIP
     """
+    _check_place(path, into, overwrite, if_exists)
     kind = type(model).__name__
-    if kind not in _estimators():
-        raise TypeError(f"model: got a {kind}, wanted a fitted {' or '.join(_estimators())}")
+    if model is None or kind not in _estimators():
+        steps = "; pass its last step, pipeline[-1], and latents=pipeline.transform(X)" if kind == "Pipeline" else ""
+        raise TypeError(f"model: got a {kind}, wanted a fitted {' or '.join(_estimators())}{steps}")
+    if into is not None:
+        writable(into)  # what is wrong with the place is said before anything is computed
     dataset = model.to_dataset()
-    recording = as_recording(source)
+    recording = as_recording(into if source is None else source)
     given = {
         "latents": as_array("latents", latents, "latent", dataset, model),
         "rates": as_array("rates", rates, "unit", dataset, model),
@@ -105,26 +133,33 @@ def write_results(
     history = getattr(model, "history_", None)
     if history is not None:
         tables["history"] = history
+    state = {str(name): plain_text(variable.values) for name, variable in dataset.variables.items()}
+    pieces: dict[str, Any] = {**given, "state": state, "info": info, "tables": tables, "module": module}
+    nwb_path = None if given["latents"] is None else given["latents"].attrs.get("nwb_path")
+    if into is not None:
+        units = units_within(dataset, open_nwb(into), nwb_path)
+        write_module_into(into, **pieces, loadings=described_loadings(dataset, units), units=units, if_exists=if_exists)
+        return Path(into)
+    units = None if recording is None else units_of_source(dataset, recording, nwb_path)
+    session = None if recording is None else session_of(recording)
     return write_module(
-        path,
-        session=None if recording is None else session_of(recording),
-        latents=given["latents"],
-        rates=given["rates"],
-        state={str(name): _plain_text(variable.values) for name, variable in dataset.variables.items()},
-        info=info,
-        loadings=_loadings(dataset, recording, given["latents"]),
-        tables=tables,
+        os.fspath(path or ""),
+        **pieces,
+        session=session,
+        loadings=described_loadings(dataset, units),
         overwrite=overwrite,
     )
 
 
-def read_results(path: str | os.PathLike[str]) -> xr.DataTree:
+def read_results(path: str | os.PathLike[str], module: str | None = None) -> xr.DataTree:
     """Return what a result file holds as a DataTree that prints as an outline of it.
 
     Parameters
     ----------
     path : path-like
-        A file that `write_results` wrote.
+        A file that `write_results` wrote, or wrote into.
+    module : str, optional
+        Name of the processing module; by default the only one that `write_results` wrote.
 
     Returns
     -------
@@ -144,14 +179,14 @@ def read_results(path: str | os.PathLike[str]) -> xr.DataTree:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is not HDF5 or not a result file.
+        If the file is not HDF5 or has no results, or several and `module` does not say which.
 
     Examples
     --------
     >>> results = read_results("session_lrrnn.nwb")  # doctest: +SKIP
     >>> results["trials/latents"], results.attrs["source"]["uri"]  # doctest: +SKIP
     """
-    pieces = read_module(path)
+    pieces = read_module(path, module)
     groups: dict[str, xr.Dataset] = {}
     series = {name: pieces[name] for name in ("latents", "rates") if pieces[name] is not None}
     if series:
@@ -166,7 +201,7 @@ def read_results(path: str | os.PathLike[str]) -> xr.DataTree:
     return results
 
 
-def load_model(path: str | os.PathLike[str]) -> "LatentModel":
+def load_model(path: str | os.PathLike[str], module: str | None = None) -> "LatentModel":
     """Return the model of a result file: the same parameters, and on CPU the same numbers to the last bit.
 
     Only the names of this package's estimators are known; nothing in the file is run.
@@ -174,7 +209,9 @@ def load_model(path: str | os.PathLike[str]) -> "LatentModel":
     Parameters
     ----------
     path : path-like
-        A file that `write_results` wrote.
+        A file that `write_results` wrote, or wrote into.
+    module : str, optional
+        Name of the processing module; by default the only one that `write_results` wrote.
 
     Returns
     -------
@@ -186,13 +223,14 @@ def load_model(path: str | os.PathLike[str]) -> "LatentModel":
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is not HDF5, not a result file, or holds an estimator that this version does not have.
+        If the file is not HDF5, has no results, or several and `module` does not say which, or holds an estimator that
+        this version does not have.
 
     Examples
     --------
     >>> model = load_model("session_lrrnn.nwb")  # doctest: +SKIP
     """
-    pieces = read_module(path)
+    pieces = read_module(path, module)
     known = _estimators()
     kind = pieces["info"].get("model", {}).get("estimator")
     if kind not in known:
@@ -205,6 +243,24 @@ def load_model(path: str | os.PathLike[str]) -> "LatentModel":
     if history is not None:
         model.history_ = history
     return model
+
+
+def _check_place(path: Any, into: Any, overwrite: bool, if_exists: str) -> None:
+    """Raise unless exactly one of `path` and `into` is given, with the option that goes with it."""
+    if (path is None) == (into is None):
+        got = "neither" if path is None else "both"
+        raise TypeError(f"path, into: got {got}, wanted path (a new file) or into (a recording that gets the results)")
+    place = path if into is None else into
+    if not isinstance(place, (str, os.PathLike)):
+        name = "path" if into is None else "into"
+        raise TypeError(
+            f"{name}: got {type(place).__name__}, wanted the path of a file: write_results(path, model) or "
+            "write_results(model=model, into=path)"
+        )
+    if into is not None and overwrite:
+        raise ValueError("overwrite: a recording is never replaced; with into= pass if_exists='replace'")
+    if path is not None and if_exists != "error":
+        raise ValueError(f"if_exists: got {if_exists!r} without into=; to replace a result file pass overwrite=True")
 
 
 def _estimators() -> dict[str, Any]:
@@ -238,44 +294,3 @@ def _model_dataset(pieces: "ModulePieces") -> xr.Dataset:
     variables = {name: (dims[name], pieces["state"][name]) for name in dims}
     attrs = {**info.get("model", {}), "parameters": json.dumps(info.get("parameters", {}))}
     return xr.Dataset(variables, attrs=attrs).set_coords(coordinates)
-
-
-def _plain_text(values: np.ndarray) -> np.ndarray:
-    """Return names that came as Python objects as text."""
-    return values.astype(str) if values.dtype.kind == "O" else values
-
-
-def _loadings(dataset: xr.Dataset, recording: Recording | None, latents: xr.DataArray | None) -> xr.Dataset | None:
-    """Return what the model says of each unit, with what the source says of it."""
-    names = [name for name, variable in dataset.data_vars.items() if variable.dims[:1] == ("unit",)]
-    if not names:
-        return None
-    units = dataset[names].reset_coords(drop=True).drop_attrs(deep=False)
-    ids = dataset["unit"].values if "unit" in dataset.coords else np.arange(units.sizes["unit"])
-    units = units.assign_coords(unit=("unit", _plain_text(ids)))
-    nwb_path = None if latents is None else latents.attrs.get("nwb_path")
-    known = None if recording is None else _units_of_source(recording, nwb_path)
-    if known is None or not set(ids.tolist()) <= set(known.index):
-        return units
-    rows = known.loc[ids]
-    columns: dict[str, Any] = {
-        name: ("unit", rows[name].to_numpy().astype(str)) for name in _UNIT_COLUMNS if name in rows
-    }
-    return units.assign_coords(source_row=("unit", rows["source_row"].to_numpy()), **columns)
-
-
-def _units_of_source(recording: Recording, nwb_path: str | None) -> pd.DataFrame | None:
-    """Return the units of the population at `nwb_path`, else of the only one, by id; None where that is ambiguous."""
-    from nwb_lrrnn.io.spikes import choose_units, read_units
-
-    found = [content for content in recording.fittable if nwb_path in (None, content.path)]
-    if len(found) != 1:
-        return None
-    if found[0].kind == "units":
-        rows = read_units(recording.source, choose_units(recording.catalog, found[0].path)).rows
-        frame = pd.DataFrame(rows.columns, index=pd.Index(rows.ids))
-    else:
-        coords = recording.series(found[0].path).coords
-        columns = {str(name): c.values for name, c in coords.items() if c.dims == ("unit",)}
-        frame = pd.DataFrame(columns).set_index("unit")
-    return frame.assign(source_row=np.arange(len(frame)))

@@ -1,0 +1,233 @@
+"""Writes a module into a recording again and again, each time killed at another write or on another full disk.
+
+Not a test itself: test_kill.py runs it as a process of its own, `python kill_writer.py kill|full FOLDER STEP`, and
+reads the outcomes that it prints as JSON. Each trial is a fork of this process, so that nothing is imported again. The
+parent traces the child with ptrace and kills it at the entry of its N-th system call that changes a file: as exact as
+strace, without strace.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from pynwb import validate
+
+from nwb_lrrnn.io import append
+from nwb_lrrnn.io.module_build import build_module
+from nwb_lrrnn.io.module_into import _in_memory
+from nwb_lrrnn.io.module_pieces import as_pieces, check_same
+from nwb_lrrnn.io.processing_module import read_module
+from nwb_lrrnn.io.recording_file import write_recording
+from nwb_lrrnn.io.untouched import check_untouched
+from small_module import INFO, make_latents, make_loadings, make_state, make_tables
+
+# write, pwrite64, writev, pwritev, sendfile, copy_file_range, ftruncate, fallocate, rename..., unlink..., fsync, ioctl
+WRITES = {
+    "x86_64": {1, 18, 20, 296, 40, 326, 77, 285, 82, 264, 316, 87, 263, 74, 16},
+    "aarch64": {64, 68, 66, 70, 71, 285, 46, 47, 38, 276, 35, 82, 29},
+}
+TRACEME, SYSCALL, SETOPTIONS, GET_SYSCALL_INFO = 0, 24, 0x4200, 0x420E
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+libc.ptrace.restype = ctypes.c_long
+
+
+class SyscallInfo(ctypes.Structure):
+    """The head of `struct ptrace_syscall_info`; `op` is 1 at the entry of a call."""
+
+    _fields_ = (
+        ("op", ctypes.c_uint8),
+        ("pad", ctypes.c_uint8 * 3),
+        ("arch", ctypes.c_uint32),
+        ("instruction_pointer", ctypes.c_uint64),
+        ("stack_pointer", ctypes.c_uint64),
+        ("number", ctypes.c_uint64),
+        ("arguments", ctypes.c_uint64 * 6),
+    )
+
+
+class Trials:
+    """A recording, a module to write into it, and what is true of the path after a trial."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.original, self.path = self.folder / "original.nwb", self.folder / "work" / "session.nwb"
+        self.path.parent.mkdir()
+        write_recording(self.original, np.random.default_rng(0).poisson(1.0, (4, 50, 20)), bin_size=0.02)
+        self.bytes = self.original.read_bytes()
+        given = (make_latents(), None, make_state(), INFO, make_loadings(), make_tables())
+        self.pieces, extra = as_pieces(*given)
+        self.memory = _in_memory(build_module("lrrnn", self.pieces, extra, INFO), None)
+        self.module = self.memory.__enter__()["processing/lrrnn"]
+        self.valid, self.kinds = {}, set()
+        self.reset()
+        self.write()  # what is loaded at a first call is loaded now
+
+    def reset(self):
+        self.clear()
+        shutil.copyfile(self.original, self.path)
+
+    def write(self, if_exists="error"):
+        def check(copy, name):
+            check_same(self.pieces, read_module(copy, name))
+
+        return append.append_module(self.path, self.module, "lrrnn", if_exists=if_exists, check=check)
+
+    def outcome(self):
+        """Return old, new, or what is wrong."""
+        content = self.path.read_bytes()
+        if content == self.bytes:
+            return "old"
+        check_same(self.pieces, read_module(self.path, "lrrnn"))
+        check_untouched(self.original, self.path, "processing/lrrnn")
+        digest = hashlib.sha256(content).digest()
+        if digest not in self.valid:  # the same bytes are as valid as before
+            self.valid[digest] = validate(path=str(self.path)) == []
+        return "new" if self.valid[digest] else "invalid"
+
+    def told(self, then_write=True):
+        """Return the outcome of a trial, and that the next writing works and leaves nothing behind.
+
+        A writing only looks at the names of what was left, and removes it. So without `then_write` it is tried only
+        after the first trial that left files of these kinds.
+        """
+        outcome = self.outcome()
+        kind = outcome, tuple(sorted(re.sub(r"\.[0-9a-f]{8}\b", "", name) for name in self.left()))
+        if then_write or kind not in self.kinds:
+            self.kinds.add(kind)
+            self.write("replace")
+            if self.left() != [self.path.name] or self.outcome() != "new":
+                return f"{outcome}, then {self.left()}"
+        return outcome
+
+    def left(self):
+        return [entry.name for entry in self.path.parent.iterdir()]
+
+    def clear(self):
+        """Remove what trials left, so that each is told by what it left itself."""
+        for entry in self.path.parent.iterdir():
+            entry.unlink()
+
+
+def killed_at(trials, number):
+    """Return whether the writer was killed at its N-th write; else it was done before."""
+    trials.reset()
+    child = os.fork()
+    if child == 0:
+        libc.ptrace(TRACEME, 0, None, None)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        trials.write()
+        os._exit(0)
+    os.waitpid(child, 0)
+    libc.ptrace(SETOPTIONS, child, None, 1)  # mark stops at system calls
+    info, n_writes = SyscallInfo(), 0
+    while True:
+        libc.ptrace(SYSCALL, child, None, None)
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSTOPPED(status):
+            return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        if os.WSTOPSIG(status) != signal.SIGTRAP | 0x80:
+            continue
+        libc.ptrace(GET_SYSCALL_INFO, child, ctypes.sizeof(info), ctypes.addressof(info))
+        if info.op == 1 and info.number in WRITES[platform.machine()]:
+            n_writes += 1
+            if n_writes == number:
+                os.kill(child, signal.SIGKILL)
+
+
+def can_trace():
+    """Return whether this machine lets a parent trace its child."""
+    if platform.machine() not in WRITES or sys.platform != "linux":
+        return False
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if libc.ptrace(TRACEME, 0, None, None) == 0 else 1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def kill(trials, step):
+    """Return how often the path held the old file and the new one after a kill at every write.
+
+    The next writing is tried after every `step`-th kill, and after each that left other files than those before.
+    """
+    if not can_trace():
+        return {"skipped": "a process cannot be traced here"}
+    outcomes = []
+    while killed_at(trials, len(outcomes) + 1):
+        outcomes.append(trials.told(then_write=len(outcomes) % step == 0))
+    return {"points": len(outcomes), "kinds": len(trials.kinds), **Counter(outcomes)}
+
+
+def in_a_fork(trials, prepare):
+    """Return how a writer ended: 0 done, 3 an error that says so, else a crash."""
+    child = os.fork()
+    if child == 0:
+        prepare()
+        try:
+            trials.write()
+        except (OSError, ValueError):
+            os._exit(3)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def full(trials, step):
+    """Return outcomes for files that may not grow beyond a size, and for small disks where one can be mounted.
+
+    Each is tried as it is, and without the reservation, so that HDF5 itself runs out of room and may crash.
+    """
+    counts, ends = Counter(), Counter()
+    largest = len(trials.bytes) + 2 * trials.module.file.id.get_filesize() + 2**20 + 1
+    for limit in np.linspace(1000, largest, max(2, 40 // step)).astype(int).tolist():
+        for reserved in (True, False):
+
+            def prepare(limit=limit, reserved=reserved):
+                if not reserved:
+                    append._reserve = lambda copy, n_bytes: None
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+            trials.reset()
+            ends[f"{'reserved' if reserved else 'not reserved'}: {in_a_fork(trials, prepare)}"] += 1
+            counts[trials.told()] += 1
+    return {"limits": sum(counts.values()), **counts, "ends": dict(ends), "disks": small_disks(trials, step)}
+
+
+def small_disks(trials, step):
+    """Return outcomes on file systems in memory with room for a part of what is needed."""
+    place, counts = trials.path.parent, Counter()
+    largest = 2 * len(trials.bytes) + 2 * trials.module.file.id.get_filesize() + 2**21
+    for size in np.linspace(1.1 * len(trials.bytes), largest, max(2, 12 // step)).astype(int):
+        ran = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
+        if ran.returncode:
+            return {"skipped": "no file system can be mounted here"}
+        try:
+            for mode in ("as it is", "room not asked for", "room neither asked for nor reserved"):
+
+                def prepare(mode=mode):
+                    if mode != "as it is":
+                        append.check_room = lambda target, n_bytes: None
+                    if mode.endswith("reserved"):
+                        append._reserve = lambda copy, n_bytes: None
+
+                trials.reset()
+                end = in_a_fork(trials, prepare)
+                counts[f"{mode}: {trials.outcome()}, ended {end}"] += 1
+        finally:
+            subprocess.run(["umount", str(place)], check=True)
+    return dict(counts)
+
+
+if __name__ == "__main__":
+    task, where, every = sys.argv[1:]
+    print(json.dumps({"kill": kill, "full": full}[task](Trials(where), int(every))))

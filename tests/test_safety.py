@@ -1,0 +1,137 @@
+"""Secrets do not reach files, logs or messages; names do not become paths; nothing in a file is run."""
+
+import ast
+import logging
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+import nwb_lrrnn
+from nwb_lrrnn.cli.fit import _output
+from nwb_lrrnn.io.nwb import open_nwb
+from nwb_lrrnn.io.processing_module import read_module, write_module
+from nwb_lrrnn.io.source import texts_without_secrets, without_secrets
+from small_module import INFO, make_latents, make_loadings, make_tables
+
+FILES = sorted(Path(nwb_lrrnn.__file__).parent.rglob("*.py"))
+SECRETS = ("s3cr3t", "X-Amz-Signature", "hunter2")
+ADDRESSES = [
+    "https://me:hunter2@host.org/a.nwb?X-Amz-Signature=s3cr3t",
+    "https:/me:hunter2@host.org/a.nwb?token=s3cr3t",  # what pathlib makes of an address
+    "https://host.org?token=s3cr3t",
+    "https://[broken/a.nwb?token=s3cr3t#X-Amz-Signature",
+    "s3://bucket/a.nwb?X-Amz-Signature=s3cr3t",
+    "htps://host.org/a.nwb?token=s3cr3t",
+    "dandi://000140/a.nwb?token=s3cr3t",
+]
+
+
+def is_clean(text):
+    return not any(secret in text for secret in SECRETS)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_messages_and_logs_hold_no_secret(tmp_path, caplog, address):
+    caplog.set_level(logging.DEBUG)
+    assert is_clean(without_secrets(address))
+    for given in (address, Path(address)):
+        for attempt in (open_nwb, read_module, lambda uri: write_module(uri, info=INFO)):
+            with pytest.raises(ValueError, match=r"address|local files only") as refusal:
+                attempt(given)
+            assert is_clean(str(refusal.value))
+    assert is_clean(caplog.text)
+
+
+def test_files_hold_no_secret(tmp_path):
+    address = ADDRESSES[0]
+    latents = make_latents().assign_attrs(source=address, files=[address, f"see {address} too"])
+    tables = make_tables()
+    tables["fixed_points"].attrs["source"] = address
+    info = [("source", "uri", address), ("preprocessing", "step_1", f"Load({address})"), ("a", "list", [address])]
+    path = write_module(tmp_path / "a.nwb", latents=latents, info=info, tables=tables)
+    assert is_clean(path.read_bytes().decode("latin-1"))
+    assert read_module(path)["latents"].attrs["files"][0] == "https://host.org/a.nwb"
+    assert texts_without_secrets("no address: a?b@c#d") == "no address: a?b@c#d"
+
+
+def test_tables_and_coordinates_hold_no_secret(tmp_path):
+    address, clean = ADDRESSES[0], "https://host.org/a.nwb"
+    latents = make_latents(picture=("trial", [address] * 5), session=address)
+    loadings = make_loadings().assign_coords(location=("unit", [f"see {address}"] * 4))
+    tables = make_tables()
+    tables["fixed_points"] = tables["fixed_points"].assign(found_in=("point", [address] * 3)).assign_coords(of=address)
+    tables["metrics"] = pd.DataFrame({"model": [address, "mean"], "score": [1.0, 2.0]}, index=[address, "b"])
+    path = write_module(tmp_path / "a.nwb", latents=latents, loadings=loadings, tables=tables, info=INFO)
+    assert is_clean(path.read_bytes().decode("latin-1"))
+    pieces = read_module(path)
+    assert pieces["latents"]["picture"].values.tolist() == [clean] * 5
+    assert pieces["latents"]["choice"].values.tolist() == latents["choice"].values.tolist()
+    assert pieces["loadings"]["location"].values.tolist() == [f"see {clean}"] * 4
+    assert pieces["tables"]["fixed_points"]["found_in"].values.tolist() == [clean] * 3
+    assert pieces["tables"]["fixed_points"]["of"] == clean
+    assert pieces["tables"]["metrics"].index.tolist() == [clean, "b"]
+    assert pieces["tables"]["metrics"]["model"].tolist() == [clean, "mean"]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["a.nwb", "/data/a.nwb", "../../a.nwb", "../..", "..", "/", "~/a.nwb", ".nwb", "..\\..\\a.nwb", "file:///d/a.nwb"],
+)
+def test_the_name_that_the_command_line_makes_stays_in_the_folder(tmp_path, monkeypatch, uri):
+    monkeypatch.chdir(tmp_path)
+    path = _output(None, uri, overwrite=False)
+    assert path.parent == Path(".")
+    assert path.name.endswith("_lrrnn.nwb")
+    assert path.absolute().resolve().parent == tmp_path.resolve()
+
+
+def test_names_from_files_are_no_paths(tmp_path):
+    inside = tmp_path / "out"
+    inside.mkdir()
+    latents = make_latents(trial=["../../a", "/b", "..", "c", "d"])
+    path = write_module(inside / "a.nwb", latents=latents, info=[("../x", "/y", "..")])
+    assert list(read_module(path)["latents"]["trial"].values[:2]) == ["../../a", "/b"]
+    assert list(tmp_path.iterdir()) == [inside]
+    assert list(inside.iterdir()) == [path]
+    for name in ("../lrrnn", "/lrrnn", "..", ""):
+        with pytest.raises(ValueError, match="module: got"):
+            write_module(inside / "b.nwb", info=INFO, module=name)
+
+
+def test_objects_in_a_file_stay_bytes(tmp_path):
+    import pickle
+
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    path = write_module(tmp_path / "a.nwb", latents=make_latents(), state={"names": np.array(["a"])}, info=INFO)
+    with h5py.File(path, "r+") as file:
+        column = file["processing/lrrnn/model_state/text"]
+        column[0] = pickle.dumps(Trap(), protocol=0).decode()
+    assert isinstance(read_module(path)["state"]["names"][0], str)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: "/".join(file.parts[-2:]))
+def test_nothing_unpickles(file):
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not {name.split(".")[0] for name in names} & {
+            "pickle",
+            "joblib",
+            "dill",
+            "shelve",
+            "marshal",
+            "cloudpickle",
+        }
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("eval", "exec", "np.load", "torch.load"):
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            assert ast.unparse(node.func) not in ("eval", "exec")
+            assert given.get("allow_pickle", "False") == "False"
+            assert ast.unparse(node.func) != "torch.load" or given.get("weights_only") == "True"

@@ -1,6 +1,6 @@
 """Memory of fits to a recording on disk, ten times larger than what is held in memory, against an array in memory.
 
-    python benchmarks/lazy.py [--kept 64] [--times 10]
+    python benchmarks/lazy.py [--kept 64] [--times 10] [--memory]
 
 Each fit runs in a process of its own. Columns: CPU seconds, seconds, how often the recording was read, the most memory
 (resident, MiB) beyond what the process held before, and the same in units of the recording as float64.
@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--kept", type=int, default=64, help="MiB that are held in memory (the package: 256)")
     parser.add_argument("--times", type=int, default=10, help="size of the recording in units of it")
     parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--memory", action="store_true", help="fit the array in memory too (minutes)")
     parser.add_argument("--one", nargs=3, metavar=("PATH", "MODEL", "KIND"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -116,7 +117,7 @@ def main() -> None:
         print(f"recording of {size} MiB as float64, {arguments.kept} MiB held in memory")
         print(f"{'model':18}{'X':8}{'CPU s':>8}{'s':>8}{'reads':>7}{'MiB':>8}{'of X':>7}{'score':>10}")
         for name in models(1):
-            for kind in ("dask", "memory"):
+            for kind in ("dask", "memory")[: 1 + arguments.memory]:
                 options = ["--kept", str(arguments.kept), "--epochs", str(arguments.epochs)]
                 command = [sys.executable, __file__, "--one", str(path), name, kind, *options]
                 answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]

@@ -14,7 +14,7 @@ PACKAGE = Path(nwb_lrrnn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS = {
-    0: ("trials", "dynamics", "binning", "resample", "align"),
+    0: ("parameters", "trials", "dynamics", "binning", "resample", "align"),
     1: ("io", "preprocessing", "models", "analysis"),
     2: ("results", "plotting", "compare"),
     3: ("report",),

@@ -167,7 +167,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         if name != cls.__name__:
             raise ValueError(f"dataset: got a {name}, wanted a {cls.__name__}; call {name}.from_dataset or load_model")
         parameters = json.loads(dataset.attrs.get("parameters", "{}"))
-        known = set(cls().get_params(deep=False))
+        known = set(cls().get_params(deep=False)) - {"checkpoint"}  # a file of whoever fitted the model
         model = cls(**{key: value for key, value in parameters.items() if key in known})
         model.dynamics_ = LowRankDynamics.from_dataset(dataset)
         model._complete(dataset)

@@ -1,53 +1,15 @@
-"""Checks of constructor parameters, made in `fit`: each says what came, what is wanted and how to mend it."""
+"""Checks of what the networks that are trained by gradients share; single parameters are checked one by one."""
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
-
-import numpy as np
 
 from nwb_lrrnn.dynamics.fields import choose
 from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
+from nwb_lrrnn.parameters import flag, fraction, positive, whole_number
 from nwb_lrrnn.trials import Trials
 
 __all__ = ["choose", "flag", "fraction", "network", "positive", "whole_number"]
-
-
-def whole_number(argument: str, got: object, minimum: int = 1, *, optional: bool = False) -> int | None:
-    """Return `got` as an int of at least `minimum` (or None where optional)."""
-    if optional and got is None:
-        return None
-    if isinstance(got, numbers.Integral) and not isinstance(got, (bool, np.bool_)) and int(got) >= minimum:
-        return int(got)
-    also = " or None" if optional else ""
-    raise ValueError(f"{argument}: got {got!r}, wanted a whole number >= {minimum}{also}, e.g. {argument}={minimum}")
-
-
-def positive(argument: str, got: object, *, optional: bool = False, zero: bool = False) -> float | None:
-    """Return `got` as a finite float > 0 (>= 0 with `zero`; None where optional)."""
-    if optional and got is None:
-        return None
-    if isinstance(got, numbers.Real) and not isinstance(got, (bool, np.bool_)):
-        value = float(got)
-        if np.isfinite(value) and (value > 0 or (zero and value == 0)):
-            return value
-    also = " or None" if optional else ""
-    raise ValueError(f"{argument}: got {got!r}, wanted a finite number {'>=' if zero else '>'} 0{also}")
-
-
-def fraction(argument: str, got: object) -> float:
-    """Return `got` as a float in [0, 1)."""
-    if isinstance(got, numbers.Real) and not isinstance(got, (bool, np.bool_)) and 0 <= float(got) < 1:
-        return float(got)
-    raise ValueError(f"{argument}: got {got!r}, wanted a fraction in [0, 1), e.g. {argument}=0.2")
-
-
-def flag(argument: str, got: object) -> bool:
-    """Return `got`, which must be True or False."""
-    if isinstance(got, (bool, np.bool_)):
-        return bool(got)
-    raise ValueError(f"{argument}: got {got!r}, wanted True or False")
 
 
 def network(model: Any, trials: Trials) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nwb_lrrnn.parameters import positive
 from nwb_lrrnn.preprocessing.base import Step
-from nwb_lrrnn.preprocessing.parameters import number
 from nwb_lrrnn.preprocessing.parts import Part, Place
 from nwb_lrrnn.preprocessing.passes import Statistic, one_pass
 from nwb_lrrnn.preprocessing.reading import Parts
@@ -66,9 +66,9 @@ class DeltaFOverF(Step, auto_wrap_output_keys=None):
         self.window = window
 
     def _check(self, parts: Parts) -> None:
-        if number("percentile", self.percentile, zero=True, hint=" and <= 100, e.g. percentile=10") > 100:
+        if positive("percentile", self.percentile, zero=True, hint=" and <= 100, e.g. percentile=10") > 100:
             raise ValueError(f"percentile: got {self.percentile!r}, wanted at most 100, e.g. percentile=10")
-        if self.window is not None and number("window", self.window) < parts.bin_size * (1 - 1e-6):
+        if self.window is not None and positive("window", self.window) < parts.bin_size * (1 - 1e-6):
             unit = "s" if parts.bin_size_is_known else "bin, as X has no bin size"
             raise ValueError(f"window: got {self.window!r}, wanted at least one bin, {parts.bin_size:g} {unit}")
 

@@ -72,7 +72,11 @@ def chop(X: Any, duration: float) -> xr.DataArray:
     if step is not None:  # a time in bins would be read as one in seconds
         coords["time"] = (np.arange(length) + 0.5) * size
     for name, coord in kept.coords.items():
-        if name in ("trial", "time", "align_time"):  # time, align_time, and the trial that X is, whose place the number of the window takes
+        if name in (
+            "trial",
+            "time",
+            "align_time",
+        ):  # time, align_time, and the trial that X is, whose place the number of the window takes
             continue
         if "time" not in coord.dims:
             coords[str(name)] = coord.variable

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.parameters import whole_number
 from nwb_lrrnn.preprocessing.base import Step
-from nwb_lrrnn.preprocessing.parameters import whole_number
 from nwb_lrrnn.preprocessing.parts import Part, Place
 from nwb_lrrnn.preprocessing.passes import comoments, merge_comoments, one_pass
 from nwb_lrrnn.preprocessing.reading import Parts
@@ -58,7 +58,7 @@ class PCADenoise(Step, auto_wrap_output_keys=None):
         self.rank = rank
 
     def _check(self, parts: Parts) -> None:
-        whole_number("rank", self.rank, len(parts.unit_ids), ", the number of units; lower rank")
+        whole_number("rank", self.rank, most=len(parts.unit_ids), hint=", the number of units; lower rank")
 
     def _learn(self, parts: Parts) -> None:
         n, self.mean_, square = one_pass(parts.parts, comoments, merge_comoments, whole=(2,))

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
+from nwb_lrrnn.parameters import positive, whole_number
 from nwb_lrrnn.preprocessing.base import Step
-from nwb_lrrnn.preprocessing.parameters import number, whole_number
 from nwb_lrrnn.preprocessing.parts import Part, Place
 from nwb_lrrnn.preprocessing.reading import Parts
 
@@ -69,7 +69,7 @@ class Filter(Step, auto_wrap_output_keys=None):
         unit = "Hz" if parts.bin_size_is_known else "cycles per bin, as X has no bin size"
         nyquist = 0.5 / parts.bin_size
         for name, value in cutoffs.items():
-            number(name, value, hint=f" ({unit})")
+            positive(name, value, hint=f" ({unit})")
             if value >= nyquist:
                 raise ValueError(
                     f"{name}: got {value:g}, wanted less than half the sampling rate, {nyquist:g} {unit}; "

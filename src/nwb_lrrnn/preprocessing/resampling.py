@@ -11,8 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_lrrnn.dynamics.fields import choose
+from nwb_lrrnn.parameters import positive
 from nwb_lrrnn.preprocessing.base import Step, described
-from nwb_lrrnn.preprocessing.parameters import number
 from nwb_lrrnn.preprocessing.parts import Part, Place
 from nwb_lrrnn.preprocessing.passes import extremes, merge_extremes, one_pass
 from nwb_lrrnn.preprocessing.reading import Parts, remembered
@@ -78,10 +78,10 @@ class Resample(Step, auto_wrap_output_keys=None):
         self.max_gap = max_gap
 
     def _check(self, parts: Parts) -> None:
-        rate = number("rate", self.rate, hint=": new bins per second, e.g. rate=50.0")
+        rate = positive("rate", self.rate, hint=": new bins per second, e.g. rate=50.0")
         choose("how", self.how, _HOW)
         if self.max_gap is not None:
-            number("max_gap", self.max_gap, zero=True)
+            positive("max_gap", self.max_gap, zero=True)
         circle = self._circle()
         ratio = 1.0 / (rate * parts.bin_size)  # old bins in a new one
         if self._sums(parts):
@@ -105,7 +105,7 @@ class Resample(Step, auto_wrap_output_keys=None):
         """Return the length of the circle, None for values on a line."""
         if isinstance(self.circular, (bool, np.bool_)):
             return 2 * np.pi if self.circular else None
-        return number("circular", self.circular, hint=", True (radians) or False, e.g. circular=360.0 for degrees")
+        return positive("circular", self.circular, hint=", True (radians) or False, e.g. circular=360.0 for degrees")
 
     def _sums(self, parts: Parts) -> bool:
         if self.how != "auto":

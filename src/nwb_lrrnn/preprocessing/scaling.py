@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.parameters import positive
 from nwb_lrrnn.preprocessing.base import InvertibleStep, Step
-from nwb_lrrnn.preprocessing.parameters import number
 from nwb_lrrnn.preprocessing.parts import Part, Place
 from nwb_lrrnn.preprocessing.passes import extremes, merge_extremes, merge_moments, moments, one_pass
 from nwb_lrrnn.preprocessing.reading import Parts
@@ -140,7 +140,7 @@ class SoftNormalise(InvertibleStep, auto_wrap_output_keys=None):
         self.offset = offset
 
     def _check(self, parts: Parts) -> None:
-        number("offset", self.offset, zero=True, hint=", in the units of X, e.g. offset=5.0 for spikes/s")
+        positive("offset", self.offset, zero=True, hint=", in the units of X, e.g. offset=5.0 for spikes/s")
 
     def _learn(self, parts: Parts) -> None:
         super()._learn(parts)

@@ -11,8 +11,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwb_lrrnn.parameters import positive
 from nwb_lrrnn.preprocessing.base import Step, described
-from nwb_lrrnn.preprocessing.parameters import number
 from nwb_lrrnn.preprocessing.passes import merge_moments, moments, one_pass
 from nwb_lrrnn.preprocessing.reading import Parts, remembered
 from nwb_lrrnn.trials.kinds import is_list_of_trials
@@ -68,7 +68,7 @@ class SelectUnits(Step, auto_wrap_output_keys=None):
         for name in ("min_rate", "max_rate"):
             value = getattr(self, name)
             if value is not None:
-                number(name, value, zero=True)
+                positive(name, value, zero=True)
 
     def _learn(self, parts: Parts) -> None:
         keep = np.ones(len(parts.unit_ids), dtype=bool)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
+from nwb_lrrnn.parameters import flag, positive
 from nwb_lrrnn.preprocessing.base import Step
-from nwb_lrrnn.preprocessing.parameters import flag, number
 from nwb_lrrnn.preprocessing.parts import Part, Place
 from nwb_lrrnn.preprocessing.reading import Parts
 
@@ -59,7 +59,7 @@ class Smooth(Step, auto_wrap_output_keys=None):
         self.causal = causal
 
     def _check(self, parts: Parts) -> None:
-        sd = number("sd", self.sd, hint=": the kernel's standard deviation in seconds, e.g. sd=0.05")
+        sd = positive("sd", self.sd, hint=": the kernel's standard deviation in seconds, e.g. sd=0.05")
         flag("causal", self.causal)
         if _reach(sd / parts.bin_size) < 1:
             least = 0.125 * parts.bin_size

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.trials.gate import Trials, as_trials, check_observed, read_trials
+from nwb_lrrnn.trials.gate import Trials, as_trials, check_observed
 from nwb_lrrnn.trials.lazy import (
     chunk_edges,
     computed,
@@ -142,7 +142,7 @@ class _Reader:
     def trials(self, raw: tuple[Any, Any], rows: Rows, form: Trials) -> Trials:
         """Return some trials of a group that was read, checked like any other."""
         X, inputs = (None if whole is None else rows_of(whole, rows) for whole in raw)
-        block = read_trials(X, inputs=inputs, bin_size=self.bin_size, allow_nan=self.allow_nan)
+        block = as_trials(X, inputs=inputs, bin_size=self.bin_size, allow_nan=self.allow_nan, is_part=True)
         if not np.array_equal(block.unit_ids, form.unit_ids):
             at = next(k for k, (a, b) in enumerate(zip(block.unit_ids, form.unit_ids, strict=False)) if a != b)
             raise ValueError(
@@ -157,17 +157,11 @@ class _Reader:
 
 
 def as_lazy_trials(
-    X: Any,
-    *,
-    inputs: Any = None,
-    bin_size: float | None = None,
-    estimator: Any = None,
-    reset: bool = True,
-    allow_nan: bool = False,
+    X: Any, *, inputs: Any = None, bin_size: float | None = None, allow_nan: bool = False, **fitting: Any
 ) -> LazyTrials:
     """Return a recording backed by dask as `LazyTrials`: its form is checked now, its values when they are read.
 
-    Parameters and errors are those of `as_trials`.
+    Parameters, `estimator` and `reset` among them, and errors are those of `as_trials`.
     """
     whole, drive = numbered(labelled(X, "unit")), None
     lengths = lengths_of(whole)
@@ -181,9 +175,8 @@ def as_lazy_trials(
         stand_in(whole),
         inputs=None if drive is None else stand_in(drive),
         bin_size=bin_size,
-        estimator=estimator,
-        reset=reset,
         allow_nan=allow_nan,
+        **fitting,
     )
     return LazyTrials(_Reader(whole, drive, bin_size, allow_nan), np.arange(len(lengths)), form)
 

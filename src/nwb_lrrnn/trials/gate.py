@@ -144,6 +144,7 @@ def as_trials(
     estimator: Any = None,
     reset: bool = True,
     allow_nan: bool = False,
+    is_part: bool = False,
 ) -> Trials:
     """Return X (and inputs) as `Trials`, or say in one sentence what is wrong with them.
 
@@ -160,6 +161,8 @@ def as_trials(
         Whether this is `fit`.
     allow_nan : bool
         Whether NaN means unobserved instead of being an error.
+    is_part : bool
+        Whether X is a part of a recording, of which nothing need be observed.
 
     Raises
     ------
@@ -171,33 +174,19 @@ def as_trials(
     >>> as_trials(np.ones((3, 10, 2))).values.shape
     (3, 10, 2)
     """
-    trials = read_trials(X, inputs=inputs, bin_size=bin_size, estimator=estimator, reset=reset, allow_nan=allow_nan)
-    if trials.observed is not None:
-        check_observed(trials.observed)
-    if estimator is not None:
-        _check_same(trials, estimator, reset)
-    return trials
-
-
-def read_trials(
-    X: Any,
-    *,
-    inputs: Any = None,
-    bin_size: float | None = None,
-    estimator: Any = None,
-    reset: bool = True,
-    allow_nan: bool = False,
-) -> Trials:
-    """Return X (and inputs) as `Trials` like `as_trials`; they may be a part of which nothing is observed."""
     values, lengths, unit_ids = read_units(X, estimator, reset)
     observed = _observed(X, values.shape, lengths)
     step, known = _bin_size(X, bin_size)
     trials = Trials(values, observed, lengths, step, known, unit_ids, None, None, X)
     trials = _without_nan(trials, allow_nan)
-    if inputs is None:
-        return trials
-    drive, input_ids = read_inputs(inputs, X, lengths)
-    return replace(trials, inputs=drive, input_ids=input_ids)
+    if trials.observed is not None and not is_part:
+        check_observed(trials.observed)
+    if inputs is not None:
+        drive, input_ids = read_inputs(inputs, X, lengths)
+        trials = replace(trials, inputs=drive, input_ids=input_ids)
+    if estimator is not None:
+        _check_same(trials, estimator, reset)
+    return trials
 
 
 def check_observed(n_observed: NDArray) -> None:

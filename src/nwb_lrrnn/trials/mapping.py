@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_lrrnn.trials.gate import Trials, read_trials
+from nwb_lrrnn.trials.gate import Trials, as_trials
 from nwb_lrrnn.trials.kinds import DIMS, is_list_of_trials
 from nwb_lrrnn.trials.lazy import labelled, numbered
 from nwb_lrrnn.trials.restoring import restore
@@ -118,5 +118,5 @@ class _OnBlock:
             X = X.assign_coords(observed=(dims, shown if len(dims) == 3 else shown[..., 0]))
         if len(more) > self.is_masked:
             inputs = more[-1]
-        trials = read_trials(X, inputs=inputs, bin_size=self.bin_size, allow_nan=self.allow_nan)
+        trials = as_trials(X, inputs=inputs, bin_size=self.bin_size, allow_nan=self.allow_nan, is_part=True)
         return np.asarray(self.function(trials), dtype=np.float64)

@@ -1,9 +1,9 @@
 """Writes a module into a recording again and again, each time killed at another write or on another full disk.
 
-Not a test itself: test_kill.py runs it as a process of its own, `python kill_writer.py kill|full FOLDER STEP`, and
+Not a test itself: test_kill.py runs it as a process of its own, `python kill_writer.py FOLDER kill=STEP full=STEP`, and
 reads the outcomes that it prints as JSON. Each trial is a fork of this process, so that nothing is imported again. The
-parent traces the child with ptrace and kills it at the entry of its N-th system call that changes a file: as exact as
-strace, without strace.
+child asks the kernel to stop it at every system call that changes a file (seccomp), and the parent, which traces it
+(ptrace), kills it at the N-th, before the call is done: as exact as strace, without strace.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -37,24 +38,30 @@ WRITES = {
     "x86_64": {1, 18, 20, 296, 40, 326, 77, 285, 82, 264, 316, 87, 263, 74, 16},
     "aarch64": {64, 68, 66, 70, 71, 285, 46, 47, 38, 276, 35, 82, 29},
 }
-TRACEME, SYSCALL, SETOPTIONS, GET_SYSCALL_INFO = 0, 24, 0x4200, 0x420E
+TRACEME, CONTINUE, SET_OPTIONS = 0, 7, 0x4200
+SET_SECCOMP, SET_NO_NEW_PRIVILEGES = 22, 38
+STOPPED_AT_WRITE = signal.SIGTRAP | 7 << 8
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 libc.ptrace.restype = ctypes.c_long
+libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong]
 
 
-class SyscallInfo(ctypes.Structure):
-    """The head of `struct ptrace_syscall_info`; `op` is 1 at the entry of a call."""
+class Filter(ctypes.Structure):
+    """`struct sock_fprog`: a program of the kernel's filter machine."""
 
-    _fields_ = (
-        ("op", ctypes.c_uint8),
-        ("pad", ctypes.c_uint8 * 3),
-        ("arch", ctypes.c_uint32),
-        ("instruction_pointer", ctypes.c_uint64),
-        ("stack_pointer", ctypes.c_uint64),
-        ("number", ctypes.c_uint64),
-        ("arguments", ctypes.c_uint64 * 6),
-    )
+    _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_char_p))
+
+
+def stop_at_writes():
+    """Return whether this process, if it is traced, will be stopped at every write from now on."""
+    numbers = sorted(WRITES[platform.machine()])
+    steps = [(0x20, 0, 0, 0)]  # load the number of the call
+    steps += [(0x15, len(numbers) - k, 0, number) for k, number in enumerate(numbers)]  # if it is this, go to the end
+    steps += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x7FF00000)]  # let it pass; tell the tracer
+    program = Filter(len(steps), b"".join(struct.pack("HBBI", *step) for step in steps))
+    libc.prctl(SET_NO_NEW_PRIVILEGES, 1, None, 0, 0)
+    return libc.prctl(SET_SECCOMP, 2, ctypes.addressof(program), 0, 0) == 0
 
 
 class Trials:
@@ -127,32 +134,30 @@ def killed_at(trials, number):
     if child == 0:
         libc.ptrace(TRACEME, 0, None, None)
         os.kill(os.getpid(), signal.SIGSTOP)
+        stop_at_writes()
         trials.write()
         os._exit(0)
     os.waitpid(child, 0)
-    libc.ptrace(SETOPTIONS, child, None, 1)  # mark stops at system calls
-    info, n_writes = SyscallInfo(), 0
+    libc.ptrace(SET_OPTIONS, child, None, 0x80)  # stop at what the filter tells
+    n_writes = 0
     while True:
-        libc.ptrace(SYSCALL, child, None, None)
+        libc.ptrace(CONTINUE, child, None, None)
         _, status = os.waitpid(child, 0)
         if not os.WIFSTOPPED(status):
             return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        if os.WSTOPSIG(status) != signal.SIGTRAP | 0x80:
-            continue
-        libc.ptrace(GET_SYSCALL_INFO, child, ctypes.sizeof(info), ctypes.addressof(info))
-        if info.op == 1 and info.number in WRITES[platform.machine()]:
+        if status >> 8 == STOPPED_AT_WRITE:
             n_writes += 1
             if n_writes == number:
                 os.kill(child, signal.SIGKILL)
 
 
 def can_trace():
-    """Return whether this machine lets a parent trace its child."""
+    """Return whether this machine lets a parent trace its child and stop it at its writes."""
     if platform.machine() not in WRITES or sys.platform != "linux":
         return False
     child = os.fork()
     if child == 0:
-        os._exit(0 if libc.ptrace(TRACEME, 0, None, None) == 0 else 1)
+        os._exit(0 if libc.ptrace(TRACEME, 0, None, None) == 0 and stop_at_writes() else 1)
     return os.waitpid(child, 0)[1] == 0
 
 
@@ -199,7 +204,7 @@ def full(trials, step):
 
             trials.reset()
             ends[f"{'reserved' if reserved else 'not reserved'}: {in_a_fork(trials, prepare)}"] += 1
-            counts[trials.told()] += 1
+            counts[trials.told(then_write=step == 1)] += 1
     return {"limits": sum(counts.values()), **counts, "ends": dict(ends), "disks": small_disks(trials, step)}
 
 
@@ -229,5 +234,6 @@ def small_disks(trials, step):
 
 
 if __name__ == "__main__":
-    task, where, every = sys.argv[1:]
-    print(json.dumps({"kill": kill, "full": full}[task](Trials(where), int(every))))
+    warm = Trials(sys.argv[1])
+    tasks = dict(argument.split("=") for argument in sys.argv[2:])
+    print(json.dumps({task: {"kill": kill, "full": full}[task](warm, int(step)) for task, step in tasks.items()}))

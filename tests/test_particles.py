@@ -7,6 +7,7 @@ from nwb_lrrnn.models.particles import (
     effective_sample_size,
     log_mean_exp,
     multinomial_resample,
+    noise_of_trial,
     normalised_weights,
     stratified_resample,
     systematic_resample,
@@ -59,3 +60,16 @@ def test_every_scheme_is_unbiased():
 def test_points_at_the_end_of_the_unit_interval_stay_inside():
     assert systematic_resample(np.log([1e-9, 1.0]), 1.0 - 1e-16).max() == 1
     assert multinomial_resample(np.zeros(3), np.array([1.0, 1.0, 0.0])).max() == 2
+
+
+def test_unobserved_bins_at_the_end_of_a_trial_change_no_noise():
+    rng = np.random.default_rng(0)
+    values, seen = rng.standard_normal((9, 3)), np.ones((9, 3), dtype=bool)
+    seen[2] = False
+    longer = np.concatenate([values, np.zeros((4, 3))]), np.concatenate([seen, np.zeros((4, 3), dtype=bool)])
+    for short, long in zip(noise_of_trial(1, values, seen, 2), noise_of_trial(1, *longer, 2), strict=True):
+        np.testing.assert_array_equal(short.standard_normal(9), long.standard_normal(13)[:9])
+    first, second = noise_of_trial(1, values, seen, 2)
+    assert first.uniform() != second.uniform()
+    seen[2] = True
+    assert noise_of_trial(1, values, seen)[0].uniform() != noise_of_trial(1, *longer)[0].uniform()

@@ -122,7 +122,7 @@ class Checkpoint:
         if differences:
             raise ValueError(
                 f"checkpoint: {str(path)!r} holds another fit: {'; '.join(differences)}. Give each fit a path of its "
-                "own, or delete the file to start afresh"
+                "own (inside cross_val_score and GridSearchCV: checkpoint=None), or delete the file to start afresh"
             )
         self._entropy = header["entropy"]
         for name, key in header["steps"].items():

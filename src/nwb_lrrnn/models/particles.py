@@ -86,8 +86,14 @@ def seed_of(random_state: int | np.random.Generator | None) -> int:
     return int(np.random.default_rng(random_state).integers(2**63))
 
 
-def noise_of_trial(seed: int, values: Array, seen: NDArray[np.bool_]) -> np.random.Generator:
-    """Return the generator of one trial's noise, a function of the seed and of what the trial holds."""
-    digest = hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16)
-    digest.update(np.ascontiguousarray(seen).tobytes())
-    return np.random.default_rng(np.random.SeedSequence([abs(seed), int.from_bytes(digest.digest(), "little")]))
+def noise_of_trial(seed: int, values: Array, seen: NDArray[np.bool_], n_kinds: int = 1) -> list[np.random.Generator]:
+    """Return generators of one trial's noise, one a kind, functions of the seed and of what the trial holds.
+
+    Up to its last observed bin: a trial with unobserved bins at its end has the noise of the shorter trial.
+    """
+    observed = np.flatnonzero(seen.any(axis=1))
+    end = int(observed[-1]) + 1 if len(observed) else 0
+    digest = hashlib.blake2b(np.ascontiguousarray(values[:end]).tobytes(), digest_size=16)
+    digest.update(np.ascontiguousarray(seen[:end]).tobytes())
+    source = np.random.SeedSequence([abs(seed), int.from_bytes(digest.digest(), "little")])
+    return [np.random.default_rng(kind) for kind in source.spawn(n_kinds)]

@@ -276,7 +276,7 @@ def _estimators() -> dict[str, Any]:
 def _model_info(kind: str, model: "LatentModel", dataset: xr.Dataset) -> list[tuple[str, str, Any]]:
     """Return the attrs of a model's Dataset, its parameters and the dims of its arrays as rows of fit_info."""
     attrs = {key: value for key, value in dataset.attrs.items() if key not in ("estimator", "parameters")}
-    parameters = json.loads(json.dumps(model.get_params(deep=False), default=str))
+    parameters = json.loads(dataset.attrs["parameters"])
     return [
         ("model", "estimator", kind),
         *(("model", str(key), value) for key, value in attrs.items()),

@@ -65,11 +65,11 @@ def particle_bound(
     def run(first: int, last: int) -> None:
         for k in range(first, last):
             n = trials.lengths[k]
-            rng = noise_of_trial(seed, trials.values[k, :n], seen[k, :n])
+            moves, picks = noise_of_trial(seed, trials.values[k, :n], seen[k, :n], 2)
             bound[k] = kernels.particle_filter(
                 model.kind, trials.values[k, :n], seen[k, :n], loadings, offsets[k if len(offsets) > 1 else 0],
                 bin_size, dispersion, transition, noise_root, drive[k, :n], initial[k], initial_root,
-                centers[k, :n], rng.standard_normal((n, n_particles, system.rank)), rng.uniform(size=n),
+                centers[k, :n], moves.standard_normal((n, n_particles, system.rank)), picks.uniform(size=n),
             )  # fmt: skip
 
     over_ranges(run, n_trials)

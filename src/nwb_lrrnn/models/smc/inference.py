@@ -74,7 +74,7 @@ def marginal_forecasts(net: Network, dynamics: LowRankDynamics, trials: Trials, 
         weights, particles = (np.asarray(torch.as_tensor(a).cpu())[0] for a in (record.weights, record.drawn))
         for b, trial in enumerate(range(rows.start, rows.stop)):
             end = int(trials.lengths[trial])
-            rng = noise_of_trial(seed, trials.values[trial, :end], seen[trial, :end]).spawn(1)[0]
+            rng = noise_of_trial(seed, trials.values[trial, :end], seen[trial, :end], 4)[3]
             at = systematic_resample(np.log(weights[b, end - n - 1] + 1e-300), rng.uniform())
             z = particles[b, end - n - 1, at].astype(np.float64)
             for t in range(end - n, end):
@@ -110,10 +110,10 @@ def _noise(net: Network, trials: Trials, plan: Plan, seed: int, n_trajectories: 
     points = np.zeros((n_trials, n_steps, n_trajectories))
     seen = np.ones(trials.values.shape, dtype=bool) if trials.observed is None else trials.observed
     for b, n in enumerate(trials.lengths):
-        rng = noise_of_trial(seed, trials.values[b, :n], seen[b, :n])
-        normals[b, :n] = rng.standard_normal((n, plan.n_particles, rank))
-        uniforms[b, :n] = rng.uniform(size=(n, n_uniform))
-        points[b, :n] = rng.uniform(size=(n, n_trajectories))
+        moves, picks, draws = noise_of_trial(seed, trials.values[b, :n], seen[b, :n], 3)
+        normals[b, :n] = moves.standard_normal((n, plan.n_particles, rank))
+        uniforms[b, :n] = picks.uniform(size=(n, n_uniform))
+        points[b, :n] = draws.uniform(size=(n, n_trajectories))
     device = kept.device
     sorted_points = bound.points_of(plan.scheme, torch.tensor(uniforms, device=device), plan.n_particles)
     nothing = torch.empty((1, n_trials, n_steps, 0), device=device)

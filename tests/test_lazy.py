@@ -1,7 +1,6 @@
 """Recordings backed by dask: never loaded whole, the same numbers, each block computed as often as it must be."""
 
 import logging
-import threading
 import tracemalloc
 
 import dask.array as da
@@ -11,7 +10,8 @@ import xarray as xr
 
 from nwb_lrrnn import LinearStateSpace, LowRankRNN, SMCLowRankRNN
 from nwb_lrrnn.models.linear import FactorAnalysis, MeanRate, VectorAutoregression
-from nwb_lrrnn.trials import LazyTrials, as_lazy_trials, as_trials, blocks
+from nwb_lrrnn.trials import as_lazy_trials, as_trials, blocks
+from small_lazy import Counted, hold
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -40,26 +40,6 @@ def recording() -> xr.DataArray:
         },
         attrs={"bin_size": 0.02},
     )
-
-
-class Counted:
-    """A recording whose blocks count how often they are computed, and how many are computed at once."""
-
-    def __init__(self, values: np.ndarray, rows: int):
-        self.counts = np.zeros(-(-len(values) // rows), dtype=int)
-        self.values, self.rows, self.lock = values, rows, threading.Lock()
-        along = tuple(min(rows, len(values) - a) for a in range(0, len(values), rows))
-        self.array = da.map_blocks(
-            self.block, dtype=values.dtype, chunks=(along, *((n,) for n in values.shape[1:])), meta=values[:0]
-        )
-
-    def block(self, block_info=None) -> np.ndarray:
-        if block_info is None:
-            return self.values[:0]
-        k = block_info[None]["chunk-location"][0]
-        with self.lock:
-            self.counts[k] += 1
-        return self.values[k * self.rows : (k + 1) * self.rows].copy()
 
 
 @pytest.fixture
@@ -192,91 +172,6 @@ def test_the_first_blocks_are_kept_as_far_as_memory_goes(recording, little_memor
     np.testing.assert_array_equal(counted.counts, [1, 1, *[3] * 10])  # groups of 2 trials, 3 trials are kept
 
 
-# --- training block by block -----------------------------------------------------------------------------------------
-
-
-def _waves(n_trials: int, n_steps: int = 40) -> np.ndarray:
-    rng = np.random.default_rng(3)
-    phase = rng.uniform(0, 6, (n_trials, 1)) + 0.3 * np.arange(n_steps)
-    loadings = rng.standard_normal((2, 6))
-    return np.stack([np.cos(phase), np.sin(phase)], -1) @ loadings + 0.7 * rng.standard_normal((n_trials, n_steps, 6))
-
-
-def _hold(monkeypatch, values: np.ndarray, n_trials: int) -> None:
-    """Let memory and a sample hold so many trials, a block two."""
-    monkeypatch.setattr(blocks, "KEPT_BYTES", n_trials * values[0].nbytes)
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4 * values[0].nbytes)
-    monkeypatch.setattr(blocks, "SAMPLE", 1)
-
-
-@pytest.mark.parametrize("start", ["afresh", "without held-out trials"])
-def test_all_blocks_teach_more_than_a_sample(monkeypatch, start):
-    values, test = _waves(64)[:48], _waves(64)[48:]
-    fraction = 0.25 if start == "afresh" else 0.0
-    model = LowRankRNN(
-        rank=2, n_neurons=20, max_epochs=60, shooting_window=100, validation_fraction=fraction, random_state=0
-    )
-    of_sample = model.fit(values[np.linspace(0, 47, 8).round().astype(int)]).score(test)
-    _hold(monkeypatch, values, 8)
-    of_all = model.fit(da.from_array(values, chunks=(4, 40, 6))).score(test)
-    assert of_all > of_sample + 0.015  # 0.04 to 0.05 are there to be gained
-    assert model.history_.sizes["epoch"] == model.n_iter_ <= 60
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        LowRankRNN(rank=2, n_neurons=10, max_epochs=12, shooting_window=100, patience=1000, random_state=0),
-        SMCLowRankRNN(rank=2, n_neurons=10, n_particles=8, max_epochs=4, patience=100, random_state=0),
-    ],
-    ids=lambda m: type(m).__name__,
-)
-def test_training_reads_each_block_once_an_epoch(monkeypatch, model):
-    values = _waves(48)
-    counted = Counted(values, 4)
-    _hold(monkeypatch, values, 8)
-    passes, blocks_of = [], LazyTrials.blocks
-
-    def noting(self, rng=None):
-        passes.append(rng is not None)
-        return blocks_of(self, rng)
-
-    monkeypatch.setattr(LazyTrials, "blocks", noting)
-    model.fit(counted.array)
-    epochs = sum(passes)
-    assert epochs >= 3
-    np.testing.assert_array_equal(counted.counts[:2], 1)  # kept: memory holds two chunks
-    assert counted.counts[2:].max() <= 2 + epochs  # one pass for scaling, one for the sample
-    assert counted.counts[2:].min() >= epochs
-
-
-@pytest.mark.parametrize("name", ["LowRankRNN", "SMCLowRankRNN"])
-def test_an_interrupted_fit_on_blocks_ends_like_one_that_was_not(monkeypatch, tmp_path, name):
-    values = _waves(32)
-    _hold(monkeypatch, values, 8)
-    X = da.from_array(values, chunks=(4, 40, 6))
-    model = {
-        "LowRankRNN": LowRankRNN(rank=2, n_neurons=10, max_epochs=60, shooting_window=100, random_state=0),
-        "SMCLowRankRNN": SMCLowRankRNN(rank=2, n_neurons=10, n_particles=8, max_epochs=5, random_state=0),
-    }[name]
-    whole = model.fit(X).score(X)
-    model.set_params(checkpoint=tmp_path / "fit.npz")
-    seen, blocks_of = [], LazyTrials.blocks
-
-    def interrupted(self, rng=None):
-        for block in blocks_of(self, rng):
-            seen.append(rng is not None)
-            if sum(seen) == 18:
-                raise KeyboardInterrupt
-            yield block
-
-    monkeypatch.setattr(LazyTrials, "blocks", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        model.fit(X)
-    monkeypatch.setattr(LazyTrials, "blocks", blocks_of)
-    assert model.fit(X).score(X) == whole
-
-
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 
@@ -335,6 +230,14 @@ def test_a_bad_value_is_named_by_its_place_in_the_whole(recording, verb, little_
     model = LinearStateSpace(rank=2, max_iter=3, tol=1e-2).fit(recording)
     with pytest.raises(ValueError, match=r"X: infinity \(inf\) at trial 107, time 0.07, unit b"):
         np.asarray(getattr(model, verb)(bad.chunk(trial=3)))
+
+
+def test_a_bad_value_that_no_sample_sees_is_found(recording, monkeypatch):
+    hold(monkeypatch, recording.values, 1)
+    bad = recording.values.copy()
+    bad[5, 3, 1] = np.inf
+    with pytest.raises(ValueError, match="trial 5, time 3, unit 1"):
+        LinearStateSpace(rank=2, likelihood="gaussian").fit(da.from_array(bad, chunks=(3, 30, 4)))
 
 
 def test_a_bad_value_of_an_array_is_named_by_its_number(recording, little_memory):

@@ -17,7 +17,7 @@ def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     names = {}
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), names)
-    assert {path.name for path in tmp_path.iterdir()} == {"session.nwb", "session_lrrnn.nwb", "flow.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"session.nwb", "session_lrrnn.nwb", "fit.npz", "flow.png"}
     table, X = names["table"], names["X"]
     assert table.index[0] == "mean rate"
     assert table.loc["mean rate", "high"] < 0  # the README's model beats constant rates

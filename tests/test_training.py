@@ -199,7 +199,7 @@ def test_diagonal_noise_outlives_a_warm_start(waves, monkeypatch):
     model, _ = fit(smc(latent_noise="diagonal", warm_start=True, dtype="float64"), waves)
     noise = model.dynamics_.latent_noise
     assert abs(noise[0, 1]) > 1e-3 * np.sqrt(noise[0, 0] * noise[1, 1])  # the gauge has turned it
-    model.n_particles_ = 300
+    model.n_particles_ = 3000
     before = model.score(waves)
     starts = []
     monkeypatch.setattr(estimator.fitting, "run", lambda form, flat, *_: starts.append((form, flat)) or 1 / 0)

@@ -73,6 +73,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         if isinstance(trials, LazyTrials):
             size = f"{trials.n_bytes / 2**30:.3g} GiB"
             logger.info("X holds %s: it is read block by block, and some steps see a sample of its trials", size)
+            _ = trials.summary  # one pass now: a bad value is found before the fit, also where no sample would see it
             self._fit_lazy(trials)
         else:
             self._fit_trials(trials)

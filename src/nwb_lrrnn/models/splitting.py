@@ -36,11 +36,19 @@ def hold_out(trials: Trials, fraction: float, rng: np.random.Generator) -> tuple
     return train, held
 
 
-def training_rows(
-    trials: LazyTrials, sampled: NDArray[np.int64], fraction: float, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Return all trials but those that `hold_out` holds out of the sampled ones."""
-    everything = np.arange(len(trials.lengths))
+def all_but_held_out(
+    whole: LazyTrials | None, share: int, fraction: float, seed: np.random.SeedSequence
+) -> LazyTrials | None:
+    """Return the trials of a recording but for those that `hold_out` holds out of its sample; None for no recording.
+
+    And None where the sample is all there is. `seed` is what `hold_out` had its generator from.
+    """
+    if whole is None:
+        return None
+    sampled, everything = whole.sample_rows(share), np.arange(len(whole.lengths))
+    if len(sampled) == len(everything):
+        return None
     if fraction == 0 or len(sampled) == 1:
-        return everything
-    return np.setdiff1d(everything, sampled[held_out_rows(len(sampled), fraction, rng)[1]])
+        return whole
+    held = held_out_rows(len(sampled), fraction, np.random.default_rng(seed))[1]
+    return whole.select(np.setdiff1d(everything, sampled[held]))

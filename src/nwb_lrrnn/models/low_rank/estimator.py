@@ -22,7 +22,7 @@ from nwb_lrrnn.models.low_rank.objective import latent_moments
 from nwb_lrrnn.models.low_rank.start import LinearStart, WarmStart
 from nwb_lrrnn.models.scales import scales_of
 from nwb_lrrnn.models.shooting import Network, Posterior
-from nwb_lrrnn.models.splitting import hold_out, training_rows
+from nwb_lrrnn.models.splitting import all_but_held_out, hold_out
 from nwb_lrrnn.models.training import Schedule
 from nwb_lrrnn.models.windows import Windows, join
 from nwb_lrrnn.trials import LazyTrials, Trials
@@ -183,11 +183,10 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
             rng, label = np.random.default_rng(seeds[1]), type(self).__name__
             stages = fitting.Stages(form, *parts, schedule, self.batch_size, rng, label, log)
             fit = fitting.run(stages, start, self._asked_window(trials), seeds[2:])
-            if whole is not None and len(whole.lengths) > len(trials.lengths):
-                chooser = np.random.default_rng(seeds[0])
-                rows = training_rows(whole, whole.sample_rows(), self.validation_fraction, chooser)
+            rest = all_but_held_out(whole, 1, self.validation_fraction, seeds[0])
+            if rest is not None:
                 stages.epochs_left = max(1, epochs - fit.ending.history.sizes["epoch"])
-                fit = streaming.go_on(fit, fitting.again(fit, parts[0]), stages, whole.select(rows), log)
+                fit = streaming.go_on(fit, fitting.again(fit, parts[0]), stages, rest, log)
             self.shooting_bins_ = fit.window_bins
             self._keep(trials, *fitting.settle(fit, parts[0], trials))
         fit.ending.tell(self)

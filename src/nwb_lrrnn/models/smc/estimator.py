@@ -25,7 +25,7 @@ from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.forecasts import Forecasts
 from nwb_lrrnn.models.smc.network import Form, Network
 from nwb_lrrnn.models.smc.start import LinearStart
-from nwb_lrrnn.models.splitting import hold_out, training_rows
+from nwb_lrrnn.models.splitting import all_but_held_out, hold_out
 from nwb_lrrnn.trials import LazyTrials, Trials
 
 logger = logging.getLogger("nwb_lrrnn")
@@ -241,11 +241,8 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
                 of_all = _starts(trials, form, seeds[4:], log, "linear start of all trials") if again else None
             batch = min(len(parts[0].lengths), _BATCH if self.batch_size is None else self.batch_size)
             label = type(self).__name__
-            if whole is not None:
-                chooser = np.random.default_rng(seeds[0])
-                rows = training_rows(whole, whole.sample_rows(_SHARE), self.validation_fraction, chooser)
-                whole = whole.select(rows) if len(whole.lengths) > len(trials.lengths) else None
-            fit = fitting.run(form, flat, of_all, *parts, plan, scheme, schedule, batch, seeds[1:4], label, log, whole)
+            rest = all_but_held_out(whole, _SHARE, self.validation_fraction, seeds[0])
+            fit = fitting.run(form, flat, of_all, *parts, plan, scheme, schedule, batch, seeds[1:4], label, log, rest)
             self._keep(trials, fit)
         fit.ending.tell(self)
 

@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
@@ -19,6 +20,7 @@ from nwb_lrrnn.models.low_rank.objective import ShootingObjective
 from nwb_lrrnn.models.smc import SMCLowRankRNN
 from nwb_lrrnn.models.smc.fitting import Climb
 from nwb_lrrnn.models.smc.objective import FilterObjective
+from nwb_lrrnn.trials import blocks
 
 
 def low_rank(**parameters):
@@ -341,3 +343,44 @@ def test_fingerprints_tell_kinds_shapes_and_bits_apart():
     parts = [0, 0.0, -0.0, "0", [0], [[0]], np.float32(0), None, ("a", "bc"), ("ab", "c")]
     assert len({fingerprint(part) for part in parts}) == len(parts)
     assert fingerprint(1, 2) != fingerprint([1, 2])
+
+
+@pytest.mark.parametrize("kept", [1, 2**30], ids=["in blocks", "in memory"])
+def test_every_bit_of_a_recording_on_dask_counts(waves, tmp_path, monkeypatch, kept):
+    monkeypatch.setattr(blocks, "KEPT_BYTES", kept)
+    inputs = np.random.default_rng(0).standard_normal((8, 24, 1))
+    X, turned = da.from_array(waves, chunks=(3, 24, 5)), waves.copy()
+    turned[3] = turned[3, ::-1]
+
+    def fit(X, inputs):
+        return low_rank(checkpoint=tmp_path / "fit.npz", max_epochs=2).fit(X, inputs=inputs)
+
+    score = fit(X, inputs).score(X, inputs=inputs)
+    assert fit(da.from_array(waves, chunks=(4, 12, 5)), inputs).score(X, inputs=inputs) == score
+    with pytest.raises(ValueError, match=r"the data differ \(values of inputs\)"):
+        fit(X, -inputs)
+    with pytest.raises(ValueError, match=r"the data differ \(values\)"):
+        fit(da.from_array(turned, chunks=(3, 24, 5)), inputs)
+
+
+@pytest.mark.parametrize("lost", ["layout", "steps", "an array"])
+def test_a_file_that_lacks_a_part_is_damaged(waves, tmp_path, lost):
+    path = tmp_path / "fit.npz"
+    low_rank(checkpoint=path, max_epochs=1).fit(waves)
+    with np.load(path) as file:
+        arrays = dict(file)
+    if lost == "an array":
+        arrays.pop(next(name for name in arrays if "/" in name))
+    else:
+        header = json.loads(str(arrays["nwb_lrrnn_checkpoint"]))
+        header.pop(lost)
+        arrays["nwb_lrrnn_checkpoint"] = np.array(json.dumps(header))
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match="truncated, damaged or of another kind"):
+        low_rank(checkpoint=path, max_epochs=1).fit(waves)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="wants a directory in which nobody can write")
+def test_a_place_that_cannot_be_written_is_named(waves):
+    with pytest.raises(OSError, match=r"checkpoint: '/proc/fit.npz' cannot be written .*; give another path"):
+        low_rank(checkpoint="/proc/fit.npz", max_epochs=1).fit(waves)

@@ -295,3 +295,20 @@ def test_inputs_by_other_names_or_in_another_order_are_refused(recording):
     with pytest.raises(ValueError, match="wanted light, sound in this order"):
         again.transform(recording, inputs=inputs[..., ::-1])
     assert np.isfinite(again.score(recording, inputs=inputs.values))  # arrays have no names to compare
+
+
+def test_nothing_observed_is_refused_like_in_memory(recording):
+    model = LinearStateSpace(rank=2, max_iter=3, tol=1e-2).fit(recording)
+    with pytest.raises(ValueError, match="no bin is observed"):
+        model.score(recording.assign_coords(observed=("trial", np.zeros(12, dtype=bool))).chunk(trial=4))
+
+
+def test_what_dask_cannot_say_is_asked_for(recording):
+    model = LinearStateSpace(rank=2)
+    array = da.from_array(recording.values[0], chunks=(5, 4))
+    with pytest.raises(ValueError, match=r"X: got chunks of unknown size .* call X.compute_chunk_sizes\(\)"):
+        model.fit(array[array[:, 0] > 0])
+    with pytest.raises(TypeError, match=r"X: got values of type object, wanted real numbers; call X.astype\(float\)"):
+        model.fit(recording.astype(object).chunk(trial=4))
+    with pytest.raises(ValueError, match=r"X: trial 1 has 3 dims, wanted \(time, unit\) like the first"):
+        model.fit([recording[0].chunk(), recording[:2].chunk()])

@@ -3,6 +3,7 @@
 import dask.array as da
 import numpy as np
 import pytest
+import xarray as xr
 
 from nwb_lrrnn import LowRankRNN, SMCLowRankRNN
 from nwb_lrrnn.trials import LazyTrials
@@ -84,3 +85,24 @@ def test_an_interrupted_fit_on_blocks_ends_like_one_that_was_not(monkeypatch, tm
         model.fit(X)
     monkeypatch.setattr(LazyTrials, "blocks", blocks_of)
     assert model.fit(X).score(X) == whole
+
+
+@pytest.mark.parametrize("hidden", [slice(None, 12), slice(20, None)], ids=["the first half", "the last block"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        LowRankRNN(rank=2, n_neurons=10, max_epochs=4, shooting_window=100, random_state=0),
+        SMCLowRankRNN(rank=2, n_neurons=10, n_particles=8, max_epochs=2, random_state=0),
+    ],
+    ids=lambda m: type(m).__name__,
+)
+def test_blocks_of_which_nothing_is_observed_teach_nothing_and_break_nothing(monkeypatch, model, hidden):
+    values = _waves(24)
+    hold(monkeypatch, values, 6)
+    observed = np.ones(24, dtype=bool)
+    observed[hidden] = False
+    X = xr.DataArray(values, dims=("trial", "time", "unit"), coords={"observed": ("trial", observed)}).chunk(trial=4)
+    model.fit(X)
+    assert np.isfinite(model.history_["validation"]).all()
+    assert (model.history_["validation"] < -1.0).all()  # trials that are observed judge
+    assert np.isfinite(model.score(values))

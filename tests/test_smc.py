@@ -353,3 +353,13 @@ def test_another_network_is_scored_in_the_same_way(model, waves):
     linear = LinearStateSpace(rank=2).fit(waves)
     exact, bound = linear.score(waves), model.with_dynamics(linear.dynamics_).score(waves)
     assert exact - 0.15 < bound < exact + 0.02
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
+@pytest.mark.parametrize(("dim", "n"), [("trial", 8), ("unit", 6)])
+def test_a_trial_or_unit_that_is_never_observed_breaks_nothing(waves, likelihood, dim, n):
+    values = np.round(3 + waves).clip(min=0) if likelihood == "poisson" else waves
+    X = xr.DataArray(values, dims=("trial", "time", "unit"), coords={"observed": (dim, np.arange(n) != 2)})
+    model = small(likelihood=likelihood).fit(X)
+    assert np.isfinite(model.score(X))
+    assert np.isfinite(model.transform(X)).all()

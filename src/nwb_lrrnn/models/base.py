@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models.parameters import choose
-from nwb_lrrnn.trials import LazyTrials, Trials, as_lazy_trials, as_trials, blocks, is_lazy, map_trials
+from nwb_lrrnn.trials import LazyTrials, Trials, as_lazy_trials, as_trials, blocks, check_observed, is_lazy, map_trials
 
 logger = logging.getLogger("nwb_lrrnn")
 
@@ -222,6 +222,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             if isinstance(trials, LazyTrials) and self.likelihood_ != "gaussian":
                 _refuse_non_counts(block, self.likelihood_)
             evidence[rows], n_bins[rows] = self._log_evidence(block), block.bins.sum(axis=1)
+        check_observed(n_bins)
         return evidence, n_bins
 
     def _fit_lazy(self, trials: LazyTrials) -> None:

@@ -100,10 +100,9 @@ class Checkpoint:
             return
         began = time.monotonic()
         keys = {name: key for name, (key, _) in self._steps.items()}
+        arrays = {f"{name}/{part}": array for name, (_, parts) in self._steps.items() for part, array in parts.items()}
         header = {"layout": LAYOUT, "identity": self.identity, "entropy": self._entropy, "steps": keys}
-        arrays = {_HEADER: np.array(json.dumps(header))}
-        for name, (_, parts) in self._steps.items():
-            arrays |= {f"{name}/{part}": array for part, array in parts.items()}
+        arrays[_HEADER] = np.array(json.dumps(header | {"arrays": sorted(arrays)}))
         temporary = self.path.with_name(f".{self.path.stem}.{uuid.uuid4().hex[:8]}.tmp.npz")
         try:
             with open(temporary, "wb") as file:
@@ -111,6 +110,9 @@ class Checkpoint:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
+        except OSError as error:
+            text = f"checkpoint: {str(self.path)!r} cannot be written ({error.strerror or error}); give another path"
+            raise OSError(error.errno, text) from error
         finally:
             temporary.unlink(missing_ok=True)
         self._written, self._is_dirty = time.monotonic(), False
@@ -195,32 +197,25 @@ def fingerprint(*parts: Any) -> str:
 
 
 def _data_identity(trials: Trials | LazyTrials) -> dict[str, Any]:
-    """Return what identifies trials, trial by trial within its length, however they are padded.
-
-    Those that are not in memory are identified by what one pass tells: mean and variance of every unit, to the last
-    bit, and the observed bins of every trial.
-    """
-    spans = [(k, slice(0, int(length))) for k, length in enumerate(trials.lengths)]
-
-    def bits(array: NDArray | None) -> str | None:
-        return None if array is None else fingerprint(*(array[span] for span in spans))
-
-    identity = {
+    """Return what identifies trials: every bit of each, however they are padded, cut in blocks or held in memory."""
+    names = ("values", "observed bins", *(["values of inputs"] if trials.n_inputs else []))
+    digests: dict[str, list[str]] = {name: [""] * len(trials.lengths) for name in names}
+    for rows, block in trials.blocks():
+        seen = np.ones(block.values.shape, bool) if block.observed is None else block.observed
+        for k, row in enumerate(rows):
+            span = (k, slice(0, int(block.lengths[k])))
+            digests["values"][row] = fingerprint(block.values[span])
+            digests["observed bins"][row] = fingerprint(seen[span])
+            if block.inputs is not None:
+                digests["values of inputs"][row] = fingerprint(block.inputs[span])
+    return {
         "trials": len(trials.lengths),
         "units": trials.n_units,
         "inputs": trials.n_inputs,
         "bin size": trials.bin_size,
         "lengths of trials": fingerprint(trials.lengths),
         "names of units": fingerprint(trials.unit_ids),
-    }
-    if isinstance(trials, LazyTrials):
-        told = trials.summary
-        return identity | {"values": fingerprint(told.mean, told.variance), "observed bins": fingerprint(told.n_bins)}
-    return identity | {
-        "values": bits(trials.values),
-        "observed bins": bits(np.ones(trials.values.shape, bool) if trials.observed is None else trials.observed),
-        "values of inputs": bits(trials.inputs),
-    }
+    } | {name: fingerprint(*parts) for name, parts in digests.items()}
 
 
 def _differences(header: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -275,6 +270,9 @@ def _load(path: Path) -> tuple[dict[str, Any], Arrays]:
                 raise FileExistsError(foreign)
             arrays = {name: file[name] for name in file.files}
         header = json.loads(str(arrays.pop(_HEADER)[()]))
+        lost = {"layout", "identity", "entropy", "steps", "arrays"} - set(header)
+        if lost or sorted(arrays) != header["arrays"]:
+            raise ValueError(f"it lacks {sorted(lost) or 'arrays'}")
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
         raise ValueError(damaged) from error
     return header, arrays

@@ -20,14 +20,18 @@ def held_out_rows(n: int, fraction: float, rng: np.random.Generator) -> tuple[ND
 def hold_out(trials: Trials, fraction: float, rng: np.random.Generator) -> tuple[Trials, Trials | None]:
     """Return the training trials and the held-out ones; of a single trial, its beginning and its end.
 
-    None is held out where `fraction` is 0 or there is too little to share.
+    None is held out where `fraction` is 0 or there is too little to share; trials of which nothing is observed, which
+    judge nothing, never are.
     """
     n = len(trials.lengths)
     if fraction == 0:
         return trials, None
+    seen = np.flatnonzero(trials.bins.any(axis=1))
+    if n > 1 and len(seen) == 1:
+        return trials, None
     if n > 1:
-        kept, held = held_out_rows(n, fraction, rng)
-        return trials.take(kept), trials.take(held)
+        held = seen[held_out_rows(len(seen), fraction, rng)[1]]
+        return trials.take(np.setdiff1d(np.arange(n), held)), trials.take(held)
     length = int(trials.lengths[0])
     at = length - round(fraction * length)
     train, held = trials.cut(0, at), trials.cut(at, length)

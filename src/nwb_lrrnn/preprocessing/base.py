@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from inspect import signature
 from typing import Any
 
@@ -22,6 +23,7 @@ class Step(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_outp
 
     _unit: str | None = None  # unit of measure of what comes out, {} being that of X; None keeps it
     _positive_only = False
+    _bin_size_is_known = False  # at fit
 
     def fit(self, X: Any, y: Any = None):
         """Return the step fitted to X.
@@ -34,16 +36,27 @@ class Step(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_outp
             Ignored; present for scikit-learn.
         """
         parts = read(X, self, reset=True)
+        self._bin_size_is_known = parts.bin_size_is_known
         self._check(parts)
         self._learn(parts)
         return self
 
     def transform(self, X: Any) -> Any:
-        """Return X after the step, in the kind of X; lazy where X is on dask, and then nothing is computed here."""
-        check_is_fitted(self)
-        parts = read(X, self, reset=False)
+        """Return X after the step, in the kind of X; lazy where X is on dask, and then nothing is computed here.
+
+        X without a bin size has the bins of `fit`.
+        """
+        parts = self._read(X)
         self._check(parts)
         return self._restored(parts)
+
+    def _read(self, X: Any) -> Parts:
+        """Return X as parts with the units and bins of `fit`, which parameters in seconds refer to."""
+        check_is_fitted(self)
+        parts = read(X, self, reset=False)
+        if self._bin_size_is_known and not parts.bin_size_is_known:
+            return replace(parts, bin_size=self.bin_size_, bin_size_is_known=True)
+        return parts
 
     def _restored(self, parts: Parts) -> Any:
         """Return the result in the kind of X; steps that change bins or units do it their way."""
@@ -83,8 +96,7 @@ class InvertibleStep(Step, auto_wrap_output_keys=None):
 
         `attrs["preprocessing"]` loses the step if it is the last, and names the inverse otherwise.
         """
-        check_is_fitted(self)
-        parts = read(X, self, reset=False)
+        parts = self._read(X)
         results = [self._revert(part) for part in parts.parts]
         back = parts.restore(results, f"inverse of {described(self)}", unit=self._unit_of_x)
         for array in back if isinstance(back, list) else [back]:

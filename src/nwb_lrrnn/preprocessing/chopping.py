@@ -10,6 +10,9 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lrrnn.preprocessing.reading import remembered
+from nwb_lrrnn.trials import is_lazy
+from nwb_lrrnn.trials.gate import _bin_size_of_one
+from nwb_lrrnn.trials.lazy import refuse_unreadable
 
 logger = logging.getLogger("nwb_lrrnn")
 
@@ -37,7 +40,8 @@ def chop(X: Any, duration: float) -> xr.DataArray:
     Raises
     ------
     TypeError, ValueError
-        If X is not one recording of dims (time, unit), or the window is shorter than a bin or longer than X.
+        If X is not one recording of dims (time, unit), its time is uneven or not in seconds, `X.attrs["bin_size"]` is
+        not its step, chunks on dask have no known size, or the window is shorter than a bin or longer than X.
 
     Examples
     --------
@@ -45,6 +49,7 @@ def chop(X: Any, duration: float) -> xr.DataArray:
     >>> windows.shape, windows.attrs["dropped_bins"]
     ((2, 10, 3), 5)
     """
+    refuse_unreadable(X)
     recording = _as_recording(X)
     step = _bin_size(recording)
     n_bins, unit = recording.sizes["time"], "bins" if step is None else "s"
@@ -109,16 +114,13 @@ def _as_recording(X: Any) -> xr.DataArray:
         return array.assign_coords(time=index.to_numpy()) if is_time else array
     if isinstance(X, xr.Dataset):
         raise TypeError(f"X: got a Dataset of {list(X.data_vars)}, wanted one DataArray; pass X['name']")
-    array = np.asarray(X)
+    array = X if is_lazy(X) else np.asarray(X)
     if array.ndim != 2:
         raise ValueError(f"X: got shape {array.shape}, wanted (time, unit): one recording, not yet in trials")
     return xr.DataArray(array, dims=("time", "unit"))
 
 
 def _bin_size(recording: xr.DataArray) -> float | None:
-    """Return seconds per bin, or None when nothing says."""
-    if "bin_size" in recording.attrs:
-        return float(recording.attrs["bin_size"])
-    if "time" in recording.coords and recording.sizes["time"] > 1:
-        return float(np.median(np.diff(np.asarray(recording["time"].values, dtype=np.float64))))
-    return None
+    """Return seconds per bin, or None when nothing says; what the gate of the models refuses is refused here."""
+    size, is_known = _bin_size_of_one(recording, "X", None)
+    return size if is_known else None

@@ -40,7 +40,8 @@ class PCADenoise(Step, auto_wrap_output_keys=None):
     Raises
     ------
     ValueError
-        If `rank` is no whole number from 1 to the number of units, or fewer than two bins are observed in all units.
+        If `rank` is no whole number from 1 to the number of units, or not more than `rank` bins are observed in all
+        units.
 
     Examples
     --------
@@ -61,12 +62,14 @@ class PCADenoise(Step, auto_wrap_output_keys=None):
         whole_number("rank", self.rank, most=len(parts.unit_ids), hint=", the number of units; lower rank")
 
     def _learn(self, parts: Parts) -> None:
-        n, self.mean_, square = one_pass(parts.parts, comoments, merge_comoments, whole=(2,))
-        if n[0] < 2:
+        n, mean, square, size = one_pass(parts.parts, comoments, merge_comoments, whole=(2,))  # relative to size
+        if n[0] <= self.rank:  # n bins span n - 1 directions about their mean
             raise ValueError(
-                f"X: got {int(n[0])} bins observed in all units, wanted at least 2; drop the units with most gaps, "
-                "e.g. X.isel(unit=X.isnull().mean(('trial', 'time')).values < 0.1)"
+                f"X: got {int(n[0])} bins observed in all units, wanted at least {self.rank + 1}, rank + 1; "
+                "lower rank, or drop the units with most gaps, e.g. "
+                "X.isel(unit=X.isnull().mean(('trial', 'time')).values < 0.1)"
             )
+        self.mean_ = mean * size
         variances, vectors = np.linalg.eigh(square / n[0])
         leading = vectors[:, ::-1][:, : self.rank].T  # (rank, unit)
         at = np.abs(leading).argmax(axis=1)

@@ -14,6 +14,7 @@ from nwb_lrrnn.preprocessing.parts import Part, valid_entries
 Statistic = tuple[NDArray, ...]  # the last axis of each array is the unit
 
 _AT_ONCE = 8  # statistics merged by one task
+_LEAST = -1074  # exponent of the least float64 above 0
 
 
 def one_pass(
@@ -86,19 +87,38 @@ def _merged(merge: Callable | None, statistics: Sequence[Statistic]) -> Statisti
 
 
 def moments(values: NDArray, valid: NDArray) -> Statistic:
-    """Return number, mean and sum of squared deviations of each unit."""
+    """Return number, mean and sum of squared deviations of each unit, and the size that the last two are relative to.
+
+    The size is the power of two below the greatest absolute value: numbers keep their digits, and squares of very large
+    or very small ones stay in range. The mean is mean * size, the sum of squares square * size^2.
+    """
     n = valid.sum(axis=0).astype(np.float64)
-    mean = values.sum(axis=0) / np.maximum(n, 1.0)
-    residual = np.where(valid, values - mean, 0.0)
-    return n, mean, (residual**2).sum(axis=0)
+    size = _size(np.maximum(values.max(axis=0, initial=0.0), -values.min(axis=0, initial=0.0)))
+    relative = values / size
+    mean = relative.sum(axis=0) / np.maximum(n, 1.0)
+    residual = np.where(valid, relative - mean, 0.0)
+    return n, mean, (residual**2).sum(axis=0), size
 
 
 def merge_moments(one: Statistic, other: Statistic) -> Statistic:
     """Return the moments of both (Chan, Golub & LeVeque 1983, Eq. 1.5), in which nothing cancels."""
-    (n, mean, square), (m, mean_m, square_m) = one, other
+    size = np.maximum(one[3], other[3])
+    (n, mean, square), (m, mean_m, square_m) = _relative_to(size, one), _relative_to(size, other)
     total = np.maximum(n + m, 1.0)
     delta = mean_m - mean
-    return n + m, mean + delta * m / total, square + square_m + delta**2 * n * m / total
+    return n + m, mean + delta * m / total, square + square_m + delta**2 * n * m / total, size
+
+
+def _size(greatest: NDArray) -> NDArray:
+    """Return the power of two at or below each number > 0, the least there is for 0."""
+    return np.ldexp(1.0, np.where(greatest > 0, np.frexp(greatest)[1] - 1, _LEAST))
+
+
+def _relative_to(size: NDArray, statistic: Statistic) -> Statistic:
+    """Return number, mean and (co-)moments relative to another size."""
+    n, mean, square, own = statistic
+    ratio = own / size
+    return n, mean * ratio, square * ratio**2
 
 
 def extremes(values: NDArray, valid: NDArray) -> Statistic:
@@ -112,17 +132,23 @@ def merge_extremes(one: Statistic, other: Statistic) -> Statistic:
 
 
 def comoments(values: NDArray, valid: NDArray) -> Statistic:
-    """Return number (1,), mean (unit,) and co-moments (unit, unit) of the rows observed in every unit."""
+    """Return number (1,), mean (unit,) and co-moments (unit, unit) of the rows observed in every unit, and size (1,).
+
+    Mean and co-moments are relative to the size, one for all units; see `moments`.
+    """
     rows = values[valid.all(axis=1)]
     n = np.array([float(len(rows))])
+    size = _size(np.array([max(rows.max(initial=0.0), -rows.min(initial=0.0))]))
+    rows = rows / size
     mean = rows.sum(axis=0) / np.maximum(n, 1.0)
     residual = rows - mean
-    return n, mean, residual.T @ residual
+    return n, mean, residual.T @ residual, size
 
 
 def merge_comoments(one: Statistic, other: Statistic) -> Statistic:
     """Return the co-moments of both."""
-    (n, mean, square), (m, mean_m, square_m) = one, other
+    size = np.maximum(one[3], other[3])
+    (n, mean, square), (m, mean_m, square_m) = _relative_to(size, one), _relative_to(size, other)
     total = np.maximum(n + m, 1.0)
     delta = mean_m - mean
-    return n + m, mean + delta * m / total, square + square_m + np.outer(delta, delta) * n * m / total
+    return n + m, mean + delta * m / total, square + square_m + np.outer(delta, delta) * n * m / total, size

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nwb_lrrnn.preprocessing.parts import Part, Place
 from nwb_lrrnn.trials import as_trials, is_lazy
 from nwb_lrrnn.trials.kinds import DIMS, is_list_of_trials, read_units, time_step
+from nwb_lrrnn.trials.lazy import refuse_unreadable
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Parts:
 def read(X: Any, estimator: Any, *, reset: bool) -> Parts:
     """Return X as `Parts`, nothing computed; what the gate of the models refuses is refused here, in its words."""
     lazy = is_lazy(X) and not isinstance(X, xr.Dataset)
+    refuse_unreadable(X)
     if not lazy:  # every check of values is made on the values
         values, lengths, _ = read_units(X, None, reset)
         blocks = [values[k : k + 1, :n] for k, n in enumerate(lengths)] if is_list_of_trials(X) else [values]

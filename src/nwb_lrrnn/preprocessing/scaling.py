@@ -87,11 +87,13 @@ class ZScore(InvertibleStep, auto_wrap_output_keys=None):
 
     def _learn(self, parts: Parts) -> None:
         super()._learn(parts)
-        n, self.mean_, square = one_pass(parts.parts, moments, merge_moments)
+        n, mean, square, size = one_pass(parts.parts, moments, merge_moments)  # mean, square relative to size
         variance = square / np.maximum(n, 1.0)
         rounding = n * np.finfo(np.float64).eps  # a constant far from 0 has a variance of this relative size
-        constant = variance <= rounding * variance + (rounding * self.mean_) ** 2
-        self.scale_ = np.where(constant, 1.0, np.sqrt(variance))
+        constant = variance <= rounding * variance + (rounding * mean) ** 2
+        sd = np.sqrt(variance) * size
+        self.mean_ = mean * size
+        self.scale_ = np.where(constant | (sd == 0), 1.0, sd)  # half of the least number above 0 is 0
 
     def _apply(self, part: Part, parts: Parts) -> Any:
         return part.map(partial(_scaled, shift=self.mean_, scale=self.scale_))

@@ -44,7 +44,7 @@ class SelectUnits(Step, auto_wrap_output_keys=None):
     Raises
     ------
     ValueError
-        If a limit is no number, the query fails, or no unit is left.
+        If a limit is no number, the query fails or is no condition, or no unit is left.
 
     Examples
     --------
@@ -102,8 +102,8 @@ class SelectUnits(Step, auto_wrap_output_keys=None):
 
 
 def _rates(parts: Parts) -> NDArray[np.float64]:
-    n, mean, _ = one_pass(parts.parts, moments, merge_moments)
-    return np.where(n > 0, mean, np.nan) / parts.bin_size
+    n, mean, _, size = one_pass(parts.parts, moments, merge_moments)
+    return np.where(n > 0, mean * size, np.nan) / parts.bin_size
 
 
 def _table(parts: Parts, rates: NDArray | None) -> pd.DataFrame:
@@ -117,7 +117,7 @@ def _table(parts: Parts, rates: NDArray | None) -> pd.DataFrame:
 
 def _fulfils(table: pd.DataFrame, query: str) -> NDArray[np.bool_]:
     try:
-        rows = table.query(query, engine="python").index
+        keep: Any = table.eval(query, engine="python", target=None)
     except (NameError, SyntaxError, TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
         columns = sorted({*map(str, table.columns), "rate"})
         close = [
@@ -129,7 +129,13 @@ def _fulfils(table: pd.DataFrame, query: str) -> NDArray[np.bool_]:
         raise ValueError(
             f"query: {query!r} fails ({error}), wanted a pandas query over the columns {', '.join(columns)}{hint}"
         ) from error
-    return np.isin(np.arange(len(table)), np.asarray(rows))
+    is_condition = isinstance(keep, pd.Series) and pd.api.types.infer_dtype(keep, skipna=False) == "boolean"
+    if not is_condition or len(keep) != len(table):
+        got = f"values of type {keep.dtype}" if isinstance(keep, pd.Series) else repr(keep)
+        raise ValueError(
+            f"query: {query!r} gives {got}, wanted a condition, one boolean per unit, e.g. \"quality == 'good'\""
+        )
+    return keep.to_numpy(dtype=bool, na_value=False)
 
 
 def _taken(source: Any, index: NDArray[np.intp], step: str) -> Any:

@@ -61,14 +61,14 @@ class Smooth(Step, auto_wrap_output_keys=None):
     def _check(self, parts: Parts) -> None:
         sd = positive("sd", self.sd, hint=": the kernel's standard deviation in seconds, e.g. sd=0.05")
         flag("causal", self.causal)
-        if _reach(sd / parts.bin_size) < 1:
+        if _reach(sd / parts.bin_size, 1) < 1:
             least = 0.125 * parts.bin_size
             told = f"{least:g} s" if parts.bin_size_is_known else "0.125 bins, as X has no bin size"
             raise ValueError(f"sd: got {self.sd!r}, a kernel of a single bin, wanted at least {told}")
 
     def _apply(self, part: Part, parts: Parts) -> Any:
         sd = float(self.sd) / parts.bin_size  # in bins
-        reach = _reach(sd)
+        reach = _reach(sd, part.values.shape[1])
         offsets = np.arange(-reach, reach + 1)
         kernel = np.exp(-0.5 * (offsets / sd) ** 2)
         if self.causal:
@@ -76,9 +76,9 @@ class Smooth(Step, auto_wrap_output_keys=None):
         return part.map(partial(_smoothed, kernel=kernel), along_time=True, reach=reach)
 
 
-def _reach(sd: float) -> int:
-    """Return how many bins the kernel reaches to each side."""
-    return int(_TRUNCATE * sd + 0.5)
+def _reach(sd: float, most: int) -> int:
+    """Return how many bins the kernel reaches to each side; there is nothing beyond `most`, the bins of a trial."""
+    return int(min(_TRUNCATE * sd + 0.5, most))
 
 
 def _smoothed(values: NDArray, valid: NDArray, place: Place | None, *, kernel: NDArray) -> NDArray:

@@ -19,6 +19,7 @@ from nwb_lrrnn.trials.lazy import (
     labelled,
     lengths_of,
     numbered,
+    refuse_unreadable,
     rows_of,
     stand_in,
 )
@@ -84,8 +85,9 @@ class LazyTrials:
 
     def sample_rows(self, share: int = 1) -> Rows:
         """Return which trials `sample` takes."""
-        n = min(len(self.lengths), max(1, KEPT_BYTES // (SAMPLE * share * self._bytes_of_trial)))
-        return np.linspace(0, len(self.lengths) - 1, n).round().astype(np.int64)
+        seen = np.flatnonzero(self.summary.n_bins)  # a trial of which nothing is observed shows nothing
+        n = min(len(seen), max(1, KEPT_BYTES // (SAMPLE * share * self._bytes_of_trial)))
+        return seen[np.linspace(0, len(seen) - 1, n).round().astype(np.int64)]
 
     def sample(self, share: int = 1) -> Trials:
         """Return trials evenly spread over the recording, in memory: one in `share` of what a sample may hold."""
@@ -163,6 +165,7 @@ def as_lazy_trials(
 
     Parameters, `estimator` and `reset` among them, and errors are those of `as_trials`.
     """
+    refuse_unreadable(X)
     whole, drive = numbered(labelled(X, "unit")), None
     lengths = lengths_of(whole)
     if inputs is not None:

@@ -32,6 +32,9 @@ def labelled(X: Any, last: str) -> Any:
     DataArrays come back as they are, so that a layout that is refused is refused in the user's words.
     """
     if is_list_of_trials(X):
+        odd = next((k for k, trial in enumerate(X) if np.ndim(trial) != 2), None)
+        if odd is not None:
+            raise ValueError(f"X: trial {odd} has {np.ndim(X[odd])} dims, wanted (time, {last}) like the first")
         return [labelled(trial, last) for trial in X]
     if isinstance(X, xr.DataArray):
         return X
@@ -41,6 +44,24 @@ def labelled(X: Any, last: str) -> Any:
     if data.ndim not in (2, 3):
         raise ValueError(f"got an array of shape {data.shape}, wanted (trial, time, {last}) or (time, {last})")
     return xr.DataArray(data, dims=(*DIMS[:2], last)[-data.ndim :])
+
+
+def refuse_unreadable(X: Any, name: str = "X") -> None:
+    """Refuse what is on dask and has no known shape, or no numbers; blocks would fail only when they are computed."""
+    if is_list_of_trials(X):
+        for k, trial in enumerate(X):
+            refuse_unreadable(trial, f"{name}[{k}]")
+        return
+    if not is_lazy(X):
+        return
+    if np.isnan(X.shape).any():
+        array = f"{name}.data" if isinstance(X, xr.DataArray) else name
+        raise ValueError(
+            f"{name}: got chunks of unknown size (shape {X.shape}), wanted known ones; "
+            f"call {array}.compute_chunk_sizes() first"
+        )
+    if X.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: got values of type {X.dtype}, wanted real numbers; call {name}.astype(float)")
 
 
 def numbered(X: Any) -> Any:

@@ -142,7 +142,7 @@ def negative_joint(net: Network, windows: Windows, nodes: Tensor, following: Ten
     if following is not None:
         log_node = gaussian_log_density(following - last_latents(windows, latents), net.prior.node_covariance)
         total = total + torch.where(windows.has_next, log_node, torch.zeros_like(log_node)).sum(1)
-    return -total / windows.bins.sum()
+    return -total / windows.bins.sum().clamp(min=1.0)  # of a batch in which nothing is observed
 
 
 def judged(net: Network, windows: Windows, nodes: Tensor, damping: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

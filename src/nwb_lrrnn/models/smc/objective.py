@@ -92,7 +92,7 @@ class FilterObjective:
     def per_bin(self, data: TrialData, noise: Noise) -> Tensor:
         """Return the bound per observed bin (S,)."""
         increments, _ = bound.run(self.network(self.parameters), data, self.plan, noise)
-        return increments.sum((1, 2)) / data.n_bins.sum()
+        return increments.sum((1, 2)) / data.n_bins.sum().clamp(min=1.0)  # of trials in which nothing is observed
 
     def _noise(self, data: TrialData) -> Noise:
         like = self.parameters.detach()

@@ -100,12 +100,15 @@ def _fit_readout(form: Form, net: Network, parts: dict[str, Tensor], data: Trial
         slope, fisher = likelihoods.derivatives(form.likelihood, y, eta, spread)
         score = (slope * mask).flatten(0, 2).T @ x
         information = ((fisher * mask).flatten(0, 2).T @ outer).unflatten(1, (size, size))
-        information = information + ridge * information.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+        own = information.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-100)  # a unit never observed stays as it is
+        information = information + ridge * own[:, None, None]
         weights = weights + torch.linalg.solve(information, score[..., None])[..., 0]
     scale, centre = form.scale.double(), form.centre.double()
     if form.likelihood.name == "gaussian":
-        error = ((y - design @ weights.T - shift) ** 2 * mask).sum((0, 1, 2)) / mask.sum((0, 1, 2)).clamp(min=1.0)
-        parts["log_spread"] = torch.log((error / scale**2).clamp(min=1e-10))
+        n_seen = mask.sum((0, 1, 2))
+        error = ((y - design @ weights.T - shift) ** 2 * mask).sum((0, 1, 2)) / n_seen.clamp(min=1.0)
+        fitted = torch.log((error / scale**2).clamp(min=1e-10))
+        parts["log_spread"] = torch.where(n_seen > 0, fitted, parts["log_spread"])
     if form.readout == "latents":
         parts["loadings"] = weights[:, :-1] / scale[:, None]
         parts["offset"] = (weights[:, -1] - centre) / scale

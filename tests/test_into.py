@@ -66,7 +66,7 @@ def path(tmp_path, original):
 
 def test_results_come_back_and_the_rest_stays(path, original, model, X):
     latents = model.transform(X)
-    assert write_results(model=model, latents=latents, metrics={"score": -1.0}, into=path) == path
+    assert write_results(model=model, latents=latents, metrics={"score": -1.0}, into=path, source=path) == path
     check_untouched(original, path, "processing/lrrnn")
     loaded = load_model(path)
     np.testing.assert_array_equal(loaded.transform(X), latents)  # to the last bit
@@ -145,7 +145,7 @@ def test_two_series_of_the_rois_of_one_segmentation(tmp_path):
 
 
 def test_pynwb_and_pynapple_accept_the_file(path, model, X):
-    write_results(model=model, latents=model.transform(X), into=path)
+    write_results(model=model, latents=model.transform(X), into=path, source=path)
     assert pynwb.validate(path=str(path)) == []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pynapple's own
@@ -154,7 +154,7 @@ def test_pynwb_and_pynapple_accept_the_file(path, model, X):
 
 
 def test_the_inspector_finds_no_more_than_before(path, found_before, model, X):
-    write_results(model=model, latents=model.transform(X), into=path)
+    write_results(model=model, latents=model.transform(X), into=path, source=path)
     assert inspected(path) - found_before == {"check_processing_module_name"}
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nwb_lrrnn.io.atomic import flush
+from nwb_lrrnn.io.beside import short
 from nwb_lrrnn.io.graft import graft
 from nwb_lrrnn.io.lock import lock_of, locked
 from nwb_lrrnn.io.source import H5, ChangedFileError, open_hdf5
@@ -143,7 +144,7 @@ def choose_name(target: Path, name: str, if_exists: str) -> str:
 @contextmanager
 def _copy_of(target: Path, added: int) -> Iterator[Path]:
     """Yield a copy of a recording in the same directory, with disk space reserved; it is removed at the end."""
-    copy = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.into.tmp.nwb")
+    copy = target.with_name(f".{short(target.stem)}.{uuid.uuid4().hex[:8]}.into.tmp.nwb")
     try:
         os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         if not _clone(target, copy):
@@ -237,7 +238,7 @@ def _check_inserted(copy: Path, origin: H5, module: str, elsewhere: Mapping[str,
 
 def _remove_leftovers(target: Path) -> None:
     """Remove what ended processes left; who holds the lock knows that it is nobody's."""
-    copies = re.escape(f".{target.stem}.") + r"[0-9a-f]{8}\.into\.tmp\.nwb"
+    copies = re.escape(f".{short(target.stem)}.") + r"[0-9a-f]{8}\.into\.tmp\.nwb"
     drafts = re.escape(lock_of(target).name) + r"\.[0-9a-f]{8}"
     for entry in list(os.scandir(target.parent)):
         if re.fullmatch(f"{copies}|{drafts}", entry.name):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nwb_lrrnn.io.beside import short
 from nwb_lrrnn.io.source import is_address, without_secrets
 
 
@@ -52,7 +53,7 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path
         raise FileExistsError(
             f"path: got {str(target)!r}, which exists; choose another name, or pass overwrite=True to replace it"
         )
-    temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.tmp.nwb")
+    temporary = target.with_name(f".{short(target.stem)}.{uuid.uuid4().hex[:8]}.tmp.nwb")
     try:
         yield temporary
         flush(temporary)

@@ -9,6 +9,7 @@ from .source import H5, Source, check_nwb2, plain
 
 # Subject, session and the like are read by name; `specifications` holds cached schemas, thousands of objects of no use.
 _NOT_WALKED = ("specifications", "general")
+_INFO_COLUMNS = {"section", "key", "value"}  # of the table that every module of ours has
 _SESSION_FIELDS = ("identifier", "session_description", "session_start_time", "timestamps_reference_time")
 _GENERAL_FIELDS = ("session_id", "experiment_description", "experimenter", "institution", "lab", "keywords")
 
@@ -62,13 +63,42 @@ Entry = TypeVar("Entry", SeriesEntry, TableEntry)
 
 
 @dataclass(frozen=True)
+class ResultEntry:
+    """A processing module that `write_results` wrote, with its series and tables."""
+
+    path: str
+    series: tuple[SeriesEntry, ...]
+    tables: tuple[TableEntry, ...]
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
 class Catalog:
-    """What an NWB file holds: version, session fields, series and tables in file order."""
+    """What an NWB file holds: version, session fields, series and tables in file order.
+
+    Series and tables of results that `write_results` wrote are no data of the recording: they are in `results` alone.
+    """
 
     nwb_version: str
     session: dict[str, Any]
     series: tuple[SeriesEntry, ...]
     tables: tuple[TableEntry, ...]
+    results: tuple[ResultEntry, ...] = ()
+
+    @property
+    def result_series(self) -> tuple[SeriesEntry, ...]:
+        """The series of all results, which only their full path names."""
+        return tuple(entry for result in self.results for entry in result.series)
+
+    @property
+    def result_intervals(self) -> tuple[TableEntry, ...]:
+        """The tables of intervals of all results, which only their full path names."""
+        tables = [table for result in self.results for table in result.tables]
+        return tuple(table for table in tables if table.neurodata_type == "TimeIntervals")
 
     def of_type(self, *types: str) -> tuple[TableEntry, ...]:
         """Return the tables of these types."""
@@ -105,10 +135,15 @@ def read_catalog(source: Source) -> Catalog:
         entries = list(_walk(file, "", ()))
         series = tuple(entry for entry in entries if isinstance(entry, SeriesEntry))
         tables = tuple(entry for entry in entries if isinstance(entry, TableEntry))
-        return Catalog(version, _session(file), series, tables)
+        paths = [path for table in tables if (path := _result_of(table))]
+        series_of, tables_of = _by_module(series, paths), _by_module(tables, paths)
+        results = tuple(ResultEntry(path, series_of[path], tables_of[path]) for path in paths)
+        return Catalog(version, _session(file), series_of[""], tables_of[""], results)
 
 
-def choose(entries: Sequence[Entry], name: str, argument: str, what: str) -> Entry:
+def choose(
+    entries: Sequence[Entry], name: str, argument: str, what: str, by_path: Sequence[Entry] | None = None
+) -> Entry:
     """Return the entry of that name: a full path, or the end of a path where only one entry ends so.
 
     Parameters
@@ -121,6 +156,8 @@ def choose(entries: Sequence[Entry], name: str, argument: str, what: str) -> Ent
         The argument that carried it, for the message.
     what : str
         What is chosen, such as "series", for the message.
+    by_path : sequence of SeriesEntry or TableEntry
+        Further ones that only their full path names.
 
     Returns
     -------
@@ -141,7 +178,7 @@ def choose(entries: Sequence[Entry], name: str, argument: str, what: str) -> Ent
     if not isinstance(name, str):
         raise TypeError(f"{argument}: got {type(name).__name__}, wanted the name of a {what} as text")
     wanted = name.strip("/")
-    found = [entry for entry in entries if entry.path.strip("/") == wanted]
+    found = [entry for entry in (*entries, *(by_path or ())) if entry.path.strip("/") == wanted]
     found = found or [entry for entry in entries if entry.path.endswith("/" + wanted)]
     if len(found) == 1:
         return found[0]
@@ -150,11 +187,11 @@ def choose(entries: Sequence[Entry], name: str, argument: str, what: str) -> Ent
             f"{argument}: {name!r} names {len(found)} {what}: {', '.join(entry.path for entry in found)}; "
             f"pass the full path, such as {argument}={found[0].path!r}"
         )
-    if not entries:
-        raise ValueError(f"{argument}: got {name!r}, but the file holds no {what}")
-    names = {entry.name: entry for entry in entries}
+    names = {entry.name: entry for entry in (*(by_path or ()), *entries)}
     close = difflib.get_close_matches(name.rsplit("/", 1)[-1], names, n=1)
     hint = f"; did you mean {names[close[0]].path!r}?" if close else ""
+    if not entries:
+        raise ValueError(f"{argument}: got {name!r}, but the file holds no {what}{hint}")
     raise ValueError(f"{argument}: got {name!r}, wanted one of {listed([entry.path for entry in entries])}{hint}")
 
 
@@ -168,6 +205,21 @@ def listed(names: Sequence[object], at_most: int = 12) -> str:
     """
     shown = ", ".join(str(name) for name in list(names)[:at_most])
     return shown + (f" and {len(names) - at_most} more" if len(names) > at_most else "")
+
+
+def _result_of(table: TableEntry) -> str:
+    """Return the path of the processing module whose results a table describes; "" for every other table."""
+    parts = table.path.split("/")
+    described = len(parts) == 4 and parts[1] == "processing" and parts[3] == "fit_info"
+    return table.path.removesuffix("/fit_info") if described and set(table.columns) == _INFO_COLUMNS else ""
+
+
+def _by_module(entries: Sequence[Entry], paths: Sequence[str]) -> dict[str, tuple[Entry, ...]]:
+    """Return the entries below each of these modules by its path, and all others by ""."""
+    module_of = {
+        entry.path: next((path for path in paths if entry.path.startswith(f"{path}/")), "") for entry in entries
+    }
+    return {path: tuple(entry for entry in entries if module_of[entry.path] == path) for path in ("", *paths)}
 
 
 def _walk(group: H5, path: str, parents: tuple[str, ...]) -> "Iterator[SeriesEntry | TableEntry]":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .catalog import Catalog, SeriesEntry, TableEntry
+from .catalog import Catalog, ResultEntry, SeriesEntry, TableEntry
 from .intervals import interval_tables
 from .spikes import why_no_spikes
 
@@ -16,6 +16,19 @@ _SWEEPS = (
     "VoltageClampSeries",
     "VoltageClampStimulusSeries",
 )
+_ORDER = (
+    "units",
+    "roi",
+    "channel",
+    "series",
+    "behaviour",
+    "stimulus",
+    "input",
+    "events",
+    "intervals",
+    "results",
+    "other",
+)
 _EVENT_TYPES = ("AnnotationSeries", "IntervalSeries")
 _BEHAVIOUR_PARENTS = ("Position", "CompassDirection", "BehavioralTimeSeries", "PupilTracking", "EyeTracking")
 _BEHAVIOUR_TYPES = ("SpatialSeries", "PoseEstimationSeries")
@@ -26,7 +39,7 @@ class Content:
     """One thing in a file. `call` is how to read it, None where it cannot be read; `reason` why it is not fitted.
 
     `kind` is units, roi, channel or series (populations), behaviour, stimulus, input (a single channel), events,
-    intervals, or other. `fittable` is True for populations.
+    intervals, results (of earlier fits), or other. `fittable` is True for populations.
     """
 
     name: str
@@ -141,8 +154,8 @@ def contents(catalog: Catalog) -> list[Content]:
     names = [entry.name for entry in catalog.series]
     found += [_series_content(entry, names.count(entry.name) == 1) for entry in catalog.series]
     found += [_intervals_content(table) for table in interval_tables(catalog)]
-    order = ("units", "roi", "channel", "series", "behaviour", "stimulus", "input", "events", "intervals", "other")
-    return sorted(found, key=lambda content: order.index(content.kind))
+    found += [_results_content(result) for result in catalog.results]
+    return sorted(found, key=lambda content: _ORDER.index(content.kind))
 
 
 def _units_content(table: TableEntry, several: bool) -> Content:
@@ -191,6 +204,12 @@ def _intervals_content(table: TableEntry) -> Content:
     return Content(
         table.name, table.path, "intervals", table.neurodata_type, shape, None, "s", None, None, call, reason
     )
+
+
+def _results_content(result: ResultEntry) -> Content:
+    """Return the content of a module with results of an earlier fit."""
+    call = f"nwb_lrrnn.read_results(recording.uri, module={result.name!r})"
+    return Content(result.name, result.path, "results", "ProcessingModule", None, None, "", None, None, call, None)
 
 
 def _region_oddity(entry: SeriesEntry, n_columns: int) -> str | None:

@@ -33,7 +33,7 @@ def _event_times(source: Source, catalog: Catalog, name: str, intervals: str | N
     """Return session times of the events of that name, and where in the file they are."""
     tables = interval_tables(catalog)
     if intervals is not None:
-        tables = (choose(tables, intervals, "intervals", "interval tables"),)
+        tables = (choose(tables, intervals, "intervals", "interval tables", by_path=catalog.result_intervals),)
     holding = [table for table in tables if name in table.columns]
     main = [table for table in holding if table.path == "/intervals/trials"]
     if len(holding) > 1 and not main:

@@ -32,7 +32,7 @@ class Request:
 
 
 def interval_tables(catalog: Catalog) -> tuple[TableEntry, ...]:
-    """Return the tables of intervals that can be trials: all but `invalid_times`."""
+    """Return the tables of intervals that can be trials: all but `invalid_times` and those of results."""
     return tuple(table for table in catalog.of_type("TimeIntervals") if table.name != "invalid_times")
 
 
@@ -46,7 +46,7 @@ def choose_intervals(catalog: Catalog, name: str | None) -> TableEntry:
     """
     tables = interval_tables(catalog)
     if name is not None:
-        return choose(tables, name, "intervals", "interval tables")
+        return choose(tables, name, "intervals", "interval tables", by_path=catalog.result_intervals)
     if not tables:
         raise ValueError(
             "intervals: the file holds no table of trials or other intervals, so nothing can be aligned; leave "
@@ -134,13 +134,15 @@ class IntervalTables(Mapping[str, "xr.Dataset"]):
         tables = interval_tables(catalog)
         names = [table.name for table in tables]
         self._source = source
+        self._of_results = catalog.result_intervals
         self._tables = {t.name if names.count(t.name) == 1 else t.path: t for t in tables}
 
     def __getitem__(self, name: str) -> "xr.Dataset":
         if name in self._tables:
             return intervals_dataset(self._source, self._tables[name])
         try:
-            entry = choose(tuple(self._tables.values()), name, "intervals", "interval tables")
+            tables = tuple(self._tables.values())
+            entry = choose(tables, name, "intervals", "interval tables", by_path=self._of_results)
         except ValueError as error:
             raise KeyError(str(error)) from error
         return intervals_dataset(self._source, entry)

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from nwb_lrrnn.io.beside import short
+
 logger = logging.getLogger(__name__)
 
 
@@ -29,7 +31,7 @@ def lock_of(target: Path) -> Path:
     lock : Path
         In the same directory.
     """
-    return target.with_name(f"{target.name}.lrrnn.lock")
+    return target.with_name(f"{short(target.name)}.lrrnn.lock")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The pieces of a fit into the user's own recording: a module that its units, ROIs or electrodes are linked to."""
 
 import os
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -108,10 +109,12 @@ def _in_memory(module: Any, table: Any) -> Iterator[H5]:
         holder.add(table)
         nwbfile.add_processing_module(holder)
     nwbfile.add_processing_module(module)
-    with h5py.File("module.nwb", "w", driver="core", backing_store=False) as file:
-        NWBHDF5IO(file=file, mode="w").write(container=nwbfile, cache_spec=False)
-        reader: Any = NWBHDF5IO(file=file, mode="r")
-        errors = validate(io=reader)
-        if errors:
-            raise ValueError(f"the module is not valid NWB and is not written: {errors[0]}")
-        yield file
+    # HDF5 knows files in memory by name, in the whole process: one of its own for each
+    with h5py.File(f"{uuid.uuid4()}.nwb", "w", driver="core", backing_store=False) as file:
+        with NWBHDF5IO(file=file, mode="w") as writer:  # closing it closes the file, so that it stays open to the end
+            writer.write(container=nwbfile, cache_spec=False)
+            with NWBHDF5IO(file=file, mode="r") as reader:
+                errors: Any = validate(io=reader)
+                if errors:
+                    raise ValueError(f"the module is not valid NWB and is not written: {errors[0]}")
+                yield file

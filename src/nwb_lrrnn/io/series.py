@@ -38,7 +38,7 @@ def choose_series(catalog: Catalog, name: str | None) -> SeriesEntry:
         If no series or several fit, or if the one meant cannot be read.
     """
     if name is not None:
-        entry = choose(catalog.series, name, "name", "series")
+        entry = choose(catalog.series, name, "name", "series", by_path=catalog.result_series)
         reason = why_not_read(entry)
         if reason is not None:
             raise ValueError(reason)
@@ -53,6 +53,8 @@ def choose_series(catalog: Catalog, name: str | None) -> SeriesEntry:
             f"which one is meant, such as name={readable[0].name!r}"
         )
     why = f" ({why_not_read(populations[0])})" if populations else ""
+    if catalog.results:
+        why += f" beside the results in {', '.join(result.path for result in catalog.results)}"
     raise ValueError(
         f"name: the file holds no series that is a population{why}; recording.contents lists what there is"
     )

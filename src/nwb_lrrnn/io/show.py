@@ -16,6 +16,7 @@ _SECTIONS = (
     ("Populations", ("units", "roi", "channel", "series")),
     ("Behaviour, stimuli, events", ("behaviour", "stimulus", "input", "events")),
     ("Trials and other intervals", ("intervals",)),
+    ("Results of earlier fits", ("results",)),
     ("Not read", ("other",)),
 )
 _ONE_OF = {"units": "units", "roi": "ROIs", "channel": "channels", "series": "columns"}
@@ -139,6 +140,9 @@ def _size(recording: "Recording", content: Content) -> str:
     if content.kind == "intervals":
         table = next(table for table in recording.catalog.tables if table.path == content.path)
         return f"{table.n_rows} rows: {', '.join(table.columns)}"
+    if content.kind == "results":
+        result = next(result for result in recording.catalog.results if result.path == content.path)
+        return ", ".join(f"{series.name} {series.shape}" for series in result.series)
     if content.kind == "units":
         text = f"{content.n_units} units"
         return text if content.shape is None else f"{text}, {content.shape[0]} spikes{_mean_rate(recording, content)}"

@@ -67,12 +67,7 @@ def find_units(recording: "Recording", ids: Sequence[Any], nwb_path: str | None 
     ValueError
         If no population has them all.
     """
-    results = _result_modules(recording)
-    populations = [
-        content
-        for content in recording.fittable
-        if nwb_path in (None, content.path) and content.path.rpartition("/")[0] not in results
-    ]
+    populations = [content for content in recording.fittable if nwb_path in (None, content.path)]
     found = []
     for content in populations:
         # a series that cannot be read: nothing was fitted to it; what is odd in one was said when it was read
@@ -91,12 +86,6 @@ def find_units(recording: "Recording", ids: Sequence[Any], nwb_path: str | None 
     if any(units.table != first.table or not np.array_equal(units.rows, first.rows) for units in having[1:]):
         return None
     return first if first.table or len(having) == 1 else None
-
-
-def _result_modules(recording: "Recording") -> set[str]:
-    """Return the paths of the processing modules that hold results of earlier fits, which are no populations."""
-    with recording.source.open() as file:
-        return {f"/processing/{name}" for name, group in file.get("processing", {}).items() if "fit_info" in group}
 
 
 def _population(recording: "Recording", content: Any) -> UnitRows:

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,9 @@ def _check_nobody_writes(given: Path, target: Path) -> None:
 
     low: Any = h5py  # its low level has no annotations
     for opened in low.h5f.get_obj_ids(low.h5f.OBJ_ALL, low.h5f.OBJ_FILE):
-        same = Path(os.fsdecode(opened.name))
-        if opened.get_intent() == low.h5f.ACC_RDWR and same.exists() and same.samefile(target):
-            raise UnwritableRecordingError(_refusal(given, "this program has it open for writing; close it"))
+        with suppress(FileNotFoundError):  # files in memory, and copies that another thread is done with
+            if opened.get_intent() == low.h5f.ACC_RDWR and Path(os.fsdecode(opened.name)).samefile(target):
+                raise UnwritableRecordingError(_refusal(given, "this program has it open for writing; close it"))
     try:
         h5py.File(target, "r").close()
     except BlockingIOError as error:  # the lock of HDF5

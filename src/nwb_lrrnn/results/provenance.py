@@ -4,6 +4,7 @@ import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,29 @@ def as_recording(source: Recording | str | os.PathLike[str] | None) -> Recording
     if is_address(source):
         return None
     return open_nwb(source)
+
+
+def is_same_file(source: Recording | str | os.PathLike[str], into: str | os.PathLike[str]) -> bool:
+    """Return whether a source is the file that results go into, whichever links name it."""
+    uri = source.uri if isinstance(source, Recording) else source
+    if is_address(uri):
+        return False
+    one, other = (Path(os.fspath(path).removeprefix("file://")).expanduser().resolve() for path in (uri, into))
+    return one == other or (one.exists() and other.exists() and one.samefile(other))
+
+
+def check_source(into: str | os.PathLike[str], latents: Any) -> None:
+    """Raise if latents, or one of a list of them, say that they came from another file than `into`."""
+    arrays = latents if isinstance(latents, (list, tuple)) else [latents]
+    stated = [array.attrs["source"] for array in arrays if "source" in getattr(array, "attrs", {})]
+    for source in stated:
+        if isinstance(source, (str, os.PathLike)) and not is_same_file(source, into):
+            name = without_secrets(source)
+            raise ValueError(
+                f"into: got {os.fspath(into)!r}, but the latents came from {name!r}; pass into={name!r}, or source= "
+                "to say it on purpose: source=into where the file was moved or copied, or the other file, to whose "
+                "units nothing is linked"
+            )
 
 
 def session_of(recording: Recording) -> dict[str, Any]:

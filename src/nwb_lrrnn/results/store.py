@@ -15,7 +15,7 @@ from nwb_lrrnn.io.nwb import Recording, open_nwb
 from nwb_lrrnn.io.processing_module import read_module, write_module
 from nwb_lrrnn.io.writable import writable
 from nwb_lrrnn.results.arrays import as_array
-from nwb_lrrnn.results.provenance import as_recording, provenance, session_of
+from nwb_lrrnn.results.provenance import as_recording, check_source, is_same_file, provenance, session_of
 from nwb_lrrnn.results.units import described_loadings, plain_text, units_of_source, units_within
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def write_results(
     metrics : mapping of numbers, Dataset or DataFrame, optional
         Scores, such as the table of `compare_baselines`.
     source : Recording, path or address, optional
-        What the model was fitted to. By default `into`.
+        What the model was fitted to. By default `into`; where it is another file, the loadings are not linked to units
+        of `into`.
     overwrite : bool
         Replace a result file that is at `path` already; a recording is never replaced.
     into : path-like, optional
@@ -89,11 +90,12 @@ def write_results(
         If what was read back differs from what was written.
     TypeError
         If `model` is no estimator of this package, or an array is none that its verbs return, or not one of `path` and
-        `into` is given.
+        `into` is given, or `metrics` are none that can be stored.
     ValueError
-        If latents or rates have another shape than the model gives them, or an option goes with the other of `path`
-        and `into`. scikit-learn's NotFittedError is one of these. With `into` also: if units of the model are not in
-        the recording; UnwritableRecordingError (`nwb_lrrnn.io.writable`) if it cannot be written into (an address,
+        If latents or rates have another shape than the model gives them or times that are not one bin apart, or an
+        option goes with the other of `path` and `into`. scikit-learn's NotFittedError is one of these. With `into`
+        also: if the latents came from another file and no `source` is given; if units of the model are not in the
+        recording; UnwritableRecordingError (`nwb_lrrnn.io.writable`) if it cannot be written into (an address,
         read-only, a file of git-annex or DataLad, a full disk, open elsewhere, a schema before NWB 2.2);
         RecordingInUseError (`nwb_lrrnn.io.lock`) if another process is writing into it; ChangedFileError
         (`nwb_lrrnn.io.source`) if another program changed it meanwhile.
@@ -109,8 +111,11 @@ def write_results(
     if model is None or kind not in _estimators():
         steps = "; pass its last step, pipeline[-1], and latents=pipeline.transform(X)" if kind == "Pipeline" else ""
         raise TypeError(f"model: got a {kind}, wanted a fitted {' or '.join(_estimators())}{steps}")
-    if into is not None:
-        writable(into)  # what is wrong with the place is said before anything is computed
+    scores, tables = _metric_pieces(metrics)
+    if into is not None:  # what is wrong with the place is said before anything is computed
+        writable(into)
+        if source is None:
+            check_source(into, latents)
     dataset = model.to_dataset()
     recording = as_recording(into if source is None else source)
     given = {
@@ -120,14 +125,8 @@ def write_results(
     info = [
         *_model_info(kind, model, dataset),
         *provenance(model, recording, source, given["latents"]),
+        *scores,
     ]
-    tables: dict[str, xr.Dataset] = {}
-    if isinstance(metrics, Mapping) and not isinstance(metrics, xr.Dataset):
-        info += [("metrics", str(name), float(value)) for name, value in metrics.items()]
-    elif metrics is not None:
-        tables["metrics"] = (
-            metrics if isinstance(metrics, xr.Dataset) else metrics.to_xarray().assign_attrs(metrics.attrs)
-        )
     if fixed_points is not None:
         tables["fixed_points"] = fixed_points
     history = getattr(model, "history_", None)
@@ -136,17 +135,22 @@ def write_results(
     state = {str(name): plain_text(variable.values) for name, variable in dataset.variables.items()}
     pieces: dict[str, Any] = {**given, "state": state, "info": info, "tables": tables, "module": module}
     nwb_path = None if given["latents"] is None else given["latents"].attrs.get("nwb_path")
-    if into is not None:
+    is_own = into is not None and (source is None or is_same_file(source, into))
+    if into is not None and is_own:
         units = units_within(dataset, open_nwb(into), nwb_path)
-        write_module_into(into, **pieces, loadings=described_loadings(dataset, units), units=units, if_exists=if_exists)
+    else:
+        units = None if recording is None else units_of_source(dataset, recording, nwb_path)
+    loadings = described_loadings(dataset, units)
+    if into is not None:
+        links = units if is_own else None  # rows of another file are none of `into`
+        write_module_into(into, **pieces, loadings=loadings, units=links, if_exists=if_exists)
         return Path(into)
-    units = None if recording is None else units_of_source(dataset, recording, nwb_path)
     session = None if recording is None else session_of(recording)
     return write_module(
         os.fspath(path or ""),
         **pieces,
         session=session,
-        loadings=described_loadings(dataset, units),
+        loadings=loadings,
         overwrite=overwrite,
     )
 
@@ -261,6 +265,26 @@ def _check_place(path: Any, into: Any, overwrite: bool, if_exists: str) -> None:
         raise ValueError("overwrite: a recording is never replaced; with into= pass if_exists='replace'")
     if path is not None and if_exists != "error":
         raise ValueError(f"if_exists: got {if_exists!r} without into=; to replace a result file pass overwrite=True")
+
+
+def _metric_pieces(metrics: Any) -> tuple[list[tuple[str, str, float]], dict[str, xr.Dataset]]:
+    """Return metrics as rows of fit_info and as tables, or raise."""
+    if metrics is None:
+        return [], {}
+    if isinstance(metrics, xr.Dataset):
+        return [], {"metrics": metrics}
+    if isinstance(metrics, pd.DataFrame):
+        return [], {"metrics": metrics.to_xarray().assign_attrs(metrics.attrs)}
+    wanted = "wanted a dict of numbers such as {'score': -1.2}, or a Dataset or DataFrame such as of compare_baselines"
+    if not isinstance(metrics, Mapping):
+        raise TypeError(f"metrics: got {type(metrics).__name__}, {wanted}")
+    rows = []
+    for name, value in metrics.items():
+        number = value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+        if not isinstance(number, (int, float)):
+            raise TypeError(f"metrics: got {type(value).__name__} for {name!r}, {wanted}")
+        rows.append(("metrics", str(name), float(number)))
+    return rows, {}
 
 
 def _estimators() -> dict[str, Any]:

@@ -22,6 +22,8 @@ from nwb_lrrnn.models.smc.fitting import Climb
 from nwb_lrrnn.models.smc.objective import FilterObjective
 from nwb_lrrnn.trials import blocks
 
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few epochs
+
 
 def low_rank(**parameters):
     return LowRankRNN(**{"rank": 2, "n_neurons": 10, "max_epochs": 12, "n_init": 2, "random_state": 0, **parameters})
@@ -43,13 +45,6 @@ PLACES = {
     "smc, inside an epoch": (smc, FilterObjective, "loss", 7),
     "smc, all trials": (smc, Climb, "on_all_trials", 0),
 }
-
-
-@pytest.fixture(autouse=True)
-def _few_epochs_do_not_converge():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -246,6 +246,6 @@ def test_real_recordings_are_as_valid_as_before(tmp_path, file):
         warnings.simplefilter("ignore")  # on old schemas
         try:
             before = {str(error) for error in pynwb.validate(path=str(file))}
-        except Exception:  # noqa: BLE001  pynwb cannot read the recording, so nor what was made of it
+        except (ValueError, AttributeError):  # pynwb cannot read the recording, so nor what was made of it
             return
         assert {str(error) for error in pynwb.validate(path=str(path))} <= before

@@ -15,19 +15,15 @@ from nwb_lrrnn.align import canonicalize
 from nwb_lrrnn.models.linear import LinearStateSpace, MeanRate
 from nwb_lrrnn.models.smc import SMCLowRankRNN, estimator
 
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few epochs
+
+
 N_TRIALS, N_BINS, N_UNITS = 8, 40, 6
 
 
 def small(**parameters):
     few = {"n_neurons": 12, "n_particles": 8, "n_trajectories": 8, "max_epochs": 3}
     return SMCLowRankRNN(**{"rank": 2, "random_state": 0, **few, **parameters})
-
-
-@pytest.fixture(autouse=True)
-def _few_epochs_do_not_converge():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """What `SMCLowRankRNN` says of its choices, and what it refuses, each in a sentence that says how to mend it."""
 
 import logging
-import warnings
 
 import numpy as np
 import pytest
@@ -10,14 +9,10 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from nwb_lrrnn.models.linear import MeanRate
 from test_smc import labelled, quietly, small
 
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few epochs
+
+
 N_TRIALS, N_BINS, N_UNITS = 4, 40, 6
-
-
-@pytest.fixture(autouse=True)
-def _few_epochs_do_not_converge():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.parameters import QUERY_ERRORS
+
 from .catalog import listed
 from .tables import Rows
 
@@ -93,7 +95,7 @@ def _query(rows: Rows, query: str, dim: str) -> NDArray[np.intp]:
     frame = rows.frame(dim)
     try:
         return np.asarray(frame.query(query, engine="python").index, dtype=np.intp)
-    except (NameError, SyntaxError, TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+    except QUERY_ERRORS as error:
         raise ValueError(
             f"{dim}s: the query {query!r} fails ({error}); wanted a pandas query over the columns "
             f"{listed(list(frame.columns), at_most=30)}"

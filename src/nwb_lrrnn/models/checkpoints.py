@@ -201,7 +201,7 @@ def _data_identity(trials: Trials | LazyTrials) -> dict[str, Any]:
     names = ("values", "observed bins", *(["values of inputs"] if trials.n_inputs else []))
     digests: dict[str, list[str]] = {name: [""] * len(trials.lengths) for name in names}
     for rows, block in trials.blocks():
-        seen = np.ones(block.values.shape, bool) if block.observed is None else block.observed
+        seen = block.seen
         for k, row in enumerate(rows):
             span = (k, slice(0, int(block.lengths[k])))
             digests["values"][row] = fingerprint(block.values[span])

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_lrrnn.parameters import positive
+from nwb_lrrnn.parameters import QUERY_ERRORS, positive
 from nwb_lrrnn.preprocessing.base import Step, described
 from nwb_lrrnn.preprocessing.passes import merge_moments, moments, one_pass
 from nwb_lrrnn.preprocessing.reading import Parts, remembered
@@ -118,7 +118,7 @@ def _table(parts: Parts, rates: NDArray | None) -> pd.DataFrame:
 def _fulfils(table: pd.DataFrame, query: str) -> NDArray[np.bool_]:
     try:
         keep: Any = table.eval(query, engine="python", target=None)
-    except (NameError, SyntaxError, TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+    except QUERY_ERRORS as error:
         columns = sorted({*map(str, table.columns), "rate"})
         close = [
             match[0]

@@ -225,7 +225,7 @@ def _joined(parts: list[Trials]) -> Trials:
         inputs = np.concatenate([padded(part.inputs) for part in parts if part.inputs is not None])
     observed = None
     if any(part.observed is not None for part in parts) or (lengths != n).any():
-        observed = np.concatenate([padded(_seen(part)) for part in parts])
+        observed = np.concatenate([padded(part.seen) for part in parts])
         observed = None if observed.all() else observed
     first = parts[0]
     known = next((part for part in parts if part.bin_size_is_known), first)
@@ -240,10 +240,3 @@ def _joined(parts: list[Trials]) -> Trials:
         first.input_ids,
         None,
     )
-
-
-def _seen(part: Trials) -> NDArray[np.bool_]:
-    if part.observed is not None:
-        return part.observed
-    inside = np.arange(part.values.shape[1]) < part.lengths[:, None]
-    return np.broadcast_to(inside[..., None], part.values.shape)

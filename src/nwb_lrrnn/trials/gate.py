@@ -60,6 +60,11 @@ class Trials:
         return np.asarray(self.observed.any(axis=2))
 
     @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Which entries (trial, time, unit) are observed, as an array also where all of them are."""
+        return np.ones(self.values.shape, dtype=bool) if self.observed is None else self.observed
+
+    @property
     def n_observed_bins(self) -> int:
         """Number of time bins observed in at least one unit, over all trials."""
         return int(self.bins.sum())

@@ -76,7 +76,7 @@ class VectorAutoregression(Baseline, auto_wrap_output_keys=None):
 
     def _fit_gaussian(self, trials: Trials, pairs: Lagged, alpha: float | None) -> None:
         y = _standardised(trials, self._units)
-        seen = _seen(trials)
+        seen = trials.seen
         whole, first = seen.all(axis=2), _first_bins(trials, self._lags)
         use = np.asarray(pairs.has_past & whole)
         weights, offset, residual, self.alpha_ = ridge(pairs.past[use], y[use], alpha)
@@ -107,7 +107,7 @@ class VectorAutoregression(Baseline, auto_wrap_output_keys=None):
         if self.likelihood_ == "gaussian":
             return self._gaussian_evidence(trials, pairs)
         terms = count_log_likelihood(trials.values, self._expected_counts(trials, pairs), self._dispersion)
-        return np.where(_seen(trials), terms, 0.0).sum(axis=(1, 2))
+        return np.where(trials.seen, terms, 0.0).sum(axis=(1, 2))
 
     def _expected_counts(self, trials: Trials, pairs: Lagged) -> Array:
         eta = pairs.past @ self._weights.T + self._offset
@@ -117,7 +117,7 @@ class VectorAutoregression(Baseline, auto_wrap_output_keys=None):
         return np.where(pairs.has_past[..., None], mean, np.where(first, self._first_rate, self._rate))
 
     def _gaussian_evidence(self, trials: Trials, pairs: Lagged) -> Array:
-        y, seen = _standardised(trials, self._units), _seen(trials)
+        y, seen = _standardised(trials, self._units), trials.seen
         kinds = np.where(pairs.has_past, 0, 1)
         if self._first is not None:
             kinds[~pairs.has_past & _first_bins(trials, self._lags)] = 2
@@ -145,7 +145,7 @@ class Lagged:
 def lagged(trials: Trials, units: UnitMoments, n_lags: int) -> Lagged:
     """Return the last `n_lags` bins of every bin, nearest first; the past touches no unobserved entry or it is none."""
     y = _standardised(trials, units)
-    whole = np.asarray(_seen(trials).all(axis=2))
+    whole = np.asarray(trials.seen.all(axis=2))
     n_trials, n_steps, n_units = y.shape
     past = np.zeros((n_trials, n_steps, n_lags, n_units))
     has_past = np.zeros((n_trials, n_steps), dtype=bool)
@@ -203,10 +203,6 @@ def masked_normal(residual: Array, seen: NDArray[np.bool_], covariance: Array) -
             -0.5 * (white**2).sum(axis=0) - np.log(np.diag(lower)).sum() - 0.5 * mask.sum() * np.log(2 * np.pi)
         )
     return log_p
-
-
-def _seen(trials: Trials) -> NDArray[np.bool_]:
-    return np.ones(trials.values.shape, dtype=bool) if trials.observed is None else trials.observed
 
 
 def _first_bins(trials: Trials, n_lags: int) -> NDArray[np.bool_]:

@@ -85,18 +85,12 @@ def moments_of_units(trials: Trials) -> UnitMoments:
     A unit that never changes would have a Gaussian likelihood without bound. It is given 1e-3 of the mean variance of
     the units (1 when all are constant) as its noise, in every linear model and baseline alike, so that they compare.
     """
-    if trials.observed is None:
-        flat = trials.values.reshape(-1, trials.values.shape[2])
-        count, mean, variance = np.full(flat.shape[1], float(len(flat))), flat.mean(axis=0), flat.var(axis=0)
-    else:
-        count = trials.observed.sum(axis=(0, 1)).astype(np.float64)
-        mean = trials.values.sum(axis=(0, 1)) / np.maximum(count, 1.0)
-        residual = np.where(trials.observed, trials.values - mean, 0.0)
-        variance = (residual**2).sum(axis=(0, 1)) / np.maximum(count, 1.0)
+    told = trials.summary
+    mean, variance = told.mean, told.variance
     constant = variance <= np.maximum(1e-20 * mean**2, 1e-280)  # rounding of a constant leaves this much
     lively = variance[~constant]
     stand_in = _CONSTANT * lively.mean() if lively.size else 1.0
-    return UnitMoments(mean, np.where(constant, stand_in, variance), count, constant)
+    return UnitMoments(mean, np.where(constant, stand_in, variance), told.n_observed, constant)
 
 
 def prepare(trials: Trials, inputs: Array | None) -> Observations:

@@ -68,7 +68,7 @@ def marginal_forecasts(net: Network, dynamics: LowRankDynamics, trials: Trials, 
     v = None if trials.inputs is None else dynamics.filtered_inputs(trials.inputs)
     noise = dynamics.latent_noise
     root = np.zeros((dynamics.rank, dynamics.rank)) if noise is None else covariance_root(noise)
-    seen = np.ones(trials.values.shape, dtype=bool) if trials.observed is None else trials.observed
+    seen = trials.seen
     for rows, data, drawn, _ in _runs(net, trials, plan, seed):
         _, record = bound.run(net, data, plan, drawn)
         weights, particles = (np.asarray(torch.as_tensor(a).cpu())[0] for a in (record.weights, record.drawn))
@@ -108,7 +108,7 @@ def _noise(net: Network, trials: Trials, plan: Plan, seed: int, n_trajectories: 
     normals = np.zeros((n_trials, n_steps, plan.n_particles, rank))
     uniforms = np.zeros((n_trials, n_steps, n_uniform))
     points = np.zeros((n_trials, n_steps, n_trajectories))
-    seen = np.ones(trials.values.shape, dtype=bool) if trials.observed is None else trials.observed
+    seen = trials.seen
     for b, n in enumerate(trials.lengths):
         moves, picks, draws = noise_of_trial(seed, trials.values[b, :n], seen[b, :n], 3)
         normals[b, :n] = moves.standard_normal((n, plan.n_particles, rank))

@@ -1,6 +1,7 @@
 """The pieces of a fit into the user's own recording: a module that its units, ROIs or electrodes are linked to."""
 
 import os
+import threading
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ from nwb_lrrnn.io.source import H5
 from nwb_lrrnn.io.unit_rows import UnitRows
 
 _STAND_IN = "/processing/recording/units"
+# a file that h5py closes in one thread can take identifiers of another thread's file with it
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def write_module_into(
@@ -74,19 +77,20 @@ def write_module_into(
     pieces, extra = as_pieces(latents, rates, state or {}, info, loadings, tables or {})
     linked = units is not None and bool(units.table) and pieces["loadings"] is not None
     table, rows = (_stand_in(units.rows), units.rows) if linked and units is not None else (None, None)
-    with warnings.catch_warnings():  # the table and the module meet in the file, and no sooner
-        warnings.filterwarnings("ignore", message=".* does not share an ancestor")
-        built = build_module(module, pieces, extra, info, units=table, rows=rows)
-    elsewhere = {_STAND_IN: units.table} if linked and units is not None else {}
-    with _in_memory(built, table) as file:
-        return append_module(
-            path,
-            file[f"processing/{module}"],
-            module,
-            if_exists=if_exists,
-            elsewhere=elsewhere,
-            check=lambda copy, name: check_same(pieces, read_module(copy, name)),
-        )
+    with _ONE_AT_A_TIME:
+        with warnings.catch_warnings():  # the table and the module meet in the file, and no sooner
+            warnings.filterwarnings("ignore", message=".* does not share an ancestor")
+            built = build_module(module, pieces, extra, info, units=table, rows=rows)
+        elsewhere = {_STAND_IN: units.table} if linked and units is not None else {}
+        with _in_memory(built, table) as file:
+            return append_module(
+                path,
+                file[f"processing/{module}"],
+                module,
+                if_exists=if_exists,
+                elsewhere=elsewhere,
+                check=lambda copy, name: check_same(pieces, read_module(copy, name)),
+            )
 
 
 def _stand_in(rows: np.ndarray) -> Any:

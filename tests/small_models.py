@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lrrnn import LinearStateSpace, LowRankRNN, SMCLowRankRNN
+from nwb_lrrnn import DisRNN, LinearStateSpace, LowRankRNN, SMCLowRankRNN
 from nwb_lrrnn.models.linear import FactorAnalysis, MeanRate, VectorAutoregression
 
 N_TRIALS, N_BINS = 6, 12
@@ -15,13 +15,14 @@ TRAINED = {"validation_fraction": 0.0, "max_epochs": 1, "n_neurons": 4, "bin_siz
 MODELS = {
     "LowRankRNN": LowRankRNN(1, shooting_window=0.6, **TRAINED),
     "SMCLowRankRNN": SMCLowRankRNN(1, n_particles=8, n_trajectories=4, **TRAINED),
+    "DisRNN": DisRNN(1, n_groups=1, n_bootstraps=2, bin_size=BIN, random_state=0),
     "LinearStateSpace": LinearStateSpace(1, max_iter=3, bin_size=BIN),
     "FactorAnalysis": FactorAnalysis(1, max_iter=5, bin_size=BIN),
     "MeanRate": MeanRate(bin_size=BIN),
     "VectorAutoregression": VectorAutoregression(1, alpha=1.0, bin_size=BIN),
 }
 WITH_LATENTS = [name for name in MODELS if name not in ("MeanRate", "VectorAutoregression")]
-NETWORKS = ["LowRankRNN", "SMCLowRankRNN", "LinearStateSpace"]
+NETWORKS = ["LowRankRNN", "SMCLowRankRNN", "DisRNN", "LinearStateSpace"]
 GRIDS = {
     **dict.fromkeys(WITH_LATENTS, {"rank": [1, 2]}),
     "MeanRate": {"likelihood": ["gaussian", "auto"]},

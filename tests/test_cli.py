@@ -133,6 +133,37 @@ def test_a_stochastic_model_is_compared_by_its_own_bound(folder, tmp_path, capsy
     assert scored_by["VAR(1)"] == "VectorAutoregression"
 
 
+def test_groups_of_latents(folder, tmp_path, capsys):
+    quick = ["--model", "dis", "--rank", "3", "--set", "group_ranks=2,1", "--set", "n_bootstraps=2"]
+    assert run("fit", folder / "channels.nwb", *quick, "-o", tmp_path / "a.nwb") == 0
+    shown = capsys.readouterr()
+    assert "Fit: DisRNN (rank 3) to 30 windows, the last 10 held out" in shown.out
+    for name in ("mean rate", "VAR(1)", "linear state space (rank 3)", "DisRNN (rank 3)"):
+        assert name in shown.out
+    assert "Verdict: nonlinear dynamics " in shown.out
+    assert shown.err == ""
+    assert load_model(tmp_path / "a.nwb").group_ranks == (2, 1)
+    results = read_results(tmp_path / "a.nwb")
+    assert results["trials/latents"]["latent_group"].values.tolist() == [0, 0, 1]
+    assert dict(zip(*(results[f"metrics/{n}"].values for n in ("model", "is_linear")), strict=True)) == {
+        "mean rate": True,
+        "factor analysis (rank 3)": True,
+        "VAR(1)": True,
+        "linear state space (rank 3)": True,
+        "DisRNN (rank 3)": False,
+    }
+
+
+@pytest.mark.parametrize("more", ["n_lags=2", "encoder=mlp"])
+def test_a_model_without_dynamics_is_compared_too(folder, tmp_path, capsys, more):
+    options = ["--model", "dis", "--set", more, "--max-epochs", "5", *ALIGNED, "-o", tmp_path / "a.nwb"]
+    assert run("fit", folder / "spikes.nwb", *options) == 0
+    out = capsys.readouterr().out
+    assert "linear state space (rank 2)" in out
+    assert "DisRNN (rank 2)" in out
+    assert ("Verdict" in out) == (more == "encoder=mlp")  # a linear encoder of counts predicts linearly
+
+
 def test_the_result_holds_model_latents_scores_and_source(folder, fitted):
     results = read_results(folder / "result.nwb")
     model = load_model(folder / "result.nwb")
@@ -258,12 +289,13 @@ def test_selections_that_cannot_be(folder, tmp_path, monkeypatch, capsys, args, 
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["--model", "dis"], "'dis' is not in this version yet.*lowrank, smc and linear"),
-        (["--model", "lowrnk"], "wanted lowrank, smc or linear; did you mean 'lowrank'"),
+        (["--model", "leastsquares"], "'leastsquares' is not in this version yet.*lowrank, smc, dis and linear"),
+        (["--model", "lowrnk"], "wanted lowrank, smc, dis or linear; did you mean 'lowrank'"),
         (["--set", "n_neuron=3"], "LowRankRNN has no parameter 'n_neuron', it has rank, .*did you mean 'n_neurons'"),
         (["--set", "n_neurons"], "wanted NAME=VALUE"),
         (["--set", "rank=3", "--rank", "2"], "rank is given twice"),
         (["--model", "linear", "--device", "cpu"], "LinearStateSpace has no device"),
+        (["--model", "dis", "--set", "n_group=3"], "DisRNN has no parameter 'n_group', .*did you mean 'n_groups'"),
         (["--test-fraction", "1.5"], "wanted a share between 0 and 1"),
         (["--chop", "1"], "the recording has trials; drop --chop"),
         (["-o", "a.h5"], r"wanted a name that ends in \.nwb"),
@@ -282,6 +314,20 @@ def test_nothing_to_fit(folder, tmp_path, monkeypatch, capsys):
     assert "nothing can be fitted: the file holds no units" in sentence(capsys, "fit", folder / "empty.nwb")
     text = sentence(capsys, "fit", folder / "channels.nwb", "--align", "go_cue_time", "--window", "0", "1")
     assert "no table of trials" in text
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        (["--rank", "3"], "n_groups: got 2 for rank=3, which does not split equally; pass group_ranks"),
+        (["--set", "group_ranks=3,2"], r"group_ranks: got \(3, 2\), which sum to 5, wanted the rank, 2; pass rank=5"),
+        (["--set", "group_ranks=2+1"], "group_ranks: got '2.1', wanted a rank for each group"),
+        (["--set", "n_groups=many"], "n_groups: got 'many', wanted a whole number"),
+    ],
+)
+def test_groups_that_cannot_be(folder, tmp_path, capsys, parameters, expected):
+    options = ["--model", "dis", *parameters, "--no-compare", "-o", tmp_path / "a.nwb"]
+    assert re.search(expected, sentence(capsys, "fit", folder / "spikes.nwb", *options))
 
 
 def test_nan_is_found_before_the_fit(folder, tmp_path, monkeypatch, capsys):

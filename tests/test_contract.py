@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
+from nwb_lrrnn.models.dis import DisRNN
 from nwb_lrrnn.models.linear import FactorAnalysis, LinearStateSpace, MeanRate, VectorAutoregression
 from nwb_lrrnn.models.low_rank import LowRankRNN
 from nwb_lrrnn.models.smc import SMCLowRankRNN
@@ -34,6 +35,7 @@ SMALL = [
         ),
         ORDER,
     ),
+    (DisRNN(rank=1, n_groups=1, n_bootstraps=2, random_state=0), ORDER),
     (LinearStateSpace(rank=1, max_iter=3), ORDER),
     (FactorAnalysis(rank=1), {}),
     (MeanRate(), {}),
@@ -73,7 +75,9 @@ def _few_epochs_do_not_converge():
 
 @pytest.mark.parametrize("kind", ["array", "list"])
 @pytest.mark.parametrize(
-    "model", [LinearStateSpace(1, max_iter=5), SMALL[0][0], SMALL[1][0]], ids=["linear", "lowrank", "smc"]
+    "model",
+    [LinearStateSpace(1, max_iter=5), SMALL[0][0], SMALL[1][0], SMALL[2][0]],
+    ids=["linear", "lowrank", "smc", "dis"],
 )
 def test_grid_search_and_cross_validation_run_over_trials(trials, model, kind):
     X = trials if kind == "array" else list(trials)
@@ -83,7 +87,9 @@ def test_grid_search_and_cross_validation_run_over_trials(trials, model, kind):
     assert cross_val_score(model, X, cv=3).shape == (3,)
 
 
-@pytest.mark.parametrize("model", [LinearStateSpace(1, max_iter=5), SMALL[1][0]], ids=["linear", "smc"])
+@pytest.mark.parametrize(
+    "model", [LinearStateSpace(1, max_iter=5), SMALL[1][0], SMALL[2][0]], ids=["linear", "smc", "dis"]
+)
 def test_inputs_go_through_a_pipeline_and_a_grid_search(trials, model):
     u = np.random.default_rng(1).standard_normal((6, 20, 1))
     with sklearn.config_context(enable_metadata_routing=True):

@@ -163,6 +163,20 @@ def test_log_likelihood_negative_binomial(make_network, rng, link):
     np.testing.assert_allclose(net.log_likelihood(y, z, u), expected, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("link", ["softplus", "exp"])
+def test_a_gain_of_the_link_multiplies_the_mean(make_network, rng, link):
+    gain = rng.uniform(0.1, 20.0, size=5)
+    r = rng.uniform(0.3, 5.0, size=5)
+    z, u, y = rng.normal(size=(200, 2)), rng.normal(size=(200, 2)), rng.poisson(3.0, size=(200, 5))
+    net = make_network(likelihood="poisson", link=link, **COUNTS)
+    mean = gain * net.expected(z, u)
+    net = net.replace(link_gain=gain)
+    np.testing.assert_allclose(net.expected(z, u), mean, rtol=1e-14)
+    np.testing.assert_allclose(net.log_likelihood(y, z, u), poisson.logpmf(y, mean), rtol=1e-10, atol=1e-12)
+    net = net.replace(likelihood="negative_binomial", dispersion=r)
+    np.testing.assert_allclose(net.log_likelihood(y, z, u), nbinom.logpmf(y, r, r / (r + mean)), rtol=1e-9, atol=1e-10)
+
+
 def test_negative_binomial_of_large_dispersion_is_poisson(make_network, rng):
     counts = make_network(likelihood="poisson", **COUNTS)
     near = counts.replace(likelihood="negative_binomial", dispersion=np.full(5, 1e12))
@@ -234,6 +248,7 @@ FULL = {
         "dispersion": np.ones(5),
         "observation_variance": None,
     },
+    "gains": {"likelihood": "poisson", "observation_variance": None, "link_gain": np.linspace(0.5, 3.0, 5)},
     "bare": dict.fromkeys(set(DIMS) - {"left_vectors", "right_vectors"}),
 }
 
@@ -318,6 +333,9 @@ BAD_FIELDS = [
     ),
     ({"likelihood": "negative_binomial"}, "dispersion: got None or 0, but likelihood='negative_binomial'"),
     ({"likelihood": "negative_binomial", "dispersion": np.zeros(5)}, "dispersion: got None or 0"),
+    ({"link_gain": np.ones(5)}, "link_gain: got one for Gaussian units, wanted None"),
+    ({"likelihood": "poisson", "link_gain": np.arange(5)}, "link_gain: got gains of 0 or less, wanted the factor > 0"),
+    ({"likelihood": "poisson", "link_gain": np.ones(4)}, "link_gain: got 4 along unit, wanted 5"),
 ]
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from nwb_lrrnn.analysis.fixed_points import find_fixed_points
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.models.dis import DisRNN
 
 
 def rank_one(overlap, n_neurons=100, nonlinearity="tanh"):
@@ -61,3 +62,25 @@ def test_the_same_seed_gives_the_same_points():
 def test_an_unfitted_model_is_refused():
     with pytest.raises(TypeError, match="call fit first"):
         find_fixed_points(object())
+
+
+def test_a_recorded_network_is_a_map_whose_noise_is_averaged_over():
+    m = np.random.default_rng(0).standard_normal((40, 1))
+    net = LowRankDynamics(
+        m, 2.0 * m / (m**2).mean(), dt=0.1, tau=0.1, nonlinearity="erf", readout="currents", loadings=np.ones(40),
+        private_noise=np.full(40, 0.5), latent_noise=[[0.1]],
+    )  # fmt: skip
+    points = find_fixed_points(DisRNN.from_dataset(net.to_dataset()))
+    assert points.sizes["fixed_point"] == 3
+    # E erf(sqrt(pi) e / 2) has slope 1 / sqrt(1 + pi var / 2) where its mean is 0
+    np.testing.assert_allclose(points.eigenvalue_real.values[2, 0], 2.0 / np.sqrt(1 + np.pi / 4), rtol=1e-9)
+    z = points.latents.values
+    np.testing.assert_allclose(net.step(z), z, atol=1e-9)
+
+
+def test_a_model_without_dynamics_says_why():
+    X = np.random.default_rng(0).standard_normal((3, 30, 4))
+    with pytest.raises(TypeError, match="model: this model has no LowRankDynamics: with encoder='mlp' or n_lags > 1"):
+        find_fixed_points(DisRNN(2, n_lags=2, random_state=0).fit(X))
+    with pytest.raises(TypeError, match="model: dynamics_: call fit first"):
+        find_fixed_points(DisRNN(2))

@@ -80,9 +80,10 @@ def test_unknown_names_are_refused():
 
 
 def test_estimators_are_in_models_too():
+    assert nwb_lrrnn.models.DisRNN is nwb_lrrnn.DisRNN
     assert nwb_lrrnn.models.LowRankRNN is nwb_lrrnn.LowRankRNN
     assert nwb_lrrnn.models.SMCLowRankRNN is nwb_lrrnn.SMCLowRankRNN
-    assert {"LinearStateSpace", "LowRankRNN", "SMCLowRankRNN"} <= set(dir(nwb_lrrnn.models))
+    assert {"DisRNN", "LinearStateSpace", "LowRankRNN", "SMCLowRankRNN"} <= set(dir(nwb_lrrnn.models))
 
 
 def test_module_runs_as_the_command():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from nwb_lrrnn import LinearStateSpace, LowRankRNN, SMCLowRankRNN
+from nwb_lrrnn import DisRNN, LinearStateSpace, LowRankRNN, SMCLowRankRNN
 from nwb_lrrnn.models.linear import FactorAnalysis, MeanRate, VectorAutoregression
 from nwb_lrrnn.trials import as_lazy_trials, as_trials, blocks
 from small_lazy import Counted, hold
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 MODELS = [
     LinearStateSpace(rank=2, max_iter=5, tol=1e-3),
     FactorAnalysis(rank=2, max_iter=5, tol=1e-3),
+    DisRNN(rank=2, n_bootstraps=2, random_state=0),
     LowRankRNN(rank=2, n_neurons=10, max_epochs=2, random_state=0),
     SMCLowRankRNN(rank=2, n_neurons=10, n_particles=8, n_trajectories=8, max_epochs=1, random_state=0),
 ]
@@ -78,6 +79,15 @@ def test_scores_the_same_where_memory_is_short(model, recording, little_memory):
     expected = model.score_trials(recording)
     got = model.score_trials(recording.chunk(trial=5, unit=3))
     xr.testing.assert_allclose(got, expected, rtol=0, atol=1e-9)
+
+
+def test_groups_are_found_in_a_sample_where_memory_is_short(recording, little_memory):
+    lazy = DisRNN(rank=2, n_bootstraps=2, random_state=0).fit(recording.chunk(trial=5))
+    sampled = DisRNN(rank=2, n_bootstraps=2, random_state=0).fit(recording[[0, 6, 11]])
+    np.testing.assert_array_equal(lazy.loadings_, sampled.loadings_)
+    xr.testing.assert_identical(lazy.connectivity(), sampled.connectivity())
+    got = lazy.transform(recording.chunk(trial=5))
+    xr.testing.assert_allclose(got.compute(), sampled.transform(recording), rtol=0, atol=1e-9)
 
 
 def test_masks_and_inputs_go_with_their_trials(recording):

@@ -347,6 +347,10 @@ def test_bad_parameters_are_refused(changes, message):
         ({"loadings": None, "offset": None}, "without a readout"),
         ({"observation_variance": None}, "no observation_variance"),
         ({"private_noise": np.ones(2)}, "got private_noise"),
+        (
+            {"likelihood": "poisson", "link": None, "observation_variance": None, "link_gain": np.ones(3)},
+            r"got link_gain, wanted none: .* drop it with dynamics.replace\(link_gain=None\)",
+        ),
         ({"filter_inputs": True, "latent_input_weights": np.ones((2, 1))}, "filtered inputs beside"),
     ],
 )

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from nwb_lrrnn.align import aligned_r2, canonicalize
+from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models.linear import MeanRate
 from nwb_lrrnn.models.low_rank import LowRankRNN
 from planted import attractor, cycle_frequency, lorenz, oscillator
@@ -274,3 +275,12 @@ def test_a_dataset_of_another_estimator_is_refused(waves):
     bare = dataset.drop_vars("loadings").assign_attrs(estimator="LowRankRNN")
     with pytest.raises(ValueError, match="without loadings"):
         LowRankRNN.from_dataset(bare)
+
+
+def test_a_network_with_a_gain_of_the_link_is_refused():
+    net = LowRankDynamics(
+        np.ones((4, 1)), np.ones((4, 1)), 1.0, 2.0, loadings=np.ones((3, 1)), likelihood="poisson", link_gain=np.ones(3)
+    )
+    with pytest.raises(ValueError, match=r"dataset: got link_gain, wanted none: .* dynamics.replace\(link_gain=None\)"):
+        LowRankRNN.from_dataset(net.to_dataset())
+    assert LowRankRNN.from_dataset(net.replace(link_gain=None).to_dataset()).likelihood_ == "poisson"

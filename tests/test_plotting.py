@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.models.dis import DisRNN
 from nwb_lrrnn.plotting import plot_comparison, plot_flow, plot_history, plot_latents, plot_summary
 
 
@@ -112,6 +113,20 @@ def test_comparison(tmp_path):
     assert "-0.5 [-0.7, -0.3]" in [text.get_text() for text in right.texts]
 
 
+def test_figures_of_a_network_whose_units_are_its_neurons(tmp_path):
+    rng = np.random.default_rng(0)
+    X = xr.DataArray(rng.normal(size=(3, 40, 5)).cumsum(axis=1), dims=("trial", "time", "unit"))
+    model = DisRNN(2, n_bootstraps=0, random_state=0).fit(X)
+    figure = plot_summary(model, X)
+    check(figure, tmp_path)
+    drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images][:2]
+    order = np.argsort(model.loadings_[:, 0])
+    np.testing.assert_allclose(drawn[0], X.values[0].T[order])
+    np.testing.assert_allclose(drawn[1], model.inverse_transform(model.transform(X)).values[0].T[order])
+    check(plot_flow(model, latents=model.transform(X), n_points=12), tmp_path)
+    check(plot_history(model), tmp_path)
+
+
 @pytest.mark.parametrize("rank", [1, 2])
 @pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
 def test_summary(tmp_path, rank, likelihood):
@@ -147,7 +162,7 @@ def test_nothing_global_is_touched(tmp_path):
 
 
 def test_refusals(monkeypatch):
-    with pytest.raises(TypeError, match="model: got int, wanted a fitted model or LowRankDynamics"):
+    with pytest.raises(TypeError, match="model: got a int, wanted a LowRankDynamics or a fitted estimator"):
         plot_flow(3)
     with pytest.raises(TypeError, match="model: got LowRankDynamics without history_"):
         plot_history(network())

@@ -18,6 +18,7 @@ from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.io.nwb import open_nwb
 from nwb_lrrnn.io.processing_module import write_module
 from nwb_lrrnn.io.recording_file import write_recording
+from nwb_lrrnn.models.dis import DisRNN
 from nwb_lrrnn.models.linear import LinearStateSpace
 from nwb_lrrnn.models.low_rank import LowRankRNN
 from nwb_lrrnn.models.smc import SMCLowRankRNN
@@ -49,7 +50,8 @@ def quick(X, cls=LowRankRNN, inputs=None, **parameters):
     """Return a model fitted for a few epochs: what is stored does not depend on how good it is."""
     gradient = {"n_neurons": 12, "max_epochs": 3, "random_state": 3}
     particles = {"n_particles": 8, "n_trajectories": 8}
-    defaults = {LowRankRNN: gradient, SMCLowRankRNN: gradient | particles}.get(cls, {"max_iter": 3})
+    groups = {"n_bootstraps": 3, "random_state": 3}
+    defaults = {LowRankRNN: gradient, SMCLowRankRNN: gradient | particles, DisRNN: groups}.get(cls, {"max_iter": 3})
     model = cls(**{"rank": 2, **defaults, **parameters})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -175,7 +177,7 @@ def test_validators_and_pynapple_accept_the_file(result):
 
 
 @pytest.mark.parametrize("n_inputs", [0, 2])
-@pytest.mark.parametrize("cls", [LowRankRNN, LinearStateSpace, SMCLowRankRNN])
+@pytest.mark.parametrize("cls", [LowRankRNN, LinearStateSpace, SMCLowRankRNN, DisRNN])
 def test_arrays_gaussian_and_inputs(tmp_path, cls, n_inputs):
     rng = np.random.default_rng(1)
     Y = rng.normal(size=(4, 25, 3)).cumsum(axis=1)
@@ -221,6 +223,65 @@ def test_a_stochastic_model_whose_units_are_its_neurons_comes_back(tmp_path, rea
     np.testing.assert_array_equal(loaded.transform(Y), model.transform(Y))
     assert loaded.score(Y) == model.score(Y)
     assert loaded.loadings_.shape == (3,)
+
+
+OF_GROUPS = {
+    "recurrent": {"noise": "recurrent"},
+    "readout": {"noise": "readout", "likelihood": "gaussian"},
+    "poisson": {},
+    "negative binomial": {"likelihood": "negative_binomial", "link": "exp"},
+    "unequal groups": {"rank": 3, "group_ranks": (1, 2)},
+    "no error bars": {"n_bootstraps": 0, "posterior": "filtered"},
+    "mlp": {"encoder": "mlp", "max_epochs": 3},
+    "lags": {"n_lags": 2, "likelihood": "gaussian"},
+    "lags of counts": {"n_lags": 2},
+    "paper": {"objective": "paper", "max_epochs": 2, "likelihood": "gaussian"},
+}
+
+
+@pytest.mark.parametrize("n_inputs", [0, 1])
+@pytest.mark.parametrize("case", OF_GROUPS)
+def test_a_model_of_groups_comes_back(tmp_path, X, case, n_inputs):
+    data = X + 0.5 if case == "recurrent" else X
+    inputs = np.random.default_rng(1).normal(size=(*X.shape[:2], n_inputs)) if n_inputs else None
+    model = quick(data, DisRNN, inputs=inputs, **OF_GROUPS[case])
+    latents = model.transform(data, inputs=inputs)
+    path = write_results(tmp_path / "a.nwb", model, latents=latents)
+    loaded = load_model(path)
+    assert type(loaded) is DisRNN
+    assert loaded.get_params() == model.get_params()
+    fitted = ("group_ranks_", "noise_", "likelihood_", "n_iter_", "is_linear_")
+    assert [getattr(loaded, name) for name in fitted] == [getattr(model, name) for name in fitted]
+    assert loaded.history_.equals(model.history_)
+    for posterior in ("smoothed", "filtered", "delayed"):
+        again, before = (one.transform(data, inputs=inputs, posterior=posterior) for one in (loaded, model))
+        np.testing.assert_array_equal(again, before)  # to the last bit
+    assert loaded.score(data, inputs=inputs) == model.score(data, inputs=inputs)
+    np.testing.assert_array_equal(loaded.inverse_transform(latents, inputs=inputs), model.inverse_transform(
+        latents, inputs=inputs))  # fmt: skip
+    results = read_results(path)
+    np.testing.assert_array_equal(results["units/loadings"], model.loadings_)
+    np.testing.assert_array_equal(results["units/offset"], model.offset_)
+    for table in ("trials/latents", "units/loadings"):
+        np.testing.assert_array_equal(results[table]["latent_group"], model.latent_groups_)
+    if case in ("mlp", "lags", "lags of counts"):
+        for one in (model, loaded):
+            with pytest.raises(AttributeError, match="this model has no LowRankDynamics: with encoder='mlp' or n_lags"):
+                one.connectivity()
+        return
+    assert loaded.connectivity().identical(model.connectivity())
+    assert ("standard_error" in loaded.connectivity().coords) == (model.n_bootstraps > 0)
+    for group in range(len(model.group_ranks_)):
+        assert loaded.sub_connectivity(group).identical(model.sub_connectivity(group))
+
+
+def test_validators_accept_a_model_of_groups(tmp_path, recording, X):
+    from pynwb import validate
+
+    model = quick(X, DisRNN, n_lags=2)
+    latents = model.transform(X)
+    path = write_results(tmp_path / "a.nwb", model, latents=latents, rates=model.rates(latents), source=recording)
+    assert validate(path=str(path)) == []
 
 
 def test_one_trial_and_data_frames(tmp_path):

@@ -103,12 +103,14 @@ def test_step_is_the_mean_over_private_noise(make_network, rng):
     np.testing.assert_array_less(np.abs(after.mean(0) - net.step(start, u[0])), error)
 
 
+@pytest.mark.parametrize("gain", [None, np.linspace(0.5, 3, 5)], ids=["plain", "gain"])
 @pytest.mark.parametrize("likelihood", ["gaussian", "poisson", "negative_binomial"])
-def test_observations_have_the_moments_of_their_likelihood(make_network, rng, likelihood):
+def test_observations_have_the_moments_of_their_likelihood(make_network, rng, likelihood, gain):
     net = make_network(
         likelihood=likelihood,
         dt=0.5,
         dispersion=np.linspace(0.5, 3, 5),
+        link_gain=None if likelihood == "gaussian" else gain,
         inputs=1,
         unit_ids=np.arange(5) + 7,
     )

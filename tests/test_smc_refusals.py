@@ -7,6 +7,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from nwb_lrrnn.models.linear import MeanRate
+from nwb_lrrnn.models.smc import SMCLowRankRNN
 from test_smc import labelled, quietly, small
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few epochs
@@ -145,3 +146,9 @@ def test_verbs_want_a_fit(waves, verb):
 def test_a_dataset_of_another_estimator_is_refused(model):
     with pytest.raises(ValueError, match="got a SMCLowRankRNN, wanted a MeanRate"):
         MeanRate.from_dataset(model.to_dataset())
+
+
+def test_a_network_with_a_gain_of_the_link_is_refused(of_counts):
+    net = of_counts.dynamics_.replace(link_gain=np.ones(of_counts.dynamics_.n_units))
+    with pytest.raises(ValueError, match="got link_gain, wanted none: an SMCLowRankRNN has no such term; drop it with"):
+        SMCLowRankRNN.from_dataset(net.to_dataset())

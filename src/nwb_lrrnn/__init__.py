@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from nwb_lrrnn.dynamics import LowRankDynamics
     from nwb_lrrnn.io.nwb import Recording, open_nwb
     from nwb_lrrnn.io.recording_file import write_recording
+    from nwb_lrrnn.models.dis import DisRNN
     from nwb_lrrnn.models.linear import LinearStateSpace
     from nwb_lrrnn.models.low_rank import LowRankRNN
     from nwb_lrrnn.models.smc import SMCLowRankRNN
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DeltaFOverF",
+    "DisRNN",
     "Filter",
     "LinearStateSpace",
     "LowRankDynamics",
@@ -58,6 +60,7 @@ __all__ = [
 # Where each name lives. Modules are imported when a name is first used: `import nwb_lrrnn` alone loads none of them.
 _HOMES = {
     "DeltaFOverF": "preprocessing",
+    "DisRNN": "models.dis",
     "Filter": "preprocessing",
     "LinearStateSpace": "models.linear",
     "LowRankDynamics": "dynamics",

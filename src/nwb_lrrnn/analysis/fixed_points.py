@@ -75,6 +75,11 @@ def dynamics_of(model: object) -> LowRankDynamics:
     """Return the network of a fitted estimator, or the network itself."""
     net = getattr(model, "dynamics_", model)
     if not isinstance(net, LowRankDynamics):
+        if isinstance(getattr(type(model), "dynamics_", None), property):  # which says why there is none
+            try:
+                return model.dynamics_  # type: ignore[attr-defined]
+            except AttributeError as error:
+                raise TypeError(f"model: {error}") from None
         raise TypeError(
             f"model: got a {type(model).__name__}, wanted a LowRankDynamics or a fitted estimator; call fit first"
         )

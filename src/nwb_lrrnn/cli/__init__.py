@@ -172,7 +172,10 @@ def _needed(recording: Any) -> str:
 @cli.command(short_help="Fit a model, compare it with baselines, write NWB.")
 @click.argument("uri")
 @click.option(
-    "--model", default="lowrank", show_default=True, help="lowrank (deterministic), smc (stochastic), or linear."
+    "--model",
+    default="lowrank",
+    show_default=True,
+    help="lowrank (deterministic), smc (stochastic), dis (groups), linear.",
 )
 @click.option("--rank", type=int, help="Number of latents.  [default: 2]")
 @click.option("--bin-size", type=_POSITIVE, help="Seconds.  [default: 0.02 for spikes, the rate of a series]")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from nwb_lrrnn.io.nwb import Recording
 
-_MODELS = ("lowrank", "smc", "linear")
-_LATER = ("dis", "leastsquares")
+_MODELS = ("lowrank", "smc", "dis", "linear")
+_LATER = ("leastsquares",)
 _N_WINDOWS = 40  # a recording without trials is cut into this many; an interval needs 8 of them held out
 
 
@@ -117,6 +117,10 @@ def _class(name: str) -> Any:
         from nwb_lrrnn.models.smc import SMCLowRankRNN
 
         return SMCLowRankRNN
+    if name == "dis":
+        from nwb_lrrnn.models.dis import DisRNN
+
+        return DisRNN
     from nwb_lrrnn.models.low_rank import LowRankRNN
 
     return LowRankRNN

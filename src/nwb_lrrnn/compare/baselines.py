@@ -57,9 +57,22 @@ def state_space_name(rank: int) -> str:
     return f"linear state space (rank {rank})"
 
 
+def rank_of(model: Any) -> int:
+    """Return the rank of a fitted model of latents."""
+    network = _network(model)
+    if network is None:
+        raise TypeError(f"model: got a {type(model).__name__} without dynamics_, wanted a fitted model of latents")
+    return int(network.rank)
+
+
+def _network(model: Any) -> Any:
+    """Return the network of a fitted model, or, where it has no dynamics, that of its readout; None for neither."""
+    return getattr(model, "readout_", None) or getattr(model, "dynamics_", None)
+
+
 def same_rank(model: Any) -> int:
     """Return the rank of a fitted model, or the number of units where that is less: linear models have no more."""
-    return min(int(model.dynamics_.rank), len(model.unit_ids_))
+    return min(rank_of(model), len(model.unit_ids_))
 
 
 def next_rank(rank: int, model: Any) -> int | None:
@@ -69,18 +82,21 @@ def next_rank(rank: int, model: Any) -> int | None:
 
 
 def is_linear(model: Any) -> bool:
-    """Return whether a fitted model has linear dynamics, or none."""
+    """Return whether a fitted model has linear dynamics, or none; a model that is more than its dynamics says it."""
+    if hasattr(model, "is_linear_"):
+        return bool(model.is_linear_)
     return not hasattr(model, "dynamics_") or model.dynamics_.nonlinearity == "identity"
 
 
 def label(model: Any) -> str:
     """Return the name of the compared model in the table."""
-    return f"{type(model).__name__} (rank {int(model.dynamics_.rank)})"
+    return f"{type(model).__name__} (rank {rank_of(model)})"
 
 
 def link_of(model: Any) -> str:
     """Return the link of a fitted model."""
-    return str(model.dynamics_.link) if hasattr(model, "dynamics_") else str(getattr(model, "link_", "identity"))
+    network = _network(model)
+    return str(getattr(model, "link_", "identity") if network is None else network.link)
 
 
 # --- who scores whom -------------------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ class _Scores:
             "likelihood": model.likelihood_,
             "link": baselines.link_of(model),
             "bin_size": float(model.bin_size_),
-            "rank": int(model.dynamics_.rank),
+            "rank": baselines.rank_of(model),
             "n_units": len(model.unit_ids_),
             "linear_ranks": self.linear_ranks,
         }

@@ -28,6 +28,7 @@ DIMS = {
     "offset": ("unit",),
     "observation_variance": ("unit",),
     "dispersion": ("unit",),
+    "link_gain": ("unit",),
     "latent_mean": ("latent",),
     "latent_covariance": ("latent", "latent_"),
 }
@@ -75,6 +76,10 @@ def normalise(net) -> None:
             _agree("loadings", "unit", net.loadings.shape[0], sizes)
     if net.nonlinearity == "clipped_relu" and net.thresholds is None:
         raise ValueError("thresholds: None, but nonlinearity='clipped_relu' saturates there; pass (neuron,)")
+    if net.link_gain is not None and net.likelihood == "gaussian":
+        raise ValueError("link_gain: got one for Gaussian units, wanted None: it is the factor of a count link")
+    if net.link_gain is not None and not (net.link_gain > 0).all():
+        raise ValueError("link_gain: got gains of 0 or less, wanted the factor > 0 of each unit's count link")
     if net.likelihood == "negative_binomial" and net.loadings is not None:
         if net.dispersion is None or not (net.dispersion > 0).all():
             raise ValueError("dispersion: got None or 0, but likelihood='negative_binomial' has one > 0; pass (unit,)")

@@ -77,6 +77,8 @@ class LowRankDynamics:
         p.
     link : {"identity", "softplus", "exp"}, optional
         g: identity for gaussian; for counts dt * softplus(.) (default) or dt * exp(.), in spikes/s.
+    link_gain : array (unit,), optional
+        Counts only: factor of the link, so that a unit's mean is dt * gain * softplus(.); 1 when absent.
     observation_variance : array (unit,), optional
         Variance of the Gaussian likelihood.
     dispersion : array (unit,), optional
@@ -121,6 +123,7 @@ class LowRankDynamics:
     offset: Array | None = None
     likelihood: str = "gaussian"
     link: str | None = None
+    link_gain: Array | None = None
     observation_variance: Array | None = None
     dispersion: Array | None = None
     latent_mean: Array | None = None

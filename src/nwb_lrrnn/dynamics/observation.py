@@ -29,7 +29,7 @@ def expected(net, latents, inputs=None) -> np.ndarray:
     eta = linear_predictor(net, latents, inputs)
     if net.link == "identity":
         return eta
-    return net.dt * (np.logaddexp(0.0, eta) if net.link == "softplus" else np.exp(eta))
+    return _unit_time(net) * (np.logaddexp(0.0, eta) if net.link == "softplus" else np.exp(eta))
 
 
 def log_likelihood(net, observations, latents, inputs=None) -> np.ndarray:
@@ -57,12 +57,18 @@ def log_likelihood(net, observations, latents, inputs=None) -> np.ndarray:
     return log_choose - r * log_r_mean + y * (log_mean - np.log(r) - log_r_mean)
 
 
+def _unit_time(net):
+    """Return the expected count where the link is 1: the bin size, times each unit's gain."""
+    return net.dt if net.link_gain is None else net.dt * net.link_gain
+
+
 def _log_expected(net, eta: np.ndarray) -> np.ndarray:
     """Return log g(eta) of a count link, finite however small the rate is."""
+    log_time = np.log(_unit_time(net))
     if net.link == "exp":
-        return np.log(net.dt) + eta
+        return log_time + eta
     # softplus(eta) = e^eta (1 - e^eta / 2 + ...): below -37 the bracket is 1 to double precision
-    return np.log(net.dt) + np.where(eta < -37.0, eta, np.log(np.logaddexp(0.0, np.maximum(eta, -37.0))))
+    return log_time + np.where(eta < -37.0, eta, np.log(np.logaddexp(0.0, np.maximum(eta, -37.0))))
 
 
 def _variance(net) -> np.ndarray | None:

@@ -3,13 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nwb_lrrnn.models.dis import DisRNN
     from nwb_lrrnn.models.linear import LinearStateSpace
     from nwb_lrrnn.models.low_rank import LowRankRNN
     from nwb_lrrnn.models.smc import SMCLowRankRNN
 
-__all__ = ["LinearStateSpace", "LowRankRNN", "SMCLowRankRNN"]
+__all__ = ["DisRNN", "LinearStateSpace", "LowRankRNN", "SMCLowRankRNN"]
 
-_HOMES = {"LinearStateSpace": "linear", "LowRankRNN": "low_rank", "SMCLowRankRNN": "smc"}
+_HOMES = {"DisRNN": "dis", "LinearStateSpace": "linear", "LowRankRNN": "low_rank", "SMCLowRankRNN": "smc"}
 
 
 def __getattr__(name: str) -> Any:

@@ -137,14 +137,14 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     ) -> xr.Dataset:
         """Return a Dataset of `latents` and `observations` drawn from the fitted model."""
         check_is_fitted(self)
-        return self.dynamics_.simulate(
+        return self._readout_network.simulate(
             n_trials, n_steps, inputs=inputs, initial_latents=initial_latents, random_state=random_state
         )
 
     def to_dataset(self) -> xr.Dataset:
         """Return all that the fitted model is as a Dataset: arrays by name, the rest in attrs; no code, no pickle."""
         check_is_fitted(self)
-        dataset = self.dynamics_.to_dataset().assign(self._state())
+        dataset = self._readout_network.to_dataset().assign(self._state())
         if _names(getattr(self, "input_ids_", None)):
             dataset = dataset.assign_coords(input=np.asarray(self.input_ids_).astype(str))
         if hasattr(self, "feature_names_in_"):
@@ -176,6 +176,11 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
 
     # --- what the verbs stand on -----------------------------------------------------------------------------------
 
+    @property
+    def _readout_network(self) -> LowRankDynamics:
+        """The network whose readout the verbs use: `dynamics_`, where an estimator has no other."""
+        return self.dynamics_
+
     # fitted attributes beside `dynamics_` that are single numbers or names, stored as attrs of the Dataset
     _fitted_scalars: tuple[str, ...] = ("bin_size_", "likelihood_", "n_inputs_", "n_iter_")
 
@@ -185,7 +190,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
 
     def _complete(self, dataset: xr.Dataset) -> None:
         """Set the fitted attributes beside `dynamics_` from a Dataset; what it lacks follows from the network."""
-        network = self.dynamics_
+        network = self._readout_network
         if not network.n_units:
             raise ValueError("dataset: got a network without loadings, wanted one with a readout; pass loadings=")
         self.bin_size_, self.likelihood_, self.n_inputs_ = network.dt, network.likelihood, network.n_inputs
@@ -203,7 +208,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             self.set_params(rank=network.rank)
 
     def _expected(self, latents: Trials) -> np.ndarray:
-        return self.dynamics_.expected(latents.values, self._driving(latents))
+        return self._readout_network.expected(latents.values, self._driving(latents))
 
     def _per_bin(self, X: Any, inputs: Any, function: Callable[[Trials], np.ndarray]) -> Any:
         """Return latents made of trials by a function, in the kind of X."""
@@ -211,7 +216,12 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         if isinstance(trials, Trials):
             return trials.restore(function(trials), "latent")
         on_block = partial(_of_counts, function) if self.likelihood_ != "gaussian" else function
-        form = {"bin_size": self.bin_size_, "allow_nan": self._allow_nan, "dim": "latent", "size": self.dynamics_.rank}
+        form = {
+            "bin_size": self.bin_size_,
+            "allow_nan": self._allow_nan,
+            "dim": "latent",
+            "size": self._readout_network.rank,
+        }
         return map_trials(X, inputs, on_block, **form)
 
     def _evidence(self, X: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -285,17 +295,17 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
 
     def _driving(self, trials: Trials) -> np.ndarray | None:
         """Return v (trial, time, input), the inputs that drive the network, or None."""
-        return None if trials.inputs is None else self.dynamics_.filtered_inputs(trials.inputs)
+        return None if trials.inputs is None else self._readout_network.filtered_inputs(trials.inputs)
 
     @property
     def loadings_(self) -> np.ndarray:
         """C (unit, latent)."""
-        return np.asarray(self.dynamics_.loadings)
+        return np.asarray(self._readout_network.loadings)
 
     @property
     def offset_(self) -> np.ndarray:
         """The offset d (unit,)."""
-        return np.asarray(self.dynamics_.offset)
+        return np.asarray(self._readout_network.offset)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "dynamics_")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.analysis.fixed_points import dynamics_of
 from nwb_lrrnn.plotting.panels import (
     draw_activity,
     draw_courses,
@@ -97,7 +97,7 @@ def plot_flow(model: Any, *, latents: Any = None, n_points: int = 40) -> "Figure
     TypeError
         If `model` has no dynamics.
     """
-    network = _network(model)
+    network = dynamics_of(model)
     z = None if latents is None else _as_trials("latents", latents)[0]
     figure = _figure(4.4, 3.6)
     axes = figure.add_subplot()
@@ -192,7 +192,7 @@ def plot_summary(
     figure : matplotlib.figure.Figure
         Six panels.
     """
-    network = _network(model)
+    network = dynamics_of(model)
     latents = model.transform(X) if latents is None else latents
     z, time, unit = _as_trials("latents", latents)
     known = None if truth is None else _as_trials("truth", truth)[0]
@@ -244,13 +244,6 @@ def _styled(figure: "Figure") -> "Figure":
         for label in (axes.xaxis.label, axes.yaxis.label):
             label.set_fontsize(9)
     return figure
-
-
-def _network(model: Any) -> LowRankDynamics:
-    network = getattr(model, "dynamics_", model)
-    if not isinstance(network, LowRankDynamics):
-        raise TypeError(f"model: got {type(model).__name__}, wanted a fitted model or LowRankDynamics")
-    return network
 
 
 def _history(model: Any) -> xr.Dataset:

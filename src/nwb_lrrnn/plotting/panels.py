@@ -124,7 +124,9 @@ def draw_activity(
     data: "Axes", fit: "Axes", network: LowRankDynamics, x: np.ndarray, z: np.ndarray, time: np.ndarray, unit: str
 ) -> None:
     """Draw one trial and what the model expects of it on one scale, units in order of their first loading."""
-    order = np.argsort(np.asarray(network.loadings)[:, 0])
+    loadings: Any = network.loadings
+    first = loadings[:, 0] if network.readout == "latents" else loadings * network.left_vectors[:, 0]
+    order = np.argsort(first)
     seen = np.isfinite(z).all(axis=1)
     z, x, time = z[seen], x[seen], time[seen]
     expected = network.expected(z, np.zeros((len(z), network.n_inputs)) if network.n_inputs else None)

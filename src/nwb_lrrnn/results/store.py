@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -140,7 +141,7 @@ def write_results(
         units = units_within(dataset, open_nwb(into), nwb_path)
     else:
         units = None if recording is None else units_of_source(dataset, recording, nwb_path)
-    loadings = described_loadings(dataset, units)
+    loadings = described_loadings(_with_loadings(dataset, model), units)
     if into is not None:
         links = units if is_own else None  # rows of another file are none of `into`
         write_module_into(into, **pieces, loadings=loadings, units=links, if_exists=if_exists)
@@ -176,7 +177,8 @@ def read_results(path: str | os.PathLike[str], module: str | None = None) -> xr.
         - `fixed_points` and `metrics`: as given,
         - `model`: every array of the model, for `LowRankDynamics.from_dataset`,
 
-        as far as the file has them. Its attrs hold parameters, metrics and provenance by section.
+        as far as the file has them; `latent_group` says which group each latent is in, where the model has groups. Its
+        attrs hold parameters, metrics and provenance by section.
 
     Raises
     ------
@@ -200,6 +202,12 @@ def read_results(path: str | os.PathLike[str], module: str | None = None) -> xr.
     for name, table in pieces["tables"].items():
         groups[name] = table.to_xarray() if isinstance(table, pd.DataFrame) else table
     groups["model"] = _model_dataset(pieces)
+    if "group_ranks" in groups["model"]:
+        ranks = groups["model"]["group_ranks"].values
+        latent_group = ("latent", np.repeat(np.arange(len(ranks)), ranks))
+        for name in ("trials", "units"):
+            if name in groups and "latent" in groups[name].dims:
+                groups[name] = groups[name].assign_coords(latent_group=latent_group)
     results = xr.DataTree.from_dict(groups, name=Path(path).stem)
     results.attrs = {section: entries for section, entries in pieces["info"].items() if section != "dims"}
     return results
@@ -289,12 +297,21 @@ def _metric_pieces(metrics: Any) -> tuple[list[tuple[str, str, float]], dict[str
 
 def _estimators() -> dict[str, Any]:
     """Return the classes by the names that stand in files; a name from a file is looked up here and nowhere else."""
+    from nwb_lrrnn.models.dis import DisRNN
     from nwb_lrrnn.models.linear.baselines import FactorAnalysis
     from nwb_lrrnn.models.linear.state_space import LinearStateSpace
     from nwb_lrrnn.models.low_rank import LowRankRNN
     from nwb_lrrnn.models.smc import SMCLowRankRNN
 
-    return {cls.__name__: cls for cls in (LowRankRNN, SMCLowRankRNN, LinearStateSpace, FactorAnalysis)}
+    return {cls.__name__: cls for cls in (LowRankRNN, SMCLowRankRNN, DisRNN, LinearStateSpace, FactorAnalysis)}
+
+
+def _with_loadings(dataset: xr.Dataset, model: "LatentModel") -> xr.Dataset:
+    """Return the Dataset of a model with its loadings (unit, latent), where those of its network are one per unit."""
+    loadings = model.loadings_
+    if loadings.ndim != 2 or "unit" in dataset["loadings"].dims:
+        return dataset
+    return dataset.assign(loadings=(("unit", "latent"), loadings), offset=("unit", model.offset_))
 
 
 def _model_info(kind: str, model: "LatentModel", dataset: xr.Dataset) -> list[tuple[str, str, Any]]:

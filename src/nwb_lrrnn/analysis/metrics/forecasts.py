@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import xlogy
 
+from nwb_lrrnn.analysis.fixed_points import dynamics_of
 from nwb_lrrnn.analysis.metrics import asking
 from nwb_lrrnn.analysis.metrics.series import whole
 
@@ -63,7 +64,8 @@ def forecast_scores(model: Any, X: Any, horizons: ArrayLike, *, inputs: Any = No
     >>> forecast_scores(LinearStateSpace.from_dynamics(net), X, [1, 10]).r2.values.round(1)
     array([1., 1.])
     """
-    asking.require(model, "transform", "dynamics_", "likelihood_", "bin_size_", "unit_ids_")
+    asking.require(model, "transform", "likelihood_", "bin_size_", "unit_ids_")
+    dynamics_of(model)
     if "posterior" not in inspect.signature(model.transform).parameters:
         raise ValueError(
             f"model: {type(model).__name__}.transform has no posterior=, wanted one with posterior='filtered': its "

@@ -160,7 +160,7 @@ class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
         Raises
         ------
         ValueError
-            If the network is nonlinear, unobserved or has private noise.
+            If the network is nonlinear, unobserved or has private noise or link_gain.
         """
         from_dynamics(dynamics)  # refuse what is not linear here, not at the first use
         model = cls(rank=dynamics.rank, likelihood=dynamics.likelihood, link=dynamics.link, bin_size=float(dynamics.dt))

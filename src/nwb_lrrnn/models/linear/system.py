@@ -169,7 +169,7 @@ def from_dynamics(network: LowRankDynamics) -> LinearSystem:
     Raises
     ------
     ValueError
-        If the network is nonlinear, unobserved, has private noise, or filters one of two kinds of input.
+        If the network is nonlinear, unobserved, has private noise or link_gain, or filters one of two kinds of input.
     """
     _check_linear(network)
     rank, n_units = network.rank, network.n_units
@@ -214,6 +214,11 @@ def _check_linear(network: LowRankDynamics) -> None:
         raise ValueError("dynamics: got a network without a readout, wanted loadings= and offset=")
     if network.private_noise is not None:
         raise ValueError("dynamics: got private_noise, wanted none: it is no part of a linear state-space model")
+    if network.link_gain is not None:
+        raise ValueError(
+            "dynamics: got link_gain, wanted none: a linear state-space model has no such term; drop it with "
+            "dynamics.replace(link_gain=None)"
+        )
     if network.filter_inputs and network.latent_input_weights is not None:
         raise ValueError("dynamics: got filtered inputs beside latent_input_weights, wanted only one of the two")
     if network.likelihood == "gaussian":

@@ -247,6 +247,11 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         network_ = self.dynamics_
         if network_.readout != "latents":
             raise ValueError(f"dataset: got readout={network_.readout!r}, wanted a LowRankRNN's readout of latents")
+        if network_.link_gain is not None:
+            raise ValueError(
+                "dataset: got link_gain, wanted none: a LowRankRNN has no such term; drop it with "
+                "dynamics.replace(link_gain=None)"
+            )
         self.shooting_bins_ = int(dataset.attrs.get("shooting_bins_", fitting.WHOLE))
         spread = np.eye(self.rank) if network_.latent_covariance is None else network_.latent_covariance
         self.node_covariance_ = dataset["node_covariance"].values if "node_covariance" in dataset else 1e-6 * spread

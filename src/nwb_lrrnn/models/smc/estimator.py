@@ -345,7 +345,7 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
     def _complete(self, dataset: xr.Dataset) -> None:
         super()._complete(dataset)
         self.set_params(readout=self.dynamics_.readout)
-        for name in ("readout_input_weights", "private_noise"):
+        for name in ("readout_input_weights", "private_noise", "link_gain"):
             if getattr(self.dynamics_, name) is not None:
                 raise ValueError(
                     f"dynamics: got {name}, wanted none: an SMCLowRankRNN has no such term; drop it with "

@@ -1,0 +1,162 @@
+"""`DisRNN` on strange recordings: what cannot be fitted is refused in a sentence, all else comes out finite."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from nwb_lrrnn.models.dis import DisRNN
+
+RNG = np.random.default_rng(0)
+
+
+def oscillation(n_trials=6, n_bins=40, n_units=5):
+    phase, time = RNG.uniform(0, 6, (n_trials, 1)), 0.3 * np.arange(n_bins)
+    z = np.stack([np.cos(time + phase), np.sin(time + phase)], axis=-1)
+    return z @ RNG.normal(size=(2, n_units)) + 0.2 * RNG.normal(size=(n_trials, n_bins, n_units))
+
+
+VALUES = oscillation()
+COUNTS = RNG.poisson(np.exp(0.5 * VALUES))
+
+
+def hiding(X, observed, dims=("trial", "time", "unit")):
+    return xr.DataArray(X, dims=("trial", "time", "unit")).assign_coords(observed=(dims, observed))
+
+
+def with_unit(X, value):
+    return np.where(np.arange(X.shape[-1]) == 1, value, X)
+
+
+def fitted(X, inputs=None, **parameters):
+    return DisRNN(**{"rank": 2, "n_bootstraps": 3, "random_state": 0, **parameters}).fit(X, inputs=inputs)
+
+
+def check_finite(model, X, inputs=None):
+    for posterior in ("smoothed", "filtered", "delayed"):
+        latents = model.transform(X, inputs=inputs, posterior=posterior)
+        for trial in latents if isinstance(latents, list) else [latents]:
+            assert np.isfinite(np.asarray(trial)).all()
+    assert np.isfinite(model.score(X, inputs=inputs))
+    connectivity = model.connectivity()
+    assert np.isfinite(connectivity).all()
+    assert np.isfinite(connectivity.standard_error).all()
+    assert np.isfinite(model.history_.log_likelihood).all()
+
+
+MASKS = {
+    "bins": (RNG.uniform(size=(6, 40)) > 0.1, ("trial", "time")),
+    "units": (RNG.uniform(size=(6, 40, 5)) > 0.1, ("trial", "time", "unit")),
+    "a trial": (np.arange(6)[:, None] + np.zeros(40) != 2, ("trial", "time")),
+    "first bins": (np.zeros((6, 1)) + np.arange(40) > 0, ("trial", "time")),
+}
+SHAPES = {
+    "constant unit": lambda X: with_unit(X, 3),
+    "silent unit": lambda X: with_unit(X, 0),
+    "one trial": lambda X: X[:1],
+    "no trial axis": lambda X: X[0],
+    "few bins": lambda X: X[:1, :5],
+    "trials of two bins": lambda X: X[:, :2],
+    "history constant": lambda X: np.where(np.arange(2)[:, None] == 0, 1, X[:, 3:5]),
+    "trials of one bin among others": lambda X: [X[0], X[1, :1], X[2, :2]],
+    "ragged": lambda X: [trial[: 40 - 7 * k] for k, trial in enumerate(X)],
+    "frame": lambda X: pd.DataFrame(X[0], columns=list("abcde")),
+    "units twice": lambda X: np.concatenate([X, X], axis=-1),
+    "units alike": lambda X: np.repeat(X[..., :1], 5, axis=-1),
+    "trials twice": lambda X: np.concatenate([X, X]),
+    "more units than bins": lambda X: np.tile(X[:1, :12], (1, 1, 10)),
+    "silent at first": lambda X: np.where(np.arange(40)[:, None] < 20, 0, X),
+} | {f"hidden: {name}": lambda X, mask=mask: hiding(X, *mask) for name, mask in MASKS.items()}
+
+
+@pytest.mark.parametrize("data", [VALUES, COUNTS], ids=["values", "counts"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_strange_recordings_are_fitted(shape, data):
+    X = SHAPES[shape](data)
+    check_finite(fitted(X, likelihood="gaussian" if data is VALUES else "poisson"), X)
+
+
+@pytest.mark.parametrize("data", [VALUES, COUNTS], ids=["values", "counts"])
+@pytest.mark.parametrize("rank", [1, 4, 5])
+def test_any_rank_that_units_allow(data, rank):
+    check_finite(fitted(data, rank=rank, n_groups=rank), data)
+    X = data[..., :1]
+    check_finite(fitted(X, rank=1, n_groups=1), X)
+
+
+@pytest.mark.parametrize("data", [VALUES, COUNTS], ids=["values", "counts"])
+@pytest.mark.parametrize("kind", ["constant", "zero", "collinear", "huge", "tiny"])
+def test_strange_inputs(kind, data):
+    u = RNG.normal(size=(6, 40, 1))
+    inputs = {"constant": np.ones_like(u), "zero": 0 * u, "collinear": np.concatenate([u, 2 * u, u - 1], axis=-1),
+              "huge": 1e9 * u, "tiny": 1e-9 * u}[kind]  # fmt: skip
+    model = fitted(data, inputs)
+    check_finite(model, data, inputs)
+    if kind in ("huge", "tiny"):  # units of measure of an input change nothing
+        size = {"huge": 1e9, "tiny": 1e-9}[kind]
+        np.testing.assert_allclose(model.score(data, inputs=inputs), fitted(data, u).score(data, inputs=u), rtol=1e-6)
+        np.testing.assert_allclose(
+            model.inverse_transform(model.transform(data, inputs=size * u), inputs=size * u).mean(),
+            fitted(data, u).inverse_transform(fitted(data, u).transform(data, inputs=u), inputs=u).mean(),
+            rtol=1e-6,
+        )
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e9])
+def test_units_of_measure_change_the_score_by_their_jacobian(size):
+    one, other = (fitted(scale * VALUES, scaling="unit") for scale in (1.0, size))
+    check_finite(other, size * VALUES)
+    shifted = other.score(size * VALUES) + 5 * np.log(size)
+    np.testing.assert_allclose(shifted, one.score(VALUES), rtol=1e-6)  # the same numbers but for rounding
+    check_finite(fitted(size * VALUES), size * VALUES)
+    mixed = VALUES * [size, 1.0, 1 / size, 1.0, 1.0]
+    check_finite(fitted(mixed), mixed)
+
+
+@pytest.mark.parametrize("offset", [1e6, 1e9])
+def test_values_far_from_zero(offset):
+    check_finite(fitted(VALUES + offset), VALUES + offset)
+
+
+@pytest.mark.parametrize("link", ["softplus", "exp"])
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+def test_few_counts_and_a_burst(likelihood, link):
+    form = {"likelihood": likelihood, "link": link}
+    for X in (RNG.poisson(0.02, COUNTS.shape), with_unit(COUNTS, 0), with_unit(COUNTS, 3)):
+        check_finite(fitted(X, **form), X)
+    burst = COUNTS.copy()
+    burst[2, 20, 3] = 5000
+    check_finite(fitted(burst, **form), burst)
+
+
+HIDDEN_UNIT = np.arange(5) + np.zeros((6, 40, 1)) != 2
+EVERY_OTHER = np.arange(40) % 2 + np.zeros((6, 1)) == 0
+
+
+@pytest.mark.parametrize("data", [VALUES, COUNTS], ids=["values", "counts"])
+@pytest.mark.parametrize(
+    ("change", "parameters", "message"),
+    [
+        (lambda X: 0 * X + 2, {}, "X: got units that are all constant, wanted some that change"),
+        (lambda X: X[:, :1], {}, "X: got trials of at most 1 bins, wanted more than n_lags=1"),
+        (lambda X: X[:, :2], {"n_lags": 2}, "X: got trials of at most 2 bins, wanted more than n_lags=2"),
+        (lambda X: X[:1, :4], {}, "X: got 3 bins that are observed .*, wanted at least 4 for rank=2; give more"),
+        (lambda X: X[:, :2], {"encoder": "mlp"}, "X: got 6 bins .*, wanted at least 10 for rank=2; give more"),
+        (lambda X: hiding(X, HIDDEN_UNIT), {}, r"X: got units that no bin shows \(2\), wanted none; drop them"),
+        (
+            lambda X: hiding(X, EVERY_OTHER, ("trial", "time")),
+            {},
+            "X: got 0 bins .* fill gaps, or drop units with gaps",
+        ),
+        (lambda X: X, {"rank": 6}, "rank: got 6, wanted at most 5, the number of units of X; lower rank"),
+        (lambda X: X, {"rank": 5}, "n_groups: got 2 for rank=5, which does not split equally; pass group_ranks"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(data, change, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        fitted(change(data), **parameters)
+
+
+def test_more_inputs_than_bins_are_refused():
+    with pytest.raises(ValueError, match="X: got 9 bins .*, wanted at least 24 for rank=2 with 20 inputs"):
+        fitted(VALUES[:1, :10], RNG.normal(size=(1, 10, 20)))

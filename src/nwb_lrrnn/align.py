@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -89,7 +89,7 @@ class GroupMatch(NamedTuple):
     r2: Array  # (target group,)
 
 
-def match_groups(source: list[ArrayLike], target: list[ArrayLike]) -> GroupMatch:
+def match_groups(source: Sequence[ArrayLike], target: Sequence[ArrayLike]) -> GroupMatch:
     """Return the one-to-one match of groups of latents (each (..., latent)) that maximises the summed affine R2.
 
     Hungarian assignment; groups may have unequal ranks.

@@ -1,0 +1,73 @@
+"""How many latents? The smallest rank whose held-out likelihood is within one standard error of the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from nwb_lrrnn.compare.split import split
+
+
+class RankChoice(NamedTuple):
+    """The rank chosen and the scores it was chosen from."""
+
+    rank: int
+    table: pd.DataFrame  # index rank; score, standard_error: nats per bin, over folds, and of the gap to the best
+
+
+def select_rank(
+    model: Any,
+    X: Any,
+    ranks: Sequence[int],
+    *,
+    inputs: Any = None,
+    cv: Any = 5,
+    window: float | None = None,
+    random_state: int | None = 0,
+) -> RankChoice:
+    """Return the smallest of `ranks` whose held-out log-likelihood is within a standard error of the best one.
+
+    Groups do not change the likelihood's rank, so clones of the model are fitted with one group. Folds are of trials,
+    or stretches of windows of a single recording; the standard error is that of the paired difference over folds.
+
+    Raises
+    ------
+    ValueError
+        If `ranks` is empty.
+    """
+    from sklearn.base import clone
+
+    ranks = sorted({int(rank) for rank in ranks})
+    if not ranks:
+        raise ValueError("ranks: got none, wanted ranks to choose from, e.g. range(1, 9)")
+    parts = split(
+        model, X, inputs, cv=cv, groups=None, X_train=None, inputs_train=None, window=window, random_state=random_state
+    )
+    scores = np.empty((len(ranks), parts.n_folds))
+    for fold in range(parts.n_folds):
+        train, train_inputs = parts.train(fold)
+        test, test_inputs = parts.test(fold)
+        for k, rank in enumerate(ranks):
+            fitted: Any = clone(model)
+            fitted.set_params(rank=rank, n_groups=1, group_ranks=None).fit(train, inputs=train_inputs)
+            scores[k, fold] = fitted.score(test, inputs=test_inputs)
+    return choose_rank(ranks, scores)
+
+
+def choose_rank(ranks: Sequence[int], scores: np.ndarray) -> RankChoice:
+    """Return the choice that scores (rank, fold) lead to, `ranks` being in rising order.
+
+    Examples
+    --------
+    >>> choose_rank([1, 2, 3], np.array([[1.0, 1.2], [2.0, 2.1], [2.0, 2.11]])).rank
+    2
+    """
+    best = int(np.argmax(scores.mean(1)))
+    gaps = scores[best] - scores
+    errors = gaps.std(1, ddof=1) / np.sqrt(scores.shape[1])
+    within = gaps.mean(1) <= np.maximum(errors, 1e-12)
+    table = pd.DataFrame({"score": scores.mean(1), "standard_error": errors}, index=pd.Index(list(ranks), name="rank"))
+    return RankChoice(int(ranks[int(np.argmax(within))]), table)

@@ -1,0 +1,196 @@
+"""The verdict on groups, their stability and the rank."""
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+from sklearn.base import BaseEstimator
+
+import planted_groups as planted
+from nwb_lrrnn import DisRNN
+from nwb_lrrnn.compare.groups import judge_dependence, judge_groups
+from nwb_lrrnn.compare.parts import part_of
+from nwb_lrrnn.compare.rank import choose_rank, select_rank
+from nwb_lrrnn.compare.stability import group_stability
+from nwb_lrrnn.models.dependence import dependence
+
+QUICK = {
+    "scaling": "unit",
+    "noise": "readout",
+    "n_bootstraps": 0,
+    "random_state": 0,
+}  # nothing to choose, no error bars
+
+
+class Axes(BaseEstimator):
+    """A model whose latents are the first units of X, in groups as asked."""
+
+    def __init__(self, rank=2, *, n_groups=2, group_ranks=None, random_state=None):
+        self.rank = rank
+        self.n_groups = n_groups
+        self.group_ranks = group_ranks
+        self.random_state = random_state
+
+    def fit(self, X, y=None, *, inputs=None):
+        self.group_ranks_ = self.group_ranks or (self.rank // self.n_groups,) * self.n_groups
+        return self
+
+    def transform(self, X, *, inputs=None):
+        if isinstance(X, list):
+            return [x[:, : self.rank] for x in X]
+        return np.asarray(X)[..., : self.rank]
+
+    def score(self, X, y=None, *, inputs=None):
+        return float(min(self.rank, 3) + 1e-3 * np.mean(X))
+
+
+def _noise(seed, shape, decay=0.7):
+    noise = np.random.default_rng(seed).standard_normal(shape)
+    return np.asarray(lfilter([1.0], [1.0, -decay], noise, axis=-2))
+
+
+def _coupled(seed, n_bins):
+    z = _noise(seed, (n_bins, 2))
+    z[:, 1] += np.asarray(lfilter([0.4], [1.0, -0.9], z[:, 0]))
+    return z
+
+
+def test_independent_groups_are_factorisable():
+    found = judge_groups(Axes(), _noise(0, (2000, 2)), n_surrogates=60)
+    assert found.factorisable is True
+    assert str(found).startswith("factorisable into groups of rank 1 + 1: no dependence in held-out bins (p = ")
+
+
+def test_coupled_groups_are_not():
+    found = judge_groups(Axes(), _coupled(0, 1500), n_surrogates=60)
+    assert found.factorisable is False
+    assert found.verdict.startswith("not factorisable: the groups depend on each other")
+
+
+def test_a_short_recording_is_undecided():
+    found = judge_groups(Axes(), _noise(1, (150, 2), 0.95), n_surrogates=60)
+    assert found.factorisable is None
+    assert found.verdict.startswith("undecided")
+    assert "hold out more, or record longer" in found.verdict
+
+
+def test_one_group_is_not_factorisable():
+    found = judge_groups(Axes(n_groups=1), _noise(0, (500, 2)))
+    assert found.factorisable is False
+    assert found.verdict == "not factorisable: there is one group, of rank 2."
+    assert found.test is None
+
+
+def test_the_fit_never_sees_the_tested_bins(monkeypatch):
+    shapes = []
+    monkeypatch.setattr(Axes, "fit", lambda self, X, y=None, *, inputs=None: _record(self, shapes, X))
+    X = _noise(2, (1000, 2))
+    judge_groups(Axes(), X, test_fraction=0.3, n_surrogates=60)
+    judge_groups(Axes(), X.reshape(50, 20, 2), test_fraction=0.3, n_surrogates=60)
+    assert shapes == [(650, 2), (35, 20, 2)]  # 300 bins and a gap of 50; 15 trials
+
+
+def _record(model, shapes, X):
+    shapes.append(np.shape(X))
+    model.group_ranks_ = (1, 1)
+    return model
+
+
+def test_ragged_trials_and_conditions():
+    z = _noise(3, (120, 25, 2), 0.3)
+    X = [trial[: 15 + k % 10] for k, trial in enumerate(z)]
+    found = judge_groups(Axes(), X, conditions=np.arange(120) % 2, n_surrogates=60)
+    assert found.test is not None
+    assert found.test.kind == "permutation"
+    assert found.factorisable is True
+
+
+def test_the_pair_that_depends_is_named():
+    z = np.concatenate([_noise(4, (1000, 1)), _coupled(5, 1000)], axis=1)
+    tested = np.arange(1000)[None] >= 600
+    test = dependence(z[None], None, (1, 1, 1), tested=tested, n_surrogates=60, random_state=0)
+    assert "groups 1 and 2 depend" in judge_dependence(test, (1, 1, 1)).verdict
+
+
+def test_stability_of_a_model_that_never_changes():
+    table = group_stability(Axes(), _noise(0, (300, 2)), n_bootstraps=2, seeds=(0, 1))
+    np.testing.assert_allclose(table.to_numpy(), 1.0)
+    assert table.index.tolist() == [("seed", 1), ("bootstrap", 0), ("bootstrap", 1)]
+    with pytest.raises(ValueError, match="wanted a bootstrap or two seeds"):
+        group_stability(Axes(), _noise(0, (300, 2)), n_bootstraps=0, seeds=(0,))
+
+
+def test_the_smallest_rank_that_is_as_good_is_chosen():
+    found = select_rank(Axes(), _noise(0, (400, 6)), range(1, 6), cv=4)
+    assert found.rank == 3
+    assert found.table.index.tolist() == [1, 2, 3, 4, 5]
+    noisy = np.array([[1.0, 2.0, 3.0], [1.2, 1.9, 3.2]])
+    assert choose_rank([2, 4], noisy).rank == 2
+    with pytest.raises(ValueError, match="ranks: got none"):
+        select_rank(Axes(), _noise(0, (400, 6)), [])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"level": 1.0}, "level: got 1.0"), ({"test_fraction": 0.0}, "test_fraction: got 0.0")],
+)
+def test_refusals(change, message):
+    with pytest.raises(ValueError, match=message):
+        judge_groups(Axes(), _noise(0, (200, 2)), **change)
+    with pytest.raises(ValueError, match="at least two trials in each part"):
+        judge_groups(Axes(), _noise(0, (3, 20, 2)))
+
+
+@pytest.fixture(scope="module")
+def recording():
+    """Return two cycles that know nothing of each other, seen by the same units."""
+    return planted.oblique(planted.network(n_units=10), n_steps=500).observations[0]
+
+
+def test_planted_groups_are_factorisable_and_their_model_stays_as_it_is(recording):
+    model = DisRNN(4, n_groups=2, **QUICK)
+    found = judge_groups(model, recording, n_surrogates=40)
+    assert found.factorisable is True
+    assert found.group_ranks == (2, 2)
+    assert not hasattr(model, "group_ranks_")
+
+
+def test_a_cycle_cut_in_two_is_not_factorisable():
+    net = planted.network((2,), 8)
+    trials = planted.oblique(net, n_trials=30, n_steps=40).observations  # cycles start anywhere
+    found = judge_groups(DisRNN(2, n_groups=2, **QUICK), trials, n_surrogates=40)
+    assert found.factorisable is False
+    assert found.test is not None
+    assert found.test.p_value < 1e-3
+    # a steady rhythm shifted in time is as it was: nothing can be told of its phases, and that is said
+    steady = planted.oblique(net, n_steps=500).observations[0]
+    assert judge_groups(DisRNN(2, n_groups=2, **QUICK), steady, n_surrogates=40).factorisable is None
+
+
+def test_planted_groups_come_back(recording):
+    table = group_stability(DisRNN(4, n_groups=2, **QUICK), recording, n_bootstraps=1, seeds=(0, 1))
+    assert table.columns.tolist() == ["group0", "group1"]
+    assert table.to_numpy().min() > 0.98  # of 1; the latents' own R2 by the fit is 0.998
+
+
+def test_the_planted_rank_is_chosen(recording):
+    found = select_rank(DisRNN(2, n_groups=2, **QUICK), recording, [6, 2, 4], cv=2)
+    assert found.rank == 4
+    assert found.table.index.tolist() == [2, 4, 6]
+    assert found.table.loc[4, "score"] > found.table.loc[2, "score"] + 1.0  # nats per bin: a cycle is missed
+
+
+def test_parts_of_trials_share_nothing_and_keep_their_conditions():
+    X = [np.full((5 + k % 3, 2), float(k)) for k in range(10)]
+    part = part_of(X, None, np.arange(10), 0.4, 0)
+    assert part.held is not None
+    assert part.conditions is not None
+    assert part.conditions.tolist() == list(range(10))
+    assert len(part.held) == 4
+    assert {trial[0, 0] for trial in part.X_train} == set(range(10)) - set(part.held.tolist())
+    assert not (part.trained & part.tested).any()
+    assert ((part.trained | part.tested) == part.seen).all()
+
+
+def test_conditions_are_one_for_each_trial():
+    with pytest.raises(ValueError, match=r"conditions: got shape \(9,\), wanted one per trial, \(10,\)"):
+        part_of(np.zeros((10, 5, 2)), None, np.arange(9), 0.4, 0)

@@ -1,0 +1,152 @@
+"""The search for groups: its path through fake tests, and what it finds in planted data."""
+
+import numpy as np
+import pytest
+
+import planted_groups as planted
+from nwb_lrrnn import DisRNN
+from nwb_lrrnn.compare.group_search import Trial, search_groups, select_groups
+from nwb_lrrnn.models.dependence.autonomy import Autonomy
+
+QUICK = {
+    "scaling": "unit",
+    "noise": "readout",
+    "n_bootstraps": 0,
+    "random_state": 0,
+}  # nothing to choose, no error bars
+COLUMNS = ["group_ranks", "log_likelihood", "p_loss", "p_gain", "p_dependence", "accepted"]
+
+
+class Verdicts:
+    """Tests that know which factorisations stand, and how likely each is: the finer the more, where nothing is said."""
+
+    def __init__(self, standing, values=None, **p_values):
+        self.standing, self.values = set(standing), values or {}
+        self.rejected = {"loss": 1.0, "gain": 1.0, "dependence": 1.0} | p_values
+        self.tried, self.against = [], {}
+
+    def __call__(self, ranks, coarse):
+        self.tried.append(ranks)
+        self.against[ranks] = None if coarse is None else float(coarse.log_likelihood[0])
+        found = Autonomy(np.full(4, self.values.get(ranks, float(len(ranks)))), np.zeros((0, 4)))
+        if ranks in self.standing:
+            return Trial(found, 0.5, 0.5, 0.5)
+        return Trial(found, **self.rejected)
+
+
+def test_the_path_leads_to_the_groups():
+    tests = Verdicts([(5, 1), (4, 2), (3, 3), (3, 2, 1)], loss=1e-3)  # {0, 1, 2}, {3, 4}, {5}: all unions of them stand
+    found = search_groups(tests, 6)
+    assert found.group_ranks == (3, 2, 1)
+    assert str(found) == "factorisable into groups of rank 3 + 2 + 1; every finer one tried is rejected."
+    assert len(tests.tried) == len(set(tests.tried))
+    assert found.table.columns.tolist() == COLUMNS
+    assert found.table.loc[found.table.accepted, "group_ranks"].tolist() == [(5, 1), (4, 2), (3, 3), (3, 2, 1)]
+
+
+def test_a_split_that_misleads_is_not_the_end():
+    likelier = {(5, 4): 2.0, (6, 3): 1.0, (3, 3, 3): 3.0}
+    tests = Verdicts(likelier, likelier, loss=1e-3)  # (3, 3, 3) is no split of (5, 4)
+    assert search_groups(tests, 9).group_ranks == (3, 3, 3)
+
+
+def test_only_the_likeliest_are_split_further():
+    values = {(5, 1): 3.0, (4, 2): 2.0, (3, 3): 1.5}
+    tests = Verdicts(values, values, loss=1e-3)
+    assert search_groups(tests, 6).group_ranks == (5, 1)
+    assert (3, 2, 1) in tests.tried  # of (5, 1), of (4, 2)
+    assert (2, 2, 2) in tests.tried  # of (4, 2)
+    apart = Verdicts(values, {(5, 1): 3.0, (3, 3): 2.0, (4, 2): 1.5}, loss=1e-3)
+    search_groups(apart, 6)
+    assert (2, 2, 2) not in apart.tried
+
+
+def test_a_split_that_foretells_less_is_not_chosen():
+    found = search_groups(Verdicts([(2, 1)], {(3,): 2.0, (2, 1): 1.9}, loss=1e-3), 3)
+    assert found.group_ranks == (3,)
+    assert str(found) == "not factorisable: no way of splitting 3 latents foretells them better than one group does."
+    finer = Verdicts([(2, 2), (2, 1, 1)], {(2, 2): 2.0, (2, 1, 1): 1.9}, loss=1e-3)
+    assert str(search_groups(finer, 4)) == "factorisable into groups of rank 2 + 2; no finer one foretells more."
+
+
+def test_a_split_is_held_against_the_likeliest_that_it_comes_from():
+    tests = Verdicts([(3, 1), (2, 2)], {(4,): 0.0, (3, 1): 1.0, (2, 2): 2.0})
+    search_groups(tests, 4)
+    assert tests.against == {(4,): None, (3, 1): 0.0, (2, 2): 0.0, (2, 1, 1): 2.0} | {
+        ranks: tests.against[ranks] for ranks in tests.against if len(ranks) > 3
+    }
+
+
+@pytest.mark.parametrize(
+    ("p_values", "stands"),
+    [
+        ({"loss": 0.04}, False),  # a loss need not be certain
+        ({"loss": 0.06}, True),
+        ({"gain": 0.004}, False),  # twice 0.004 < 0.01: two tests
+        ({"gain": 0.006}, True),
+        ({"dependence": 0.004}, False),
+        ({"dependence": 0.006}, True),
+        ({"dependence": float("nan")}, False),
+    ],
+)
+def test_every_test_can_reject(p_values, stands):
+    found = search_groups(Verdicts([], **p_values), 2, level=0.01)
+    assert found.group_ranks == ((1, 1) if stands else (2,))
+
+
+def test_nothing_stands():
+    found = search_groups(Verdicts([], loss=1e-3), 3)
+    assert found.group_ranks == (3,)
+    assert str(found) == "not factorisable: every way of splitting 3 latents leaves groups that depend on each other."
+    assert found.table["group_ranks"].tolist() == [(2, 1)]
+
+
+def test_one_latent_is_one_group():
+    found = search_groups(Verdicts([]), 1)
+    assert found.group_ranks == (1,)
+    assert found.verdict == "not factorisable: there is one latent."
+    assert found.table.columns.tolist() == COLUMNS
+    assert found.table.empty
+
+
+def test_max_groups_ends_the_search():
+    tests = Verdicts([])
+    found = search_groups(tests, 4, max_groups=2)
+    assert len(found.group_ranks) == 2
+    assert found.verdict.endswith("no finer one was tried.")
+    assert max(map(len, tests.tried)) == 2
+    assert search_groups(Verdicts([]), 4).group_ranks == (1, 1, 1, 1)
+    assert search_groups(Verdicts([]), 4, max_groups=1).verdict == "undecided: max_groups=1 allows no split."
+    with pytest.raises(ValueError, match="max_groups: got 0, wanted at least 1"):
+        search_groups(Verdicts([]), 4, max_groups=0)
+
+
+def test_planted_groups_are_found():
+    X = planted.oblique(planted.network(n_units=10), n_steps=500).observations[0]
+    model = DisRNN(4, n_groups=2, **QUICK)
+    found = select_groups(model, X, n_surrogates=40)
+    assert found.group_ranks == (2, 2)
+    assert set(found.table["group_ranks"]) == {(3, 1), (2, 2), (2, 1, 1)}
+    assert not hasattr(model, "group_ranks_")
+    assert model.n_groups == 2
+
+
+def test_planted_groups_are_found_in_ragged_trials():
+    recording = planted.oblique(planted.network(n_units=10), n_trials=24, n_steps=40)
+    X = recording.ragged([30 + k % 11 for k in range(24)])
+    assert select_groups(DisRNN(4, **QUICK), X, n_surrogates=40).group_ranks == (2, 2)
+
+
+def test_a_cycle_is_one_group():
+    X = planted.oblique(planted.network((2,), 8), n_steps=500).observations[0]
+    found = select_groups(DisRNN(2, **QUICK), X, n_surrogates=40)
+    assert found.group_ranks == (2,)
+    assert found.verdict.startswith("not factorisable")
+
+
+def test_too_few_bins_to_search_in():
+    X = planted.oblique(planted.network((2,), 8), n_steps=60).observations[0]
+    with pytest.raises(ValueError, match="to learn from and"):
+        select_groups(DisRNN(2, **QUICK), X, n_surrogates=20)
+    with pytest.raises(ValueError, match="level: got 2"):
+        select_groups(DisRNN(2, **QUICK), X, level=2)

@@ -25,6 +25,7 @@ TRAINED = {"n_neurons": 5, "max_epochs": 2, "validation_fraction": 0.0, "random_
 ESTIMATORS = [
     (lr.LowRankRNN(rank=1, **TRAINED), ORDER),
     (lr.SMCLowRankRNN(rank=1, n_particles=8, n_trajectories=8, **TRAINED), ORDER),
+    (lr.DisRNN(rank=1, n_groups=1, n_bootstraps=2, random_state=0), ORDER),
     (lr.LinearStateSpace(rank=1, max_iter=3), ORDER),
     (FactorAnalysis(rank=1), {}),
     (MeanRate(), {}),

@@ -1,14 +1,17 @@
 """The verdict on nonlinear dynamics: "supported" only where every linear model is beaten beyond doubt."""
 
+import warnings
 from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from sklearn.exceptions import ConvergenceWarning
 
 from nwb_lrrnn.compare import compare_baselines, held_out_scores, judge_nonlinearity, tabulate
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.models.dis import DisRNN
 from nwb_lrrnn.models.linear import FactorAnalysis, LinearStateSpace
 from nwb_lrrnn.models.low_rank import LowRankRNN
 from test_linear import oscillator, simulate
@@ -259,3 +262,27 @@ def test_bounds_of_count_models_name_their_particles():
         "LinearStateSpace bound, K = 64",
         "LinearStateSpace bound, K = 16",
     ]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "is_linear"),
+    [({}, False), ({"nonlinearity": "identity"}, True), ({"n_lags": 2}, False), ({"encoder": "mlp"}, False)],
+)
+def test_a_model_of_groups_is_judged_by_how_it_predicts(parameters, is_linear):
+    X = np.random.default_rng(0).normal(size=(8, 20, 4)).cumsum(axis=1)
+    model = DisRNN(2, random_state=0, max_epochs=50, **parameters)
+    table = compare_baselines(model, X, cv=2, larger_ranks=())
+    assert table["is_linear"].iloc[-1] == is_linear
+    assert ("verdict" in table.attrs) != is_linear
+    assert table.index[-1] == "DisRNN (rank 2)"
+    assert table.attrs["rank"] == 2
+
+
+@pytest.mark.parametrize(("parameters", "is_linear"), [({}, True), ({"encoder": "mlp"}, False)])
+def test_a_linear_encoder_of_counts_predicts_linearly(parameters, is_linear):
+    X = np.random.default_rng(0).poisson(2.0, size=(8, 20, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # few epochs
+        table = compare_baselines(DisRNN(2, random_state=0, max_epochs=3, **parameters), X, cv=2, larger_ranks=())
+    assert table["is_linear"].iloc[-1] == is_linear
+    assert table.attrs["link"] == "softplus"

@@ -40,6 +40,14 @@ def test_compare_models():
     assert {"mean rate", "VAR(1)", "linear state space (rank 1)", "LowRankRNN (rank 2)"} <= set(table.index)
 
 
+def test_independent_groups(capsys):
+    table = load("independent_groups")["main"](300, 20)
+    assert table.loc["DisRNN", "group_r2"] > 0.95
+    out = capsys.readouterr().out
+    assert out.startswith("rank 4\nsearch: factorisable into groups of rank 2 + 2;")
+    assert "two groups: factorisable into groups of rank 2 + 2" in out
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
 def test_every_example_is_run_here(path):
     assert f'load("{path.stem}")' in Path(__file__).read_text()

@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
+WORKERS ?= 2
 PIP    := $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test test-slow test-cuda lint build clean
@@ -10,7 +11,7 @@ demo: $(VENV)/.installed
 	$(PY) -m nwb_lrrnn demo
 
 test: $(VENV)/.installed-test
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-test
 	$(PY) -m pytest -m slow $(PYTEST_ARGS)

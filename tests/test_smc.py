@@ -304,7 +304,7 @@ def test_filtered_and_delayed_latents_do_not_look_ahead(model, of_counts, waves,
     size = np.abs(fitted.transform(X)).max()
     assert moved["smoothed"][15:20].max() > 0.05 * size  # the smoother does look ahead
     for posterior, first in (("filtered", 20), ("delayed", 21)):
-        assert moved[posterior][:first].max() < 0.05 * size  # what the noise of 1000 particles leaves
+        assert moved[posterior][:first].max() < 0.08 * size  # the noise of 1000 particles leaves 0.05 on some machines
         assert moved[posterior][first:].max() > 0.1 * size
 
 

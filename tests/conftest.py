@@ -11,6 +11,17 @@ from nwb_lrrnn.io.nwb import open_nwb
 from small_nwb import new_nwb
 
 
+def pytest_configure():
+    """Give each worker a cache of compiled kernels of its own, before anything imports numba.
+
+    Kernels that two processes compile at once differ in the last bit, by what of each other's they find compiled; a
+    process that a test starts must run the code of its worker.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:
+        os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parent.parent / ".numba_cache" / worker)
+
+
 @pytest.fixture
 def rng():
     """Return a generator with a fixed seed, fresh for each test."""

@@ -18,6 +18,13 @@ GAINS = (1.6, 2.2)
 SWITCHING, SHAKEN = 1.15, 5.0  # gain of a group of one latent, and its latent noise relative to the others'
 BURN_IN = 60
 
+QUICK = {  # of a DisRNN: nothing to choose, no error bars
+    "scaling": "unit",
+    "noise": "readout",
+    "n_bootstraps": 0,
+    "random_state": 0,
+}
+
 
 @dataclass(frozen=True)
 class Network:

@@ -13,13 +13,6 @@ from nwb_lrrnn.compare.rank import choose_rank, select_rank
 from nwb_lrrnn.compare.stability import group_stability
 from nwb_lrrnn.models.dependence import dependence
 
-QUICK = {
-    "scaling": "unit",
-    "noise": "readout",
-    "n_bootstraps": 0,
-    "random_state": 0,
-}  # nothing to choose, no error bars
-
 
 class Axes(BaseEstimator):
     """A model whose latents are the first units of X, in groups as asked."""
@@ -147,7 +140,7 @@ def recording():
 
 
 def test_planted_groups_are_factorisable_and_their_model_stays_as_it_is(recording):
-    model = DisRNN(4, n_groups=2, **QUICK)
+    model = DisRNN(4, n_groups=2, **planted.QUICK)
     found = judge_groups(model, recording, n_surrogates=40)
     assert found.factorisable is True
     assert found.group_ranks == (2, 2)
@@ -157,23 +150,23 @@ def test_planted_groups_are_factorisable_and_their_model_stays_as_it_is(recordin
 def test_a_cycle_cut_in_two_is_not_factorisable():
     net = planted.network((2,), 8)
     trials = planted.oblique(net, n_trials=30, n_steps=40).observations  # cycles start anywhere
-    found = judge_groups(DisRNN(2, n_groups=2, **QUICK), trials, n_surrogates=40)
+    found = judge_groups(DisRNN(2, n_groups=2, **planted.QUICK), trials, n_surrogates=40)
     assert found.factorisable is False
     assert found.test is not None
     assert found.test.p_value < 1e-3
     # a steady rhythm shifted in time is as it was: nothing can be told of its phases, and that is said
     steady = planted.oblique(net, n_steps=500).observations[0]
-    assert judge_groups(DisRNN(2, n_groups=2, **QUICK), steady, n_surrogates=40).factorisable is None
+    assert judge_groups(DisRNN(2, n_groups=2, **planted.QUICK), steady, n_surrogates=40).factorisable is None
 
 
 def test_planted_groups_come_back(recording):
-    table = group_stability(DisRNN(4, n_groups=2, **QUICK), recording, n_bootstraps=1, seeds=(0, 1))
+    table = group_stability(DisRNN(4, n_groups=2, **planted.QUICK), recording, n_bootstraps=1, seeds=(0, 1))
     assert table.columns.tolist() == ["group0", "group1"]
     assert table.to_numpy().min() > 0.98  # of 1; the latents' own R2 by the fit is 0.998
 
 
 def test_the_planted_rank_is_chosen(recording):
-    found = select_rank(DisRNN(2, n_groups=2, **QUICK), recording, [6, 2, 4], cv=2)
+    found = select_rank(DisRNN(2, n_groups=2, **planted.QUICK), recording, [6, 2, 4], cv=2)
     assert found.rank == 4
     assert found.table.index.tolist() == [2, 4, 6]
     assert found.table.loc[4, "score"] > found.table.loc[2, "score"] + 1.0  # nats per bin: a cycle is missed

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from nwb_lrrnn.models.dis.gauge import slices
 from nwb_lrrnn.models.dis.grouping import best_partitions
 from nwb_lrrnn.models.dis.lagged import joint_diagonal, lagged_covariances, windows
-from nwb_lrrnn.models.dis.separation import Criterion, columns_of, separate
+from nwb_lrrnn.models.dis.separation import Criterion, separate
 from nwb_lrrnn.models.kernels.group_density import entropy, log_density
 
 
@@ -57,7 +58,7 @@ def _r2(sources, found):
 def _worst_group(groups, latents, matrix, ranks):
     """Return the lowest over true groups of the best R2 among the found ones."""
     found = latents[0] @ matrix
-    return min(max(_r2(group, found[:, c]) for c in columns_of(ranks)) for group in groups)
+    return min(max(_r2(group, found[:, c]) for c in slices(ranks)) for group in groups)
 
 
 @pytest.mark.parametrize("own", [0.0, 1.0])
@@ -143,7 +144,7 @@ def test_short_recordings_of_slow_groups_are_separated_though_correlated():
     free, _ = separate(latents, seen, (3, 2), 0)
     turned, _ = separate(latents, seen, (3, 2), 0, orthogonal=True)
     np.testing.assert_allclose(turned.T @ turned, np.eye(5), atol=1e-10)
-    for columns in columns_of((3, 2)):
+    for columns in slices((3, 2)):
         np.testing.assert_allclose(free[:, columns].T @ free[:, columns], np.eye(len(columns)), atol=1e-10)
     score = _worst_group([lorenz, slow], latents, free, (3, 2))
     assert score > 0.96  # the oscillator turns once in 300 bins: the recording holds little more than one turn
@@ -193,10 +194,7 @@ def test_order_of_trials_does_not_matter():
     one, other = (separate(x, seen, (2, 2), 0)[0] for x in (latents, latents[order]))
     flat = latents.reshape(-1, 4)
     # points of the density are every so many bins, so they change a little with the order
-    assert (
-        min(max(_r2(flat @ one[:, a], flat @ other[:, b]) for b in columns_of((2, 2))) for a in columns_of((2, 2)))
-        > 0.99
-    )
+    assert min(max(_r2(flat @ one[:, a], flat @ other[:, b]) for b in slices((2, 2))) for a in slices((2, 2))) > 0.99
 
 
 def test_equal_seeds_give_equal_bits():

@@ -8,12 +8,6 @@ from nwb_lrrnn import DisRNN
 from nwb_lrrnn.compare.group_search import Trial, search_groups, select_groups
 from nwb_lrrnn.models.dependence.autonomy import Autonomy
 
-QUICK = {
-    "scaling": "unit",
-    "noise": "readout",
-    "n_bootstraps": 0,
-    "random_state": 0,
-}  # nothing to choose, no error bars
 COLUMNS = ["group_ranks", "log_likelihood", "p_loss", "p_gain", "p_dependence", "accepted"]
 
 
@@ -123,7 +117,7 @@ def test_max_groups_ends_the_search():
 
 def test_planted_groups_are_found():
     X = planted.oblique(planted.network(n_units=10), n_steps=500).observations[0]
-    model = DisRNN(4, n_groups=2, **QUICK)
+    model = DisRNN(4, n_groups=2, **planted.QUICK)
     found = select_groups(model, X, n_surrogates=40)
     assert found.group_ranks == (2, 2)
     assert set(found.table["group_ranks"]) == {(3, 1), (2, 2), (2, 1, 1)}
@@ -134,12 +128,12 @@ def test_planted_groups_are_found():
 def test_planted_groups_are_found_in_ragged_trials():
     recording = planted.oblique(planted.network(n_units=10), n_trials=24, n_steps=40)
     X = recording.ragged([30 + k % 11 for k in range(24)])
-    assert select_groups(DisRNN(4, **QUICK), X, n_surrogates=40).group_ranks == (2, 2)
+    assert select_groups(DisRNN(4, **planted.QUICK), X, n_surrogates=40).group_ranks == (2, 2)
 
 
 def test_a_cycle_is_one_group():
     X = planted.oblique(planted.network((2,), 8), n_steps=500).observations[0]
-    found = select_groups(DisRNN(2, **QUICK), X, n_surrogates=40)
+    found = select_groups(DisRNN(2, **planted.QUICK), X, n_surrogates=40)
     assert found.group_ranks == (2,)
     assert found.verdict.startswith("not factorisable")
 
@@ -147,6 +141,6 @@ def test_a_cycle_is_one_group():
 def test_too_few_bins_to_search_in():
     X = planted.oblique(planted.network((2,), 8), n_steps=60).observations[0]
     with pytest.raises(ValueError, match="to learn from and"):
-        select_groups(DisRNN(2, **QUICK), X, n_surrogates=20)
+        select_groups(DisRNN(2, **planted.QUICK), X, n_surrogates=20)
     with pytest.raises(ValueError, match="level: got 2"):
-        select_groups(DisRNN(2, **QUICK), X, level=2)
+        select_groups(DisRNN(2, **planted.QUICK), X, level=2)

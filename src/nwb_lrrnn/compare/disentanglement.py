@@ -10,8 +10,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from nwb_lrrnn.align import affine_map, match_groups
-from nwb_lrrnn.compare.latents import padded
+from nwb_lrrnn.compare.latents import padded, since
 from nwb_lrrnn.compare.parts import part_of
+from nwb_lrrnn.compare.split import take
+from nwb_lrrnn.models.dis.gauge import slices
 
 PAPER_EPOCHS = 5000
 
@@ -162,9 +164,6 @@ def _judge(X, inputs, part, ranks, truth, true_ranks, options) -> Callable[[Any]
 
 def _held_out_score(model: Any, X: Any, inputs: Any, part: Any) -> float:
     """Return the log-likelihood of tested bins, nats per bin."""
-    from nwb_lrrnn.compare.latents import since
-    from nwb_lrrnn.compare.split import take
-
     if part.held is None:
         begin = int(np.flatnonzero(part.tested[0]).min())
         return model.score(since(X, begin), inputs=since(inputs, begin))
@@ -181,7 +180,7 @@ def _r2(z: np.ndarray, truth: np.ndarray, ranks: Sequence[int], true_ranks: Sequ
     whole = {"r2": float(by_column(z, truth).mean())}
     if len(ranks) != len(true_ranks):
         return whole
-    groups = [np.split(values, np.cumsum(sizes)[:-1], axis=1) for values, sizes in ((z, ranks), (truth, true_ranks))]
+    groups = [[values[:, part] for part in slices(sizes)] for values, sizes in ((z, ranks), (truth, true_ranks))]
     order = match_groups(*groups).order
     matched = [by_column(groups[0][k], wanted) for k, wanted in zip(order, groups[1], strict=True)]
     return {"group_r2": float(np.concatenate(matched).mean())} | whole

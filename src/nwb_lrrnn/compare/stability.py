@@ -11,6 +11,7 @@ import pandas as pd
 from nwb_lrrnn.align import match_groups
 from nwb_lrrnn.compare.latents import padded
 from nwb_lrrnn.compare.split import as_windows, take
+from nwb_lrrnn.models.dis.gauge import slices
 from nwb_lrrnn.trials import as_trials
 
 
@@ -64,7 +65,7 @@ def group_stability(
 
     def groups(fitted: Any) -> list[np.ndarray]:
         latents = padded(fitted.transform(X, inputs=inputs), seen.shape)[seen]
-        return np.split(latents, np.cumsum(fitted.group_ranks_)[:-1], axis=1)
+        return [latents[:, part] for part in slices(fitted.group_ranks_)]
 
     first = groups(fresh(seeds[0]).fit(X, inputs=inputs))
     rows = {}

@@ -19,7 +19,7 @@ def simulate(net, n_trials, n_steps, inputs=None, initial_latents=None, random_s
     latents = np.empty((n_trials, n_steps, net.rank))
     latents[:, 0] = _initial(net, initial_latents, v, n_trials, rng)
     private = _private_noise(net, n_trials, n_steps, rng)
-    noise_root = None if net.latent_noise is None else _root(net.latent_noise)
+    noise_root = None if net.latent_noise is None else covariance_root(net.latent_noise)
     for t in range(n_steps - 1):
         v_t, u_t = (None, None) if v is None or raw is None else (v[:, t], raw[:, t])
         z = latents[:, t]
@@ -73,7 +73,7 @@ def _initial(net, initial_latents, v, n_trials: int, rng: np.random.Generator) -
     mean = np.zeros(net.rank) if net.initial_mean is None else net.initial_mean
     if v is not None and net.initial_input_weights is not None:
         mean = mean + v[:, 0] @ net.initial_input_weights.T
-    root = np.eye(net.rank) if net.initial_covariance is None else _root(net.initial_covariance)
+    root = np.eye(net.rank) if net.initial_covariance is None else covariance_root(net.initial_covariance)
     return mean + rng.standard_normal((n_trials, net.rank)) @ root.T
 
 
@@ -89,7 +89,7 @@ def _private_noise(net, n_trials: int, n_steps: int, rng: np.random.Generator) -
     return e
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
+def covariance_root(covariance: np.ndarray) -> np.ndarray:
     """Return L with L L^T = covariance, also for a singular one."""
     values, vectors = np.linalg.eigh(covariance)
     return vectors * np.sqrt(np.maximum(values, 0.0))

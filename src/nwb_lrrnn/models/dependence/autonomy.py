@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import gammaln
 
+from nwb_lrrnn.models.dis.gauge import slices
+
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
@@ -87,8 +89,7 @@ def autonomy(
     z = (z - z[trained].mean(axis=0)) / spread
     z = np.clip(z, z[trained].min(axis=0), z[trained].max(axis=0))  # monomials of what was never seen would run away
     learn, test = _windows(z, trained, tested)
-    ends = np.cumsum(group_ranks)
-    parts = [np.arange(end - rank, end) for end, rank in zip(ends, group_ranks, strict=True)]
+    parts = [np.arange(z.shape[2])[part] for part in slices(group_ranks)]
     change = float(np.linalg.slogdet(matrix)[1]) - float(np.log(spread).sum())
     total, gains = np.full(len(learn.later) + len(test.later), change), []
     for part in parts:

@@ -13,6 +13,7 @@ from scipy import stats
 from nwb_lrrnn.models.dependence import surrogates as nulls
 from nwb_lrrnn.models.dependence.filtered import Group, Pair, banks, filter_bank, whiten, without_leak
 from nwb_lrrnn.models.dependence.surrogates import Surrogates, effective_number
+from nwb_lrrnn.models.dis.gauge import slices
 from nwb_lrrnn.models.kernels.dependence import partial_correlation
 
 Array = NDArray[np.floating]
@@ -121,8 +122,7 @@ def dependence(
     index = np.flatnonzero(chosen[used])
     apart = max(1, int(np.ceil(_APART * slowest * used.sum() / there.sum())))
     worlds = _surrogates(kind, used, index, strata, apart, n_surrogates, rng)
-    ends = np.cumsum(group_ranks)
-    parts = [z[..., end - rank : end] for end, rank in zip(ends, group_ranks, strict=True)]
+    parts = [z[..., part] for part in slices(group_ranks)]
     if leak:
         parts = without_leak(parts, chosen, used, times, worlds.thinned(_N_LEAK), index)
     parts = [whiten(part, chosen) for part in parts]

@@ -10,7 +10,7 @@ from scipy.linalg import eigh
 
 from nwb_lrrnn.dynamics.nonlinearity import phi
 from nwb_lrrnn.models.dis.network import GroupNetwork, given_inputs
-from nwb_lrrnn.models.dis.regression import WIDEST, Linear, principal_axes
+from nwb_lrrnn.models.dis.regression import Linear, narrow
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
@@ -92,7 +92,7 @@ def regress(steps: Steps) -> Recurrence:
     It is the largest within one standard error (over blocks) of the best held-out likelihood (Breiman et al. 1984):
     currents of few latents hardly tell neurons apart, and the least loss alone would fit what they do not show.
     """
-    u, axes = _narrow(steps.regressors)
+    u, axes = narrow(steps.regressors)
     z = steps.latents
     fold = steps.block * _FOLDS // max(steps.n_blocks, 1)
     ridge, loss = RIDGES[0], np.inf
@@ -107,14 +107,6 @@ def regress(steps: Steps) -> Recurrence:
         ridge, loss = RIDGES[_within_one_error(left, best, steps)], float(losses[best])
     weights, drive = _solutions(u, z, [ridge])[0]
     return Recurrence(weights if axes is None else weights @ axes.T, drive, float(ridge), loss)
-
-
-def _narrow(u: Array) -> tuple[Array, Array | None]:
-    """Return regressors on few principal axes, and the axes (neuron, axis); None: they are as they were."""
-    if u.shape[1] <= WIDEST:
-        return u, None
-    axes = principal_axes(u, WIDEST)
-    return u @ axes, axes
 
 
 def _within_one_error(left: Array, best: int, steps: Steps) -> int:
@@ -183,11 +175,11 @@ def bootstrap(
     rows = known[:, :-1] & trials.bins[:, 1:]
     targets = network.units.scaled(trials.values)[:, 1:][rows]
     counts = rng.multinomial(steps.n_blocks, np.full(steps.n_blocks, 1 / steps.n_blocks), size=n_bootstraps)
-    regressors, axes = _narrow(steps.regressors)
+    regressors, axes = narrow(steps.regressors)
     back = np.linalg.inv(latent_axes)
-    narrow = replace(steps, regressors=regressors, latents=steps.latents @ back.T)
-    whole = _both(narrow, targets, np.ones(len(targets)), ridges)
-    draws = [_both(narrow, targets, drawn[steps.block].astype(float), ridges) for drawn in counts]
+    turned = replace(steps, regressors=regressors, latents=steps.latents @ back.T)
+    whole = _both(turned, targets, np.ones(len(targets)), ridges)
+    draws = [_both(turned, targets, drawn[steps.block].astype(float), ridges) for drawn in counts]
     left = np.stack([(decoder - whole[0]) @ back for decoder, _ in draws])
     right = np.stack([latent_axes @ (weights - whole[1]) for _, weights in draws])
     return left, right if axes is None else right @ axes.T

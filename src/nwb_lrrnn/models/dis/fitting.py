@@ -74,6 +74,14 @@ def with_neighbours(trials: Trials, network: GroupNetwork, decoder, offset, inpu
     precision = decoder.T @ weighted
     noise = np.linalg.inv(precision + 1e-9 * np.trace(precision) / len(precision) * np.eye(len(precision)))
     network = replace(network, reader=Reader(noise @ weighted.T, offset, input_weights))
+    return _learnt(trials, network, noise)
+
+
+def _learnt(trials: Trials, network: GroupNetwork, noise: Array | None = None) -> GroupNetwork:
+    """Return the network with what neighbours tell learnt anew, the noise of one bin's estimate given or as before."""
+    if noise is None:
+        assert network.neighbours is not None  # noqa: S101
+        noise = network.neighbours.noise
     return replace(network, neighbours=neighbours.learn(*network.estimates(trials), noise))
 
 
@@ -167,19 +175,13 @@ def _count_round(trials: Trials, network: GroupNetwork, n_lags: int, ridge: floa
     latents = np.zeros((len(rows), network.rank))
     latents[rows] = means
     latents = latents.reshape(*shape[:2], network.rank)
-    linear = _regress_encoder(trials, network.units, linear, latents, spread.mean(axis=0), n_lags, ridge)
-    network = replace(network, linear=linear, dispersion=dispersion, n_lags=n_lags)
-    assert network.neighbours is not None  # noqa: S101
-    return replace(network, neighbours=neighbours.learn(*network.estimates(trials), network.neighbours.noise))
-
-
-def _regress_encoder(trials: Trials, units: Units, linear: Linear, latents: Array, spread: Array, n_lags: int, ridge):
-    """Return the linear model with the encoder that best predicts posterior latents from the bins before."""
-    pairs = pairs_in(trials, units, n_lags)
-    return _encoder_of(linear, pairs.features, latents[pairs.trial, pairs.time], spread, ridge)
+    pairs = pairs_in(trials, network.units, n_lags)
+    linear = _encoder_of(linear, pairs.features, latents[pairs.trial, pairs.time], spread.mean(axis=0), ridge)
+    return _learnt(trials, replace(network, linear=linear, dispersion=dispersion, n_lags=n_lags))
 
 
 def _encoder_of(linear: Linear, u: Array, z: Array, spread: Array, ridge: float) -> Linear:
+    """Return the linear model with the encoder that best predicts posterior latents z of covariance `spread` from u."""
     u_mean, z_mean = u.mean(axis=0), z.mean(axis=0)
     uu = (u - u_mean).T @ (u - u_mean) / len(u)
     size = max(float(np.trace(uu)) / len(uu), 1e-300)
@@ -204,12 +206,9 @@ def with_encoder_of_counts(trials: Trials, network: GroupNetwork, mlp, pairs: Pa
     latents : array (pair, latent)
         What the encoder is to predict.
     """
-    assert network.neighbours is not None  # noqa: S101
     spread = network.smoothed_moments(trials)[1][trials.bins.reshape(-1)].mean(axis=0)
     linear = _encoder_of(network.linear, pairs.features, latents, spread, 0.0)
-    network = with_laws(trials, replace(network, linear=linear, mlp=mlp))
-    assert network.neighbours is not None  # noqa: S101
-    return replace(network, neighbours=neighbours.learn(*network.estimates(trials), network.neighbours.noise))
+    return _learnt(trials, with_laws(trials, replace(network, linear=linear, mlp=mlp)))
 
 
 def into_groups(trials: Trials, network: GroupNetwork, group_ranks: Sequence[int], random_state) -> GroupNetwork:

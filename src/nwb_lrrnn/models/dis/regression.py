@@ -117,12 +117,12 @@ def principal_axes(x: Array, most: int) -> Array:
     return centred.T @ (vectors[:, there] / np.sqrt(np.maximum(values[there], 1e-300)))
 
 
-def _narrow(pairs: Pairs) -> tuple[Pairs, Array | None]:
-    """Return pairs with few features, and the axes (feature, axis) that they are on; None: they are as they were."""
-    if pairs.features.shape[1] <= WIDEST:
-        return pairs, None
-    axes = principal_axes(pairs.features, WIDEST)
-    return replace(pairs, features=pairs.features @ axes), axes
+def narrow(x: Array) -> tuple[Array, Array | None]:
+    """Return rows of few columns, and the axes (column, axis) that they are on; None: they are as they were."""
+    if x.shape[1] <= WIDEST:
+        return x, None
+    axes = principal_axes(x, WIDEST)
+    return x @ axes, axes
 
 
 def _coefficients(data: _Reduced, ridge: float) -> Array:
@@ -179,8 +179,8 @@ def fit(pairs: Pairs, rank: int, floor: Array, *, ridge: float | None = None, n_
         Most iterations of expectation maximisation.
     """
     ridge = best_ridge(pairs, rank, floor)[0] if ridge is None else ridge
-    narrow, axes = _narrow(pairs)
-    data = _reduce(moments_of(narrow))
+    features, axes = narrow(pairs.features)
+    data = _reduce(moments_of(replace(pairs, features=features)))
     decoder, encoder = _reduced_rank(data, rank, ridge, floor)
     *parts, values = _noise(data, decoder, encoder, floor, ridge, n_iter)
     linear = _assembled(data, *parts)
@@ -200,7 +200,7 @@ def best_ridge(pairs: Pairs, rank: int, floor: Array, candidates: Array = RIDGES
 
     The loss is the sum over held-out pairs and units of the log of their mean squared errors.
     """
-    pairs, _ = _narrow(pairs)
+    pairs = replace(pairs, features=narrow(pairs.features)[0])
     whole, rows = moments_of(pairs), folds(pairs)
     if len(rows) < 2:
         return float(candidates[0]), 0.0

@@ -169,11 +169,11 @@ def recurrence(model: Any, trials: Trials, network: GroupNetwork, latents: Array
     if network.mlp is not None or network.n_lags > 1:  # no recurrence of one network
         zero = np.zeros((rank, trials.n_units))
         return Found("readout", zero, np.zeros(rank), linear.latent_noise, None)
-    noise = _better_noise(trials, network) if model.noise == "auto" and not network.units.are_counts else model.noise
-    noise = "readout" if network.units.are_counts else noise
-    known = whole_bins(trials) if noise == "recurrent" else trials.bins
     # what neighbours add has errors that last for several bins; of counts the bins before alone tell too little
     clean = latents if network.units.are_counts else network.filtered(trials)
+    noise = "readout" if network.units.are_counts else model.noise
+    noise = _better_noise(trials, network, clean) if noise == "auto" else noise
+    known = whole_bins(trials) if noise == "recurrent" else trials.bins
     if noise == "recurrent":
         weights, drive, spread = linear.encoder, linear.encoder_offset, linear.latent_noise
         # what single bins tell, unbiased, errs about the encoder as maximum likelihood does; posterior means would
@@ -197,21 +197,16 @@ def recurrence(model: Any, trials: Trials, network: GroupNetwork, latents: Array
     return Found(noise, weights, drive, spread, bootstraps)
 
 
-def _better_noise(trials: Trials, network: GroupNetwork) -> str:
+def _better_noise(trials: Trials, network: GroupNetwork, filtered: Array) -> str:
     """Return which noise predicts estimates of held-out bins better from the bins before."""
     estimates, known, _, _ = network.estimates(trials)
     both = known.copy()
     both[:, 0] = False  # the filtered currents of a first bin rest on that bin alone
     targets = np.where(known[..., None], estimates, 0.0)
-    trials_known = replace_bins(trials, known)
+    trials_known = replace(trials, observed=np.broadcast_to(known[..., None], trials.values.shape))
     shown = connectivity.steps_of(trials_known, connectivity.shown_rates(network, trials), targets, both)
-    denoised = connectivity.denoised_rates(network, trials, network.filtered(trials))
+    denoised = connectivity.denoised_rates(network, trials, filtered)
     clean = connectivity.steps_of(trials_known, denoised, targets, both)
     if not len(shown.block):
         return "recurrent"
     return "readout" if connectivity.regress(clean).loss < connectivity.regress(shown).loss else "recurrent"
-
-
-def replace_bins(trials: Trials, known: NDArray[np.bool_]) -> Trials:
-    """Return the trials with all bins that are not wholly known unobserved."""
-    return replace(trials, observed=np.broadcast_to(known[..., None], trials.values.shape))

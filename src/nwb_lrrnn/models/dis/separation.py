@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.linalg import expm, expm_frechet
 from scipy.optimize import minimize
 
+from nwb_lrrnn.models.dis.gauge import slices
 from nwb_lrrnn.models.dis.grouping import best_partitions
 from nwb_lrrnn.models.dis.lagged import (
     Windows,
@@ -84,7 +85,7 @@ class Criterion:
         scale = self.weight + (1.0 if self.windows.after else 0.0)
         slope = -scale * np.linalg.inv(matrix).T
         value = -scale * float(np.linalg.slogdet(matrix)[1])
-        for columns in columns_of(ranks):
+        for columns in slices(ranks):
             part = matrix[:, columns]
             lower = np.linalg.cholesky(part.T @ part)
             inverse = np.linalg.inv(lower)
@@ -93,11 +94,6 @@ class Criterion:
             value += term + scale * float(np.log(np.diag(lower)).sum())
             slope[:, columns] += (pull - basis @ (basis.T @ pull) + scale * basis) @ inverse
         return value, np.asarray(slope, dtype=float)
-
-
-def columns_of(ranks: Sequence[int]) -> list[NDArray[np.intp]]:
-    """Return the columns of each group."""
-    return np.split(np.arange(sum(ranks)), np.cumsum(ranks)[:-1])
 
 
 def _monomials(u: Array, degree: int) -> tuple[Array, list[tuple[int, int]]]:
@@ -172,8 +168,8 @@ def _turn(criterion: Criterion, start: Array, ranks: Sequence[int], n_steps: int
 def _shear(criterion: Criterion, start: Array, ranks: Sequence[int], n_steps: int) -> tuple[Array, float]:
     """Return the matrix near `start` where J is least, groups free to be correlated, and J."""
     between = np.ones_like(start, dtype=bool)
-    for columns in columns_of(ranks):
-        between[np.ix_(columns, columns)] = False
+    for columns in slices(ranks):
+        between[columns, columns] = False
 
     def mixed(x: Array) -> Array:
         step = np.eye(len(start))
@@ -186,7 +182,7 @@ def _shear(criterion: Criterion, start: Array, ranks: Sequence[int], n_steps: in
 
     x, value = _descend(objective, int(between.sum()), n_steps)
     matrix = mixed(x)
-    for columns in columns_of(ranks):
+    for columns in slices(ranks):
         u, _, v = np.linalg.svd(matrix[:, columns], full_matrices=False)
         matrix[:, columns] = u @ v  # the closest basis of the group that is white
     return matrix, value

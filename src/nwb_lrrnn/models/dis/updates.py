@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.dynamics.simulation import covariance_root
+
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
@@ -50,7 +52,9 @@ def gaussian_update(
     n_bins, rank = prior.shape
     means, evidence = prior.copy(), np.zeros(n_bins)
     complete = seen.all(axis=1)
-    roots = [_root(covariance) for covariance in covariances]  # Sigma may be singular: z = root times a white latent
+    roots = [
+        covariance_root(covariance) for covariance in covariances
+    ]  # Sigma may be singular: z = root times a white latent
     for k, root in enumerate(roots):
         rows = np.flatnonzero(complete & (kind == k))
         if len(rows):
@@ -79,9 +83,3 @@ def gaussian_update(
             log_det = seen[rows] @ np.log(2 * np.pi * noise) + np.linalg.slogdet(inner)[1]
             evidence[rows] = -0.5 * (quadratic + log_det)
     return Update(means, evidence)
-
-
-def _root(covariance: Array) -> Array:
-    """Return L with L L^T = covariance, also for a singular one."""
-    values, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(np.maximum(values, 0.0))

@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(PY) -m nwb_lrrnn demo
 
 test: $(VENV)/.installed-test
-	$(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-test
 	$(PY) -m pytest -m slow $(PYTEST_ARGS)
@@ -39,4 +39,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .numba_cache .ruff_cache
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache

@@ -1,6 +1,7 @@
 """Fixtures that more than one test file uses."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,20 @@ from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.io.nwb import open_nwb
 from small_nwb import new_nwb
 
+# A fresh machine compiles kernels for minutes. Tests that need the same ones go to the same worker, which does it once.
+_FAMILIES = {
+    "particles": "smc|particle|baseline|linear|FactorAnalysis|compare|demo|cli|readme|example",
+    "trajectories": "low_?rank|trajector|scan|train",
+    "groups": "dis|paper|group",
+}
 
-def pytest_configure():
-    """Give each worker a cache of compiled kernels of its own, before anything imports numba.
 
-    Kernels that two processes compile at once differ in the last bit, by what of each other's they find compiled; a
-    process that a test starts must run the code of its worker.
-    """
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker:
-        os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parent.parent / ".numba_cache" / worker)
+def pytest_collection_modifyitems(items):
+    """Mark tests by the kernels that their names tell; the others go to whichever worker is free."""
+    for item in items:
+        family = next((name for name, words in _FAMILIES.items() if re.search(words, item.nodeid, re.IGNORECASE)), None)
+        if family is not None:
+            item.add_marker(pytest.mark.xdist_group(family))
 
 
 @pytest.fixture

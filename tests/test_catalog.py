@@ -8,7 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
+from nwb_lrrnn.io import catalog
 from nwb_lrrnn.io.catalog import choose, listed, read_catalog
+from nwb_lrrnn.io.errors import ChangedFileError
 from nwb_lrrnn.io.nwb import open_nwb
 from nwb_lrrnn.io.source import resolve
 from small_nwb import add_region, add_series, add_table, add_trials, add_units, new_nwb
@@ -218,3 +220,20 @@ def test_hundreds_of_series_open_at_once(tmp_path):
     began = time.perf_counter()
     assert len(open_nwb(tmp_path / "a.nwb").catalog.series) == 400
     assert time.perf_counter() - began < 5  # about 0.1 s; pynwb needs 12 s for a thousand
+
+
+def test_of_very_many_series_only_the_places_are_read_at_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalog, "_MOST_AT_ONCE", 2)
+    path = tmp_path / "many.nwb"
+    with new_nwb(path) as file:
+        for k in range(3):
+            add_series(file, f"acquisition/s{k}", np.arange(4.0) + k, rate=10.0)
+    late, gone = open_nwb(path), open_nwb(path)
+    assert [place.path for place in late.catalog.places] == [f"/acquisition/s{k}" for k in range(3)]
+    monkeypatch.setattr(catalog, "_MOST_AT_ONCE", 3)
+    assert late.catalog.series == open_nwb(path).catalog.series
+    assert repr(late) == repr(open_nwb(path))
+    with h5py.File(path, "a") as file:
+        del file["acquisition/s1"]
+    with pytest.raises(ChangedFileError, match="a series is gone since the file was opened; open it again"):
+        repr(gone)

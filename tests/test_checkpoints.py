@@ -68,16 +68,23 @@ def uninterrupted(waves):
         return {name: make().fit(waves) for name, make in MODELS.items()}
 
 
-def same(a, b):
-    """Assert that two fits are equal bit for bit, and came about in the same way."""
+def same(a, b, rtol=0.0):
+    """Assert that two fits are equal, bit for bit by default, and came about in the same way."""
     ours, theirs = a.to_dataset(), b.to_dataset()
     assert set(ours) == set(theirs)
     for name in ours:
-        np.testing.assert_array_equal(ours[name].values, theirs[name].values, err_msg=str(name))
+        assert_equal(ours[name].values, theirs[name].values, rtol, name)
     assert a.n_iter_ == b.n_iter_
-    np.testing.assert_array_equal(a.restart_scores_, b.restart_scores_)
+    assert_equal(a.restart_scores_, b.restart_scores_, rtol, "restart_scores_")
     for name in a.history_:
-        np.testing.assert_array_equal(a.history_[name], b.history_[name], err_msg=str(name))
+        assert_equal(a.history_[name], b.history_[name], rtol, name)
+
+
+def assert_equal(a, b, rtol, name):
+    if rtol:
+        np.testing.assert_allclose(a, b, rtol=rtol, err_msg=str(name))
+    else:
+        np.testing.assert_array_equal(a, b, err_msg=str(name))
 
 
 def interrupt(monkeypatch, owner, method, after, error=KeyboardInterrupt):
@@ -156,7 +163,8 @@ def test_a_killed_process_loses_the_last_seconds_only(name, waves, uninterrupted
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     with np.load(path) as file:
         assert [int(file[key]) for key in file.files if key.endswith("/epoch")] == [2]  # the third was under way
-    same(MODELS[name](checkpoint=path).fit(waves), uninterrupted[name])
+    # On a fresh machine, this process compiled the kernels and that one loaded them: their last bits may differ.
+    same(MODELS[name](checkpoint=path).fit(waves), uninterrupted[name], rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -4,13 +4,17 @@ They are found through the environment variable NWB_LRRNN_DATA; without it these
 """
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
+from nwb_lrrnn.io.as_pynwb import NotBuiltError
+from nwb_lrrnn.io.backend import NWBBackend
+from nwb_lrrnn.io.errors import OldNWBError
 from nwb_lrrnn.io.nwb import open_nwb
-from nwb_lrrnn.io.source import OldNWBError
 
 ROOT = Path(os.environ.get("NWB_LRRNN_DATA", "nowhere"))
 FILES = sorted([*ROOT.glob("nwb/*.nwb"), *ROOT.glob("corpus/**/*.nwb")])
@@ -47,6 +51,51 @@ def test_opens_prints_and_ends_in_a_selection_or_a_sentence(path):
         assert X.dims == ("time", "unit")
         assert np.isfinite(X[:50].values).all()
         assert X.attrs["source"] == recording.uri
+
+
+@needs_data
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem not in OLD], ids=lambda path: path.stem)
+def test_is_a_tree_of_lazy_arrays_or_reasons(path):
+    recording = open_nwb(path)
+    tree = recording.to_datatree()
+    opened = xr.open_datatree(path, engine=NWBBackend)
+    reasons = [node.attrs["reason"] for node in tree.subtree if "reason" in node.attrs]
+    assert all("\n" not in reason for reason in reasons)
+    assert {content.path for content in recording.contents} <= {node.path for node in tree.subtree}
+    xr.testing.assert_identical(tree.load(), opened.load())
+    for content in recording.fittable:
+        assert tree[content.path].data_vars or "reason" in tree[content.path].attrs
+
+
+@needs_data
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pynwb has much to say of old files
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem not in OLD], ids=lambda path: path.stem)
+def test_comes_over_to_pynwb_or_says_why(path):
+    recording = open_nwb(path)
+    identifier, said = str(recording.session["identifier"]), path.name
+    try:
+        with recording.as_pynwb() as nwbfile:
+            identifier = nwbfile.identifier
+    except NotBuiltError as error:
+        said = str(error)
+    assert identifier == str(recording.session["identifier"])
+    assert path.name in said
+    assert "\n" not in said
+
+
+@needs_data
+@pytest.mark.filterwarnings("ignore:.*carry no metadata")
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem not in OLD], ids=lambda path: path.stem)
+def test_comes_over_to_pynapple_or_says_why(path):
+    pytest.importorskip("pynapple")
+    objects = open_nwb(path).to_pynapple()
+    said = []
+    for name in objects:
+        try:
+            assert len(objects[name])
+        except ValueError as error:
+            said.append(str(error))
+    assert all(re.fullmatch(r"/\S.*", text) for text in said)  # one sentence, which names the place in the file
 
 
 def read(recording, content):

@@ -31,6 +31,7 @@ HOMES = {
     "hdmf": ("io",),
     "pynwb": ("io",),
     "dandi": ("io",),
+    "urllib3": ("io",),
     "torch": ("models",),
     "numba": ("models.kernels", "analysis.fixed_points"),
     "distributed": ("batch",),

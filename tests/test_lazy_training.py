@@ -6,7 +6,8 @@ import pytest
 import xarray as xr
 
 from nwb_lrrnn import LowRankRNN, SMCLowRankRNN
-from nwb_lrrnn.trials import LazyTrials
+from nwb_lrrnn.models.splitting import hold_out, put_back
+from nwb_lrrnn.trials import LazyTrials, as_trials
 from small_lazy import Counted, hold
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -106,3 +107,15 @@ def test_blocks_of_which_nothing_is_observed_teach_nothing_and_break_nothing(mon
     assert np.isfinite(model.history_["validation"]).all()
     assert (model.history_["validation"] < -1.0).all()  # trials that are observed judge
     assert np.isfinite(model.score(values))
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3])
+def test_parts_of_a_sample_are_put_back_in_order(fraction):
+    rng = np.random.default_rng(1)
+    sample = as_trials([rng.standard_normal((n, 3)) for n in (7, 5, 9, 4, 6)])
+    seed = np.random.SeedSequence(4)
+    parts = hold_out(sample, fraction, np.random.default_rng(seed))
+    whole = put_back(*parts, fraction, seed)
+    np.testing.assert_array_equal(whole.values, sample.values)
+    np.testing.assert_array_equal(whole.seen, sample.seen)
+    np.testing.assert_array_equal(whole.lengths, sample.lengths)

@@ -194,7 +194,17 @@ def test_an_infinity_is_named_and_an_unobserved_one_is_not_seen(rng):
     lr.ZScore().fit(X.assign_coords(observed=(X.dims, np.isfinite(X.values))))
 
 
-@pytest.mark.parametrize("step", [lr.Smooth(sd=2.0), lr.SoftNormalise(), lr.ZScore(), lr.PCADenoise(2)], ids=repr)
+LONG = [
+    lr.Smooth(sd=2.0),
+    lr.SoftNormalise(),
+    lr.ZScore(),
+    lr.PCADenoise(2),
+    lr.Filter(low=0.02, high=0.2),
+    lr.Resample(rate=0.3),
+]
+
+
+@pytest.mark.parametrize("step", LONG, ids=repr)
 def test_a_long_recording_is_never_in_memory_as_a_whole(step):
     block = np.random.default_rng(0).gamma(2.0, size=(2000, 16)) + 1.0  # 256 kB
     data = da.map_blocks(lambda: block.copy(), dtype=float, chunks=((2000,) * 50, (16,)))

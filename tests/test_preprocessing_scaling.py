@@ -148,7 +148,7 @@ def test_a_baseline_that_is_not_positive_is_refused(rng):
     with pytest.raises(ValueError, match="the baseline F0 is 0 at trial 10, time -1, unit 101"):
         lr.DeltaFOverF(window=0.5).fit(X)
     lazy = lr.DeltaFOverF(window=0.5).fit_transform(X.chunk(time=10))
-    with pytest.raises(ValueError, match="the baseline F0 is 0 at trial 1., time -1, unit 101"):
+    with pytest.raises(ValueError, match=r"the baseline F0 is 0 at trial 1., time (-1|-0.5|0|0.5), unit 101"):
         lazy.compute()
     with pytest.raises(ValueError, match="X: Negative values in data: the baseline F0 is -"):
         lr.DeltaFOverF().fit(X - 50)

@@ -1,22 +1,52 @@
 """The README is true: its blocks run, its links lead somewhere, its commands exist."""
 
+import datetime
 import re
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from pynwb import NWBHDF5IO, NWBFile
+
+from nwb_lrrnn.io import remote
+from small_archive import SmallArchive, without_accounts
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
+MAZE = "sub-Jenkins/sub-Jenkins_ses-small_desc-train_behavior+ecephys.nwb"
+
+
+@pytest.fixture
+def archive(tmp_path_factory):
+    """Let the archive that the README names be one on this machine, with a file of that name."""
+    folder = tmp_path_factory.mktemp("archive")
+    rng = np.random.default_rng(0)
+    nwb = NWBFile("ten reaches", "maze", datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC))
+    nwb.add_trial_column("move_onset_time", "s")
+    for begin in range(10):
+        nwb.add_trial(start_time=float(begin), stop_time=begin + 0.9, move_onset_time=begin + 0.4)
+    for _ in range(3):
+        nwb.add_unit(spike_times=np.sort(rng.uniform(0, 10, 50)))
+    with NWBHDF5IO(folder / "maze.nwb", "w") as io:
+        io.write(nwb)
+    with without_accounts(folder / "home"), SmallArchive() as archive, archive.known_as("dandi"):
+        archive.add("000140", MAZE, folder / "maze.nwb")
+        yield archive
+    remote.forget()
+
+
+@pytest.mark.usefixtures("archive")
 def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # they write session.nwb and more where they are
     names = {}
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), names)
+    assert names["reach"].sizes == {"trial": 10, "time": 35, "unit": 3}
     assert {path.name for path in tmp_path.iterdir()} == {"session.nwb", "session_lrrnn.nwb", "fit.npz", "flow.png"}
     table, X = names["table"], names["X"]
     assert table.index[0] == "mean rate"

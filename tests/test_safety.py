@@ -2,6 +2,7 @@
 
 import ast
 import logging
+import socket
 from pathlib import Path
 
 import h5py
@@ -13,8 +14,10 @@ import nwb_lrrnn
 from nwb_lrrnn.cli.fit import _output
 from nwb_lrrnn.io.nwb import open_nwb
 from nwb_lrrnn.io.processing_module import read_module, write_module
-from nwb_lrrnn.io.source import texts_without_secrets, without_secrets
+from nwb_lrrnn.io.remote_errors import UnreachableError
+from nwb_lrrnn.io.secrets import texts_without_secrets, without_secrets
 from small_module import INFO, make_latents, make_loadings, make_tables
+from small_server import hasten
 
 FILES = sorted(Path(nwb_lrrnn.__file__).parent.rglob("*.py"))
 SECRETS = ("s3cr3t", "X-Amz-Signature", "hunter2")
@@ -33,13 +36,25 @@ def is_clean(text):
     return not any(secret in text for secret in SECRETS)
 
 
+@pytest.fixture
+def no_network(monkeypatch):
+    """Let no name of a host be found, at once."""
+
+    def getaddrinfo(*_):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    hasten(monkeypatch)
+
+
+@pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_messages_and_logs_hold_no_secret(tmp_path, caplog, address):
+def test_messages_and_logs_hold_no_secret(caplog, address):
     caplog.set_level(logging.DEBUG)
     assert is_clean(without_secrets(address))
     for given in (address, Path(address)):
         for attempt in (open_nwb, read_module, lambda uri: write_module(uri, info=INFO)):
-            with pytest.raises(ValueError, match=r"address|local files only") as refusal:
+            with pytest.raises((ValueError, UnreachableError)) as refusal:
                 attempt(given)
             assert is_clean(str(refusal.value))
     assert is_clean(caplog.text)
@@ -78,7 +93,20 @@ def test_tables_and_coordinates_hold_no_secret(tmp_path):
 
 @pytest.mark.parametrize(
     "uri",
-    ["a.nwb", "/data/a.nwb", "../../a.nwb", "../..", "..", "/", "~/a.nwb", ".nwb", "..\\..\\a.nwb", "file:///d/a.nwb"],
+    [
+        "a.nwb",
+        "/data/a.nwb",
+        "../../a.nwb",
+        "../..",
+        "..",
+        "/",
+        "~/a.nwb",
+        ".nwb",
+        "..\\..\\a.nwb",
+        "file:///d/a.nwb",
+        "https://host.org/../a.nwb?name=../../b.nwb",
+        "dandi://000140/sub-1/a.nwb",
+    ],
 )
 def test_the_name_that_the_command_line_makes_stays_in_the_folder(tmp_path, monkeypatch, uri):
     monkeypatch.chdir(tmp_path)
@@ -122,14 +150,12 @@ def test_nothing_unpickles(file):
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        assert not {name.split(".")[0] for name in names} & {
-            "pickle",
-            "joblib",
-            "dill",
-            "shelve",
-            "marshal",
-            "cloudpickle",
-        }
+        loaders = {"pickle", "joblib", "dill", "shelve", "marshal", "cloudpickle"}
+        if file.name == "zarr_decode.py":  # its unpickler finds nothing but stand-ins; a test of its own says so
+            loaders.remove("pickle")
+        assert not {name.split(".")[0] for name in names} & loaders
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle":
+            assert node.attr in ("Unpickler", "UnpicklingError")
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("eval", "exec", "np.load", "torch.load"):
             given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
             assert ast.unparse(node.func) not in ("eval", "exec")

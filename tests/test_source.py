@@ -7,16 +7,10 @@ import h5py
 import numpy as np
 import pytest
 
+from nwb_lrrnn.io.errors import ChangedFileError, NotHDF5Error, NotNWBError, OldNWBError, TruncatedFileError
+from nwb_lrrnn.io.hdf5 import plain
 from nwb_lrrnn.io.nwb import open_nwb
-from nwb_lrrnn.io.source import (
-    ChangedFileError,
-    NotHDF5Error,
-    NotNWBError,
-    OldNWBError,
-    TruncatedFileError,
-    plain,
-    resolve,
-)
+from nwb_lrrnn.io.source import resolve
 from small_nwb import add_units, new_nwb
 
 
@@ -42,14 +36,20 @@ def test_version_tag_changes_with_the_file(nwb):
     assert resolve(nwb).version_tag != before
 
 
-@pytest.mark.parametrize("uri", ["https://a.org/b.nwb", "s3://bucket/b.nwb", "dandi://000140/sub-1/a.nwb"])
-def test_streaming_is_said_to_come_later(uri):
-    with pytest.raises(ValueError, match="reads local files only .streaming comes with a later version"):
-        open_nwb(uri)
+def test_fetch_gives_bytes_of_this_version_only(nwb):
+    source = resolve(nwb)
+    content = nwb.read_bytes()
+    assert bytes(source.fetch(3, 100)) == content[3:103]
+    with pytest.raises(TruncatedFileError, match=rf"ends at byte {len(content)}, wanted 100 bytes from byte"):
+        source.fetch(len(content) - 10, 100)
+    os.utime(nwb, ns=(1, 1))
+    with pytest.raises(ChangedFileError, match="written anew while it was read"):
+        source.fetch(3, 100)
+    assert bytes(source.current().fetch(3, 100)) == content[3:103]
 
 
 def test_wrong_kind_of_argument():
-    with pytest.raises(TypeError, match="uri: got int, wanted the path of an NWB file"):
+    with pytest.raises(TypeError, match="uri: got int, wanted the path or address of an NWB file"):
         open_nwb(3)
 
 
@@ -165,3 +165,9 @@ def test_deleted_file_still_prints(nwb):
 )
 def test_plain(value, expected):
     assert plain(value) == expected
+
+
+@pytest.mark.parametrize("uri", ["", " "])
+def test_no_name_at_all_is_not_the_current_folder(uri):
+    with pytest.raises(FileNotFoundError, match="uri: got an empty text, wanted the path or address"):
+        resolve(uri)

@@ -321,3 +321,19 @@ def test_selections_have_no_kind_to_go_back_to(rng):
     for part in (trials.take([0, 1]), trials.cut(0, 2)):
         with pytest.raises(ValueError, match="restore: these trials are a selection made by take or cut"):
             part.restore(part.values)
+
+
+def test_even_times_at_a_fixed_rate_are_not_written_out(monkeypatch):
+    time = RangeIndex.linspace(3.0, 5.0, 2001, endpoint=True, dim="time")
+    X = xr.DataArray(np.zeros((2001, 1)), dims=("time", "unit"), coords=xr.Coordinates.from_xindex(time))
+    for part in (X, X[100:], X[::3]):
+        times = part["time"].values
+        assert as_trials(part).bin_size == (times[-1] - times[0]) / (len(times) - 1)
+    with pytest.raises(ValueError, match="does not increase"):
+        as_trials(X[::-1])
+
+    def written_out(*_):
+        raise AssertionError("all times were written out")
+
+    monkeypatch.setattr("nwb_lrrnn.trials.kinds.np.diff", written_out)
+    assert as_trials(X).bin_size == pytest.approx(0.001)

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from nwb_lrrnn.analysis.fixed_points import find_fixed_points
     from nwb_lrrnn.compare import compare_baselines
     from nwb_lrrnn.dynamics import LowRankDynamics
+    from nwb_lrrnn.io.dandi_listing import list_assets
     from nwb_lrrnn.io.nwb import Recording, open_nwb
     from nwb_lrrnn.io.recording_file import write_recording
     from nwb_lrrnn.models.dis import DisRNN
@@ -49,6 +50,7 @@ __all__ = [
     "chop",
     "compare_baselines",
     "find_fixed_points",
+    "list_assets",
     "load_model",
     "open_nwb",
     "read_results",
@@ -77,6 +79,7 @@ _HOMES = {
     "chop": "preprocessing",
     "compare_baselines": "compare",
     "find_fixed_points": "analysis.fixed_points",
+    "list_assets": "io.dandi_listing",
     "load_model": "results",
     "open_nwb": "io.nwb",
     "read_results": "results",

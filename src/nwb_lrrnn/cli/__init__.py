@@ -48,6 +48,7 @@ def main(args: Sequence[str] | None = None) -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
+        sys.last_type = KeyboardInterrupt  # as Python notes what nobody caught; a silent server then delays no exit
         code = 1
     except _USER_ERRORS as error:
         if settings.debug:

@@ -3,6 +3,7 @@
 import ast
 import difflib
 import inspect
+import re
 import textwrap
 import time
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from nwb_lrrnn.io.secrets import is_address
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,7 +154,8 @@ def _closest(name: str, names: Sequence[str]) -> str:
 
 def _output(output: Path | None, uri: str, overwrite: bool) -> Path:
     """Return where the result goes; what is wrong with that is said before the fit, not after it."""
-    path = Path(f"{Path(uri).stem}_lrrnn.nwb") if output is None else output
+    name = re.split(r"[?#]", uri)[0] if is_address(uri) else uri
+    path = Path(f"{Path(name).stem}_lrrnn.nwb") if output is None else output
     if path.suffix != ".nwb":
         raise click.UsageError(f"--output: got {str(path)!r}, wanted a name that ends in .nwb")
     if not path.absolute().parent.is_dir():

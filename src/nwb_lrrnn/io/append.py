@@ -12,9 +12,10 @@ from pathlib import Path
 
 from nwb_lrrnn.io.atomic import flush
 from nwb_lrrnn.io.beside import short
+from nwb_lrrnn.io.errors import ChangedFileError
 from nwb_lrrnn.io.graft import graft
+from nwb_lrrnn.io.hdf5 import H5, open_hdf5
 from nwb_lrrnn.io.lock import lock_of, locked
-from nwb_lrrnn.io.source import H5, ChangedFileError, open_hdf5
 from nwb_lrrnn.io.untouched import check_untouched, outline
 from nwb_lrrnn.io.writable import UnwritableRecordingError, check_room, fingerprint, writable
 

@@ -36,7 +36,7 @@ def assemble(
     Parameters
     ----------
     values : dask array, shape (trial, time, unit)
-        One trial where the grid is one stretch.
+        Where the grid is one stretch, (time, unit), or one trial.
     grid : Grid
         The bins.
     units : Rows or None
@@ -77,7 +77,7 @@ def assemble(
         coords |= {_free_name("unit", name, taken): ("unit", v) for name, v in units.columns.items()}
     if observed is not None and not observed.all():
         coords["observed"] = (dims if observed.ndim == 3 else dims[:-1], observed[0] if one_stretch else observed)
-    array = xr.DataArray(values[0] if one_stretch else values, dims=dims, coords=coords, attrs=attrs)
+    array = xr.DataArray(values[0] if values.ndim > len(dims) else values, dims=dims, coords=coords, attrs=attrs)
     if time_index is not None:
         array = array.assign_coords(time_index)
     array["time"].attrs["units"] = "s"

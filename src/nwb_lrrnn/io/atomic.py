@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nwb_lrrnn.io.beside import short
-from nwb_lrrnn.io.source import is_address, without_secrets
+from nwb_lrrnn.io.secrets import is_address, without_secrets
 
 
 @contextmanager

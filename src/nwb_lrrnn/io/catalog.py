@@ -2,64 +2,35 @@
 
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
 
-from .source import H5, Source, check_nwb2, plain
+from .entries import SeriesEntry, TableEntry, find_dataset, series_entry, table_entry
+from .errors import ChangedFileError
+from .hdf5 import H5, check_nwb2, is_group, plain
+from .light import light
+from .source import Source
 
 # Subject, session and the like are read by name; `specifications` holds cached schemas, thousands of objects of no use.
 _NOT_WALKED = ("specifications", "general")
+_MOST_AT_ONCE = 256  # series whose attributes are read in the same walk; of more, seldom all are wanted
 _INFO_COLUMNS = {"section", "key", "value"}  # of the table that every module of ours has
 _SESSION_FIELDS = ("identifier", "session_description", "session_start_time", "timestamps_reference_time")
 _GENERAL_FIELDS = ("session_id", "experiment_description", "experimenter", "institution", "lab", "keywords")
 
 
-@dataclass(frozen=True)
-class SeriesEntry:
-    """A time series of the file: where it lies and what its attributes say.
-
-    `shape` is None where there is no `data`; `timestamps_shape` is None where the series has a rate. `starting_time`
-    and `rate` are None where they are missing or no single numbers. `fault` says why the data cannot be reached.
-    """
-
-    path: str
-    neurodata_type: str
-    shape: tuple[int, ...] | None
-    dtype: str
-    units: str
-    conversion: float
-    offset: float
-    starting_time: float | None
-    rate: float | None
-    timestamps_shape: tuple[int, ...] | None
-    region: str | None
-    n_region: int
-    parents: tuple[str, ...]
-    fault: str | None = None
+class _Named(Protocol):
+    """Anything with a path in the file."""
 
     @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self.path.rsplit("/", 1)[-1]
-
-
-@dataclass(frozen=True)
-class TableEntry:
-    """A table of the file. `columns` leaves out `id` and the `_index` companions of ragged columns."""
-
-    path: str
-    neurodata_type: str
-    n_rows: int
-    columns: tuple[str, ...]
-    n_spikes: int | None
+    def path(self) -> str: ...
 
     @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self.path.rsplit("/", 1)[-1]
+    def name(self) -> str: ...
 
 
-Entry = TypeVar("Entry", SeriesEntry, TableEntry)
+Entry = TypeVar("Entry", bound=_Named)
 
 
 @dataclass(frozen=True)
@@ -77,17 +48,57 @@ class ResultEntry:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a series lies, its neurodata_type, and those of the groups around it (or their names)."""
+
+    path: str
+    kind: str
+    parents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Catalog:
     """What an NWB file holds: version, session fields, series and tables in file order.
 
     Series and tables of results that `write_results` wrote are no data of the recording: they are in `results` alone.
+    Of a file with very many series, only their places are known at first; what they are is read when it is asked for.
     """
 
+    source: Source = field(compare=False)
     nwb_version: str
     session: dict[str, Any]
-    series: tuple[SeriesEntry, ...]
-    tables: tuple[TableEntry, ...]
-    results: tuple[ResultEntry, ...] = ()
+    places: tuple[Place, ...]
+    every_table: tuple[TableEntry, ...]
+
+    @cached_property
+    def every_series(self) -> tuple[SeriesEntry, ...]:
+        """All series of the file, those of results too."""
+        with self.source.open() as file:
+            return _series_at(file, self.places, self.source)
+
+    @cached_property
+    def _results(self) -> list[str]:
+        """The paths of the modules of results."""
+        return [path for table in self.every_table if (path := _result_of(table))]
+
+    @cached_property
+    def series(self) -> tuple[SeriesEntry, ...]:
+        """The series of the recording."""
+        return _by_module(self.every_series, self._results)[""]
+
+    @cached_property
+    def tables(self) -> tuple[TableEntry, ...]:
+        """The tables of the recording."""
+        return _by_module(self.every_table, self._results)[""]
+
+    @cached_property
+    def results(self) -> tuple[ResultEntry, ...]:
+        """The results of earlier fits."""
+        if not self._results:
+            return ()
+        series = _by_module(self.every_series, self._results)
+        tables = _by_module(self.every_table, self._results)
+        return tuple(ResultEntry(path, series[path], tables[path]) for path in self._results)
 
     @property
     def result_series(self) -> tuple[SeriesEntry, ...]:
@@ -101,8 +112,8 @@ class Catalog:
         return tuple(table for table in tables if table.neurodata_type == "TimeIntervals")
 
     def of_type(self, *types: str) -> tuple[TableEntry, ...]:
-        """Return the tables of these types."""
-        return tuple(table for table in self.tables if table.neurodata_type in types)
+        """Return the tables of these types, or of types that extend them."""
+        return tuple(table for table in self.tables if table.kind in types)
 
 
 def read_catalog(source: Source) -> Catalog:
@@ -116,7 +127,7 @@ def read_catalog(source: Source) -> Catalog:
     Returns
     -------
     catalog : Catalog
-        Series and tables; no dataset is read but the few scalars of the session.
+        Series and tables; no dataset is read but the few scalars of the session and of the series.
 
     Raises
     ------
@@ -132,13 +143,13 @@ def read_catalog(source: Source) -> Catalog:
     """
     with source.open() as file:
         version = check_nwb2(file, source.uri)
-        entries = list(_walk(file, "", ()))
-        series = tuple(entry for entry in entries if isinstance(entry, SeriesEntry))
-        tables = tuple(entry for entry in entries if isinstance(entry, TableEntry))
-        paths = [path for table in tables if (path := _result_of(table))]
-        series_of, tables_of = _by_module(series, paths), _by_module(tables, paths)
-        results = tuple(ResultEntry(path, series_of[path], tables_of[path]) for path in paths)
-        return Catalog(version, _session(file), series_of[""], tables_of[""], results)
+        found = list(_walk(light(file), "", (), ()))
+        places = tuple(place for place in found if isinstance(place, Place))
+        tables = tuple(table for table in found if isinstance(table, TableEntry))
+        catalog = Catalog(source, version, _session(file), places, tables)
+        if len(places) <= _MOST_AT_ONCE:
+            vars(catalog)["every_series"] = _series_at(file, places, source)
+        return catalog
 
 
 def choose(
@@ -148,7 +159,7 @@ def choose(
 
     Parameters
     ----------
-    entries : sequence of SeriesEntry or TableEntry
+    entries : sequence of SeriesEntry, TableEntry or anything else with a path and a name
         The choices.
     name : str
         What the user asked for.
@@ -156,12 +167,12 @@ def choose(
         The argument that carried it, for the message.
     what : str
         What is chosen, such as "series", for the message.
-    by_path : sequence of SeriesEntry or TableEntry
+    by_path : sequence of the same, optional
         Further ones that only their full path names.
 
     Returns
     -------
-    entry : SeriesEntry or TableEntry
+    entry : one of them
         The one meant.
 
     Raises
@@ -222,7 +233,16 @@ def _by_module(entries: Sequence[Entry], paths: Sequence[str]) -> dict[str, tupl
     return {path: tuple(entry for entry in entries if module_of[entry.path] == path) for path in ("", *paths)}
 
 
-def _walk(group: H5, path: str, parents: tuple[str, ...]) -> "Iterator[SeriesEntry | TableEntry]":
+def _series_at(file: H5, places: Sequence[Place], source: Source) -> tuple[SeriesEntry, ...]:
+    """Return the entries of series from one opening of the file."""
+    root = light(file)
+    try:
+        return tuple(series_entry(root[place.path], place.path, place.kind, place.parents) for place in places)
+    except KeyError as error:
+        raise ChangedFileError(f"{source.uri}: a series is gone since the file was opened; open it again") from error
+
+
+def _walk(group: H5, path: str, parents: tuple[str, ...], above: tuple[H5, ...]) -> "Iterator[Place | TableEntry]":
     """Yield the entries below a group. Soft links are skipped: what they name is met at its own place."""
     import h5py
 
@@ -231,126 +251,33 @@ def _walk(group: H5, path: str, parents: tuple[str, ...]) -> "Iterator[SeriesEnt
             continue
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             continue
-        child = group.get(name, getclass=True)
-        if child is not h5py.Group:
+        child = group.get(name)
+        if not is_group(child):
             continue
-        child = group[name]
-        kind = plain(child.attrs.get("neurodata_type")) or ""
+        kind = str(plain(child.attrs.get("neurodata_type")) or "")
         if "colnames" in child.attrs:
             yield table_entry(child, f"{path}/{name}", kind)
         elif kind and any(key in child for key in ("data", "timestamps", "starting_time")):
-            yield _series(child, f"{path}/{name}", kind, parents)
-        else:
-            yield from _walk(child, f"{path}/{name}", (*parents, kind or name))
-
-
-def _series(group: H5, path: str, kind: str, parents: tuple[str, ...]) -> SeriesEntry:
-    """Return the entry of a time series."""
-    data, fault = _dataset(group, "data")
-    attributes = {} if data is None else data.attrs  # read one by one: each costs as much as opening the dataset
-    timestamps, timestamps_fault = _dataset(group, "timestamps")
-    starting_time = rate = None
-    start, _ = _dataset(group, "starting_time")
-    if start is not None and timestamps is None:
-        starting_time = _number(start[()])
-        rate = _number(start.attrs.get("rate"))
-    region = next((name for name in ("rois", "electrodes") if name in group), None)
-    region_data, _ = _dataset(group, region) if region else (None, None)
-    return SeriesEntry(
-        path=path,
-        neurodata_type=kind,
-        shape=None if data is None else data.shape,
-        dtype="" if data is None else data.dtype.str if data.dtype.names is None else "compound",
-        units=str(plain(attributes.get("unit")) or "unknown"),
-        conversion=_number(attributes.get("conversion"), default=1.0),
-        offset=_number(attributes.get("offset"), default=0.0),
-        starting_time=starting_time,
-        rate=rate,
-        timestamps_shape=None if timestamps is None else timestamps.shape,
-        region=region if region_data is not None and region_data.ndim == 1 else None,
-        n_region=region_data.shape[0] if region_data is not None and region_data.ndim == 1 else 0,
-        parents=parents,
-        fault=fault or timestamps_fault,
-    )
-
-
-def table_entry(group: H5, path: str, kind: str) -> TableEntry:
-    """Return the entry of a table; rows are counted by `id`, which every DynamicTable has.
-
-    Parameters
-    ----------
-    group : h5py.Group
-        The group of the table.
-    path : str
-        Its path in the file.
-    kind : str
-        Its neurodata_type.
-
-    Returns
-    -------
-    entry : TableEntry
-        Columns in the order of `colnames`.
-    """
-    import h5py
-
-    names = [name for name in group if name != "id" and not (name.endswith("_index") and name[:-6] in group)]
-    names = [name for name in names if group.get(name, getclass=True) is h5py.Dataset]
-    written = [str(plain(name)) for name in group.attrs["colnames"]]
-    ordered = [name for name in written if name in names] + [name for name in names if name not in written]
-    rows, _ = _dataset(group, "id")
-    if rows is None:
-        rows, _ = _dataset(group, next((name for name in ordered if f"{name}_index" not in group), ""))
-    spikes, _ = _dataset(group, "spike_times")
-    return TableEntry(
-        path=path,
-        neurodata_type=kind,
-        n_rows=rows.shape[0] if rows is not None and rows.ndim else 0,
-        columns=tuple(ordered),
-        n_spikes=None if spikes is None or spikes.ndim != 1 else spikes.shape[0],
-    )
-
-
-def _dataset(group: H5, name: str) -> tuple[H5 | None, str | None]:
-    """Return a dataset and None, or None and why it cannot be reached (None where it simply is not there)."""
-    import h5py
-
-    try:
-        found = group.get(name) if name else None
-    except (KeyError, OSError, RuntimeError) as error:
-        return None, f"`{name}` cannot be reached ({error})"
-    if isinstance(found, h5py.Dataset):
-        return found, None
-    link = group.get(name, getlink=True) if name in group.keys() else None  # `in group` would follow the link
-    if isinstance(link, h5py.ExternalLink):
-        return None, f"`{name}` lies in another file, {link.filename}, which is missing"
-    if isinstance(link, h5py.SoftLink):
-        return None, f"`{name}` is a link to {link.path}, which is missing"
-    return None, None
-
-
-def _number(value: Any, default: Any = None) -> Any:
-    """Return a float from an attribute or scalar; the default where it is missing or no single number."""
-    value = plain(value)
-    return float(value) if isinstance(value, int | float) else default
+            yield Place(f"{path}/{name}", kind, parents)
+        elif child not in above:  # a hard link to a group above would lead round for ever
+            yield from _walk(child, f"{path}/{name}", (*parents, kind or name), (*above, child))
 
 
 def _session(file: H5) -> dict[str, Any]:
     """Return the session and subject fields of the file; subject fields are named `subject_...`."""
-    import h5py
-
     session: dict[str, Any] = {}
     general = file.get("general")
-    subject = general.get("subject") if isinstance(general, h5py.Group) else None
+    subject = general.get("subject") if is_group(general) else None
     groups: tuple[tuple[H5, tuple[str, ...] | None, str], ...] = (
         (file, _SESSION_FIELDS, ""),
         (general, _GENERAL_FIELDS, ""),
         (subject, None, "subject_"),
     )
     for group, names, prefix in groups:
-        if not isinstance(group, h5py.Group):
+        if not is_group(group):
             continue
         for name in list(group) if names is None else names:
-            dataset, _ = _dataset(group, name)
+            dataset, _ = find_dataset(group, name)
             if dataset is None or dataset.size > 100:
                 continue
             value = plain(dataset[()])

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .catalog import SeriesEntry
+from .entries import SeriesEntry
+from .hdf5 import H5
 from .source import Source
 
 # A step of more than 1.5 median steps is a gap: a hole in the recording, never bridged in silence.
@@ -172,10 +173,30 @@ def _regular_clock(source: Source, entry: SeriesEntry, n_samples: int) -> Clock:
     return Clock(source, entry.path, n_samples, entry.starting_time, stop, 1 / entry.rate, entry.rate, no_gaps)
 
 
+def read_timestamps(source: Source, path: str) -> NDArray[np.float64]:
+    """Return timestamps (time,) in s as they are stored; those that were read last are kept.
+
+    Examples
+    --------
+    >>> read_timestamps(source, "/acquisition/lfp/timestamps")  # doctest: +SKIP
+    array([0.   , 0.001, 0.002])
+    """
+    return _timestamps(source, path, False)[0]
+
+
+def check_times(dataset: H5, path: str) -> None:
+    """Raise InvalidTimestampsError where timestamps are no numbers."""
+    if dataset.dtype.kind not in "fiu":
+        raise InvalidTimestampsError(
+            f"{path}: got times of dtype {dataset.dtype}, wanted numbers in s; repair the file"
+        )
+
+
 @functools.lru_cache(maxsize=4)
 def _timestamps(source: Source, path: str, repair: bool) -> tuple[NDArray[np.float64], NDArray[np.intp] | None]:
     """Return timestamps and their order; kept, since every block of trials needs them."""
     with source.open() as file:
+        check_times(file[path], path)
         times: NDArray[Any] = file[path][()].astype(np.float64)
     if not repair:
         return times, None

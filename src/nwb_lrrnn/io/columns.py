@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nwb_lrrnn.io.source import texts_without_secrets
+from nwb_lrrnn.io.secrets import texts_without_secrets
 
 if TYPE_CHECKING:
     import h5py

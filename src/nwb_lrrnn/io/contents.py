@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .catalog import Catalog, ResultEntry, SeriesEntry, TableEntry
+from .catalog import Catalog, ResultEntry
+from .entries import SeriesEntry, TableEntry
 from .intervals import interval_tables
 from .spikes import why_no_spikes
 
@@ -133,6 +134,8 @@ def why_not_read(entry: SeriesEntry) -> str | None:
         return f"{path}: the series holds no data"
     if kind != "AnnotationSeries" and (not entry.dtype or np.dtype(_plain_dtype(entry.dtype)).kind not in "fiub"):
         return f"{path}: the data are no real numbers (dtype {entry.dtype})"
+    if entry.shape == ():
+        return f"{path}: the data are a single value, wanted (time, unit)"
     if not all(entry.shape):
         return f"{path}: the series is empty (shape {entry.shape})"
     if len(entry.shape) > 2:
@@ -176,7 +179,7 @@ def _series_content(entry: SeriesEntry, is_unique: bool) -> Content:
     if reason is None:
         shape = layout(entry)
         n_units = shape.n_columns
-        duration = None if entry.rate is None else shape.n_samples / entry.rate
+        duration = shape.n_samples / entry.rate if entry.rate and entry.rate > 0 else None
         quoted = f'"{name}"'
         if kind == "events":
             call = f"recording.events({quoted}, like=X)"

@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 from nwb_lrrnn.binning import clean_spike_times, count_spikes
 
 from .arrays import assemble
-from .catalog import Catalog, SeriesEntry, choose, listed
+from .catalog import Catalog, choose, listed
+from .clock import check_times
 from .contents import series_kind
+from .entries import SeriesEntry
 from .grid import grid_like
+from .hdf5 import plain
 from .intervals import interval_tables, read_intervals
-from .source import Source, plain
+from .source import Source
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,7 +53,7 @@ def _event_times(source: Source, catalog: Catalog, name: str, intervals: str | N
     series = [] if intervals is not None else [e for e in catalog.series if series_kind(e) == "events"]
     if any(entry.path.endswith("/" + name.strip("/")) for entry in series):
         entry = choose(series, name, "name", "event series")
-        return _series_times(source, entry), entry.path
+        return series_times(source, entry), entry.path
     choices = [column for table in tables for column in table.columns] + [entry.path for entry in series]
     close = difflib.get_close_matches(name, choices, n=1)
     raise ValueError(
@@ -59,12 +62,13 @@ def _event_times(source: Source, catalog: Catalog, name: str, intervals: str | N
     )
 
 
-def _series_times(source: Source, entry: SeriesEntry) -> NDArray[np.float64]:
+def series_times(source: Source, entry: SeriesEntry) -> NDArray[np.float64]:
     """Return the times of a series of events; of an IntervalSeries, where intervals begin."""
     if entry.timestamps_shape is None or len(entry.timestamps_shape) != 1:
         raise ValueError(f"name: {entry.path} has no timestamps, wanted one time per event")
     with source.open() as file:
         group = file[entry.path]
+        check_times(group["timestamps"], f"{entry.path}/timestamps")
         times = np.asarray(group["timestamps"][()], dtype=np.float64)
         if plain(group.attrs.get("neurodata_type")) == "IntervalSeries" and "data" in group:
             times = times[np.asarray(group["data"][()]) > 0]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from nwb_lrrnn.io.source import H5
+from nwb_lrrnn.io.hdf5 import H5
 
 
 def graft(origin: H5, parent: H5, name: str, elsewhere: Mapping[str, str]) -> None:

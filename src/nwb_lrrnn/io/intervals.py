@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .catalog import Catalog, TableEntry, choose
+from .catalog import Catalog, choose
+from .entries import TableEntry
 from .grid import Grid, looks_relative, session_grid, trial_grid
+from .hdf5 import H5
 from .selection import select_rows
 from .source import Source
 from .tables import Rows, read_ragged, read_rows, trial_rows
@@ -78,8 +80,7 @@ def intervals_dataset(source: Source, entry: TableEntry) -> "xr.Dataset":
     rows = read_intervals(source, entry)
     with source.open() as file:
         group = file[entry.path]
-        names = [name for name in entry.columns if f"{name}_index" in group and name != "timeseries"]
-        ragged = {name: read_ragged(file, entry.path, name, entry.n_rows) for name in names}
+        ragged = {name: read_ragged(file, entry.path, name, entry.n_rows) for name in ragged_columns(group, entry)}
         all_ids = read_rows(file, entry).ids
     kept = np.flatnonzero(np.isin(all_ids, rows.ids))
     variables: dict[str, Any] = {name: ("trial", values) for name, values in rows.columns.items()}
@@ -91,6 +92,12 @@ def intervals_dataset(source: Source, entry: TableEntry) -> "xr.Dataset":
     if rows.dropped:
         attrs["dropped"] = [f"{id_}: {reason}" for id_, reason in rows.dropped]
     return xr.Dataset(variables, coords={"trial": rows.ids}, attrs=attrs)
+
+
+def ragged_columns(group: H5, entry: TableEntry) -> list[str]:
+    """Return the columns of a table of intervals with a list in each row; lists of lists and `timeseries` are left."""
+    ragged = [name for name in entry.columns if f"{name}_index" in group and name != "timeseries"]
+    return [name for name in ragged if f"{name}_index_index" not in group]
 
 
 def requested_grid(

@@ -4,57 +4,25 @@ A task graph holds these descriptions and never an h5py object. They know the ve
 the name of a dask array changes with the file.
 """
 
-import functools
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.binning import clean_spike_times, count_spikes
+from nwb_lrrnn.binning import count_spikes
 from nwb_lrrnn.resample import bin_series
 
+from .chunks import read_dataset
 from .clock import Clock
-from .source import ChangedFileError, Source
-from .tables import read_ragged
+from .source import Source
+from .spike_table import SpikeTable
 
 if TYPE_CHECKING:
     import dask.array as da
 
 _BLOCK_BYTES = 32 * 2**20
-_CHUNK_BYTES = 64 * 2**20
-_READING = threading.Lock()  # so that two threads that need the same spike times read them once
-
-
-@dataclass(frozen=True, eq=False)
-class SpikeTable:
-    """Where spike times lie: the file, the Units table, its number of rows and of spikes, and s per unit of time."""
-
-    source: Source
-    path: str
-    n_rows: int
-    n_spikes: int
-    time_scale: float = 1.0
-
-    def read(self) -> tuple[list[NDArray[np.float64]], dict[int, str]]:
-        """Return sorted finite spike times of each row in s, and what was wrong with them by row number."""
-        with _READING:
-            return _spike_times(self.source, self.path, self.n_rows, self.n_spikes, self.time_scale)
-
-
-@functools.lru_cache(maxsize=2)
-def _spike_times(
-    source: Source, path: str, n_rows: int, n_spikes: int, time_scale: float
-) -> tuple[list[NDArray[np.float64]], dict[int, str]]:
-    """Return what `SpikeTable.read` returns; kept, since every block of trials needs the spikes of every unit."""
-    with source.open() as file:
-        if path not in file or file[path]["spike_times"].shape != (n_spikes,):
-            raise _changed(source, f"{path}/spike_times")
-        parts = read_ragged(file, path, "spike_times", n_rows) or []
-    cleaned = [clean_spike_times(part * time_scale if time_scale != 1.0 else part) for part in parts]
-    problems = {row: problem for row, (_, problem) in enumerate(cleaned) if problem is not None}
-    return [times for times, _ in cleaned], problems
+_CHUNK_BYTES, _MOST_CHUNK_BYTES = 64 * 2**20, 128 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,15 +49,15 @@ class SpikeCounts:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         (trials, bins, units), squeeze = _ranges(key, self.shape)
-        times, _ = self.table.read()
         first, n_bins = min(bins, default=0), max(bins, default=0) - min(bins, default=0) + 1
         starts = self.starts[trials] + first * self.bin_size
-        wanted = [times[row] for row in self.rows[units]]
-        counts = count_spikes(wanted, self.bin_size, starts, n_bins).astype(self.dtype, copy=False)
+        counts = count_spikes(self.table.times(self.rows[units]), self.bin_size, starts, n_bins).astype(
+            self.dtype, copy=False
+        )
         counts = counts[:, np.asarray(bins) - first]
         if self.inside is not None:
             counts = counts * self.inside[np.ix_(trials, bins)][..., None]  # padding holds zeros
-        return counts[squeeze]
+        return _some(counts, squeeze)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,36 +96,65 @@ class SampledSeries:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         (samples, columns), squeeze = _ranges(key, self.shape)
-        values = self.read(samples.start, samples.stop) if samples.step == 1 else self.read(0, self.shape[0])[samples]
-        return values[:, columns][squeeze]
+        return _some(self._read(samples, columns), squeeze)
 
     def read(self, first: int, stop: int) -> NDArray[Any]:
         """Return samples `first` to `stop`, shape (time, column)."""
-        with self.source.open() as file:
-            dataset = file.get(self.path)
-            if dataset is None or dataset.shape != self.stored_shape:
-                raise _changed(self.source, self.path)
-            values = dataset[:, first:stop].T if self.transposed else dataset[first:stop]
-        values = values.reshape(len(values), -1).astype(self.dtype)  # (time, column)
-        identity = np.ndim(self.gain) == 0 and self.gain == 1.0 and self.offset == 0.0
-        if not identity:
-            values = (values * np.asarray(self.gain, dtype=self.dtype) + self.dtype.type(self.offset)).astype(
-                self.dtype, copy=False
-            )
-        return values if self.columns is None else values[:, self.columns]
+        n_samples, n_columns = self.shape
+        return self._read(range(first, min(stop, n_samples)), range(n_columns))
+
+    def _read(self, samples: range, columns: range) -> NDArray[Any]:
+        """Return some samples and columns, shape (time, column); of the file, the stretch of columns that has them."""
+        wanted = np.arange(self._stored_2d[1]) if self.columns is None else np.asarray(self.columns)
+        wanted = wanted[np.asarray(columns, dtype=np.intp)]
+        if not len(samples) or not len(wanted):
+            return np.zeros((len(samples), len(wanted)), dtype=self.dtype)
+        low, high = int(wanted.min()), int(wanted.max()) + 1
+        ends = sorted((samples[0], samples[-1]))
+        rows, stretch = slice(ends[0], ends[1] + 1, abs(samples.step)), slice(low, high)
+        key = (rows,) if len(self.stored_shape) == 1 else (stretch, rows) if self.transposed else (rows, stretch)
+        values = read_dataset(self.source, self.path, key, shape=self.stored_shape)
+        values = values.T if self.transposed else values.reshape(len(samples), -1)  # (time, column)
+        if samples.step < 0:
+            values = values[::-1]
+        if not np.array_equal(wanted, np.arange(low, high)):
+            values = values[:, wanted - low]
+        values = values.astype(self.dtype, copy=False)
+        if np.ndim(self.gain) or self.gain != 1.0 or self.offset != 0.0:
+            gain = np.asarray(self.gain, dtype=self.dtype)
+            values *= gain[wanted] if gain.ndim else gain
+            values += self.dtype.type(self.offset)
+        return values
 
     def dask(self) -> "da.Array":
-        """Return the samples as a dask array (time, column) whose chunks are whole HDF5 chunks."""
-        import dask.array as da
+        """Return the samples as a dask array (time, column) whose chunks are whole HDF5 chunks, 32 to 128 MB of them.
 
-        n_samples, n_columns = self.shape
-        step = 1
-        if self.stored_chunks is not None:
-            step = self.stored_chunks[1 if self.transposed else 0]
-        row_bytes = max(1, self._stored_2d[1] * self.dtype.itemsize)
-        chunk = max(1, _CHUNK_BYTES // row_bytes // step) * step
-        chunks: Any = (min(chunk, max(n_samples, 1)), n_columns)
-        return da.from_array(self, chunks=chunks, asarray=False, fancy=False, inline_array=True)
+        They hold all columns, unless the file's own chunks are so long that these together would be too large.
+        """
+        (n_samples, n_columns), item_bytes = self.shape, self.dtype.itemsize
+        long, wide, n_together = self._steps
+        if long * n_together * item_bytes <= _MOST_CHUNK_BYTES:
+            long *= max(1, _CHUNK_BYTES // (n_together * item_bytes) // long)
+            wide = n_columns
+        else:
+            wide *= max(1, _CHUNK_BYTES // (long * item_bytes) // wide)
+        chunks: Any = (max(1, min(long, n_samples)), max(1, min(wide, n_columns)))
+        return _as_dask(self, chunks)
+
+    @property
+    def _steps(self) -> tuple[int, int, int]:
+        """The fewest samples and columns that are read at once, and the columns of the file that all wanted lie in."""
+        n_samples, n_stored = self._stored_2d
+        if self.stored_chunks is None:
+            most = max(1, _CHUNK_BYTES // self.dtype.itemsize)
+            return (max(1, min(n_samples, most)), 1, n_stored) if self.transposed else (1, n_stored, max(1, n_stored))
+        long, wide = (*self.stored_chunks, 1)[:2]
+        if self.transposed:
+            long, wide = wide, long
+        if self.columns is None or not len(self.columns):
+            return long, wide, max(1, n_stored)
+        first, last = int(self.columns.min()) // wide, int(self.columns.max()) // wide
+        return long, wide, (last + 1 - first) * wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +192,7 @@ class BinnedSeries:
         out = self._bins(self.starts[trials] + first * self.bin_size, n_bins)[:, np.asarray(bins) - first]
         if self.holes is not None:
             out[self.holes[np.ix_(trials, bins)]] = 0.0
-        return out[:, :, columns][squeeze]
+        return _some(out[:, :, columns], squeeze)
 
     def _bins(self, starts: NDArray[np.float64], n_bins: int) -> NDArray[np.float64]:
         """Return the bins (trial, time, column) of some trials, from one reading where they lie near each other."""
@@ -222,35 +219,22 @@ class BinnedSeries:
 def lazy_blocks(description: SpikeCounts | BinnedSeries) -> "da.Array":
     """Return a description as a dask array (trial, time, unit) in blocks of whole trials, or of time in one stretch.
 
+    Counts of a table whose spike times are not kept come in blocks of units, so that each spike is read once.
+
     Examples
     --------
     >>> lazy_blocks(counts).chunks  # doctest: +SKIP
     ((60, 40), (35,), (107,))
     """
-    import dask.array as da
-
     n_trials, n_bins, n_units = description.shape
     bin_bytes = max(1, n_units * description.dtype.itemsize)
     time_chunk = n_bins if n_trials > 1 else max(1, min(n_bins, _BLOCK_BYTES // bin_bytes))
     trial_chunk = max(1, min(n_trials, _BLOCK_BYTES // (bin_bytes * max(1, n_bins))))
     chunks: Any = (trial_chunk, time_chunk, max(n_units, 1))
-    return da.from_array(description, chunks=chunks, asarray=False, fancy=False, inline_array=True)
-
-
-def count_dtype(times: list[NDArray[np.float64]], bin_size: float) -> np.dtype[Any]:
-    """Return the smallest unsigned type that holds the spikes of any unit in any window of one bin.
-
-    Examples
-    --------
-    >>> count_dtype([np.arange(300) * 1e-4], 0.02), count_dtype([np.arange(300) * 1e-4], 0.1)
-    (dtype('uint8'), dtype('uint16'))
-    """
-    for dtype in (np.uint8, np.uint16):
-        most = int(np.iinfo(dtype).max)
-        # Spike k + most within a bin of spike k would be one too many; the slack covers the tolerance of the edges.
-        if all(len(t) <= most or bool((t[most:] - t[:-most] > bin_size * 1.00001).all()) for t in times):
-            return np.dtype(dtype)
-    return np.dtype(np.uint32)
+    if isinstance(description, SpikeCounts) and description.table.is_large and n_units:
+        bytes_of_unit = max(1, n_trials * n_bins * description.dtype.itemsize)
+        chunks = (max(n_trials, 1), max(n_bins, 1), description.table.groups(description.rows, bytes_of_unit))
+    return _as_dask(description, chunks)
 
 
 def _identity(table: SpikeTable) -> tuple[Any, ...]:
@@ -258,23 +242,38 @@ def _identity(table: SpikeTable) -> tuple[Any, ...]:
     return table.source.uri, table.source.version_tag, table.path, table.time_scale
 
 
-def _changed(source: Source, path: str) -> ChangedFileError:
-    """Return the exception for a dataset that is not what it was."""
-    return ChangedFileError(
-        f"{source.uri}: {path} has another shape than when the file was opened, or is gone; "
-        "the file was written anew: open it again with open_nwb"
-    )
+def _as_dask(description: Any, chunks: Any) -> "da.Array":
+    """Return a description as a dask array in such blocks; of a block, only what a later key takes is read."""
+    import dask.array as da
+
+    # dask merges keys of one array only where that takes lists too.
+    return da.from_array(description, chunks=chunks, asarray=False, fancy=True, inline_array=True)
 
 
 def _ranges(key: Any, shape: tuple[int, ...]) -> tuple[list[range], tuple[Any, ...]]:
-    """Return the indices along each dim as ranges, and the key that drops the dims indexed by integers."""
+    """Return the stretch to read along each dim, and what to take of these: all, the only one, or some in a list."""
     keys = key if isinstance(key, tuple) else (key,)
     keys = (*keys, *(slice(None),) * (len(shape) - len(keys)))
-    ranges = []
+    ranges: list[range] = []
+    taken: list[Any] = []
     for part, size in zip(keys, shape, strict=True):
         if isinstance(part, slice):
             ranges.append(range(size)[part])
+            taken.append(slice(None))
+        elif np.ndim(part):
+            positions = np.arange(size)[np.asarray(part, dtype=None if len(part) else np.intp)]
+            first = int(positions.min(initial=size))
+            ranges.append(range(first, int(positions.max(initial=first - 1)) + 1))
+            taken.append(positions - first)
         else:
             position = range(size)[part]
             ranges.append(range(position, position + 1))
-    return ranges, tuple(slice(None) if isinstance(part, slice) else 0 for part in keys)
+            taken.append(0)
+    return ranges, tuple(taken)
+
+
+def _some(values: NDArray[Any], taken: tuple[Any, ...]) -> NDArray[Any]:
+    """Return what `_ranges` said to take; lists along two dims take every combination."""
+    for axis in range(len(taken) - 1, -1, -1):
+        values = values[(*(slice(None),) * axis, taken[axis])]
+    return values

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nwb_lrrnn.io.columns import as_column, as_table, read_column
-from nwb_lrrnn.io.source import texts_without_secrets
+from nwb_lrrnn.io.secrets import texts_without_secrets
 
 LAYOUT = ("module", "layout", 1)  # first entry of every module: readers of later versions look here
 

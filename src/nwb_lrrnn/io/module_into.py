@@ -15,11 +15,11 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lrrnn.io.append import IF_EXISTS, append_module
+from nwb_lrrnn.io.hdf5 import H5
 from nwb_lrrnn.io.module_build import build_module, check_module_name
 from nwb_lrrnn.io.module_pieces import as_pieces, check_same
 from nwb_lrrnn.io.processing_module import read_module
 from nwb_lrrnn.io.session import new_nwbfile
-from nwb_lrrnn.io.source import H5
 from nwb_lrrnn.io.unit_rows import UnitRows
 
 _STAND_IN = "/processing/recording/units"

@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from .catalog import Catalog, SeriesEntry, TableEntry, listed
+from .catalog import Catalog, listed
 from .clock import read_clock
 from .contents import layout, series_kind, why_not_read
+from .entries import SeriesEntry, TableEntry
 from .intervals import interval_tables, read_intervals
-from .lazy import SpikeTable
 from .source import Source
+from .spike_table import SpikeTable
 from .spikes import looks_like_ms, read_units, why_no_spikes
 from .tables import Rows
 
@@ -49,20 +50,20 @@ def _unit_problems(source: Source, catalog: Catalog, table: TableEntry) -> list[
         return [reason]
     try:
         rows = read_units(source, table).rows
-        times, bad = SpikeTable(source, table.path, table.n_rows, table.n_spikes or 0).read()
+        spikes = SpikeTable(source, table.path, table.n_rows, table.n_spikes or 0).summary()
     except ValueError as error:
         return [str(error)]
-    problems = [f"{table.path}: unit {rows.ids[row]}: {problem}" for row, problem in bad.items()]
+    problems = [f"{table.path}: unit {rows.ids[row]}: {problem}" for row, problem in spikes.problems.items()]
     kinds = (
-        ("have no spikes", [not len(t) for t in times]),
-        ("have spikes before time 0", [bool(len(t)) and t[0] < 0 for t in times]),
-        ("have spikes at the same time twice", [bool((np.diff(t) == 0).any()) for t in times]),
+        ("have no spikes", spikes.n == 0),
+        ("have spikes before time 0", spikes.first < 0),
+        ("have spikes at the same time twice", spikes.repeats),
     )
     for what, flags in kinds:
-        if any(flags):
+        if flags.any():
             ids = listed(rows.ids[flags].tolist())
-            problems.append(f"{table.path}: {sum(flags)} of {len(times)} units {what}: {ids}")
-    return problems + _repeated_ids(table, rows) + looks_like_ms(source, catalog, times, 1.0)
+            problems.append(f"{table.path}: {flags.sum()} of {len(flags)} units {what}: {ids}")
+    return problems + _repeated_ids(table, rows) + looks_like_ms(source, catalog, spikes, 1.0)
 
 
 def _interval_problems(source: Source, table: TableEntry) -> list[str]:

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lrrnn.io.atomic import replacing
+from nwb_lrrnn.io.hdf5 import H5, plain
 from nwb_lrrnn.io.module_arrays import read_array_table
 from nwb_lrrnn.io.module_build import build_module, check_module_name
 from nwb_lrrnn.io.module_info import closest, read_info
@@ -17,7 +18,7 @@ from nwb_lrrnn.io.module_pieces import OWN_TABLES, ModulePieces, as_pieces, chec
 from nwb_lrrnn.io.module_series import read_series
 from nwb_lrrnn.io.module_tables import read_table, read_unit_tables
 from nwb_lrrnn.io.session import new_nwbfile
-from nwb_lrrnn.io.source import H5, plain, resolve
+from nwb_lrrnn.io.source import resolve
 
 
 def write_module(

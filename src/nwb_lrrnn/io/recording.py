@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .catalog import Catalog, read_catalog
 from .contents import Content, contents
+from .exports import Exports
 from .source import Source, resolve
 
 if TYPE_CHECKING:
@@ -19,12 +20,14 @@ def open_nwb(uri: str | os.PathLike[str]) -> "Recording":
     """Return an NWB file as a Recording: what is in it, and lazy arrays of it on request.
 
     Only metadata is read. No file handle stays open between readings, so that the same path can be written while the
-    recording lives.
+    recording lives; of a file in a network, blocks of metadata stay in memory.
 
     Parameters
     ----------
     uri : str or path
-        Path of a local NWB 2 file in HDF5 format.
+        Path of a local NWB 2 file in HDF5 format or of the folder of a Zarr store; or an address: `https://`,
+        `s3://bucket/key` (public), `dandi://[instance/]ID[@version]/path`, `DANDI:ID/version/path`, or what a browser
+        shows for a file of a DANDI archive. Keys of embargoed dandisets are taken from `<INSTANCE>_API_KEY`.
 
     Returns
     -------
@@ -37,21 +40,25 @@ def open_nwb(uri: str | os.PathLike[str]) -> "Recording":
         If there is no such file.
     TypeError
         If `uri` is neither text nor a path.
+    OSError
+        If a file in a network cannot be had: UnreachableError, AccessDeniedError, MissingRemoteFileError (a
+        FileNotFoundError) or NoRangesError, all of them in `nwb_lrrnn.io.remote_errors`.
     ValueError
-        If `uri` is an address to stream from, or the file cannot be read: NotHDF5Error (another format),
-        TruncatedFileError (a part is missing), NotNWBError (HDF5, but not NWB) or OldNWBError (NWB 1.x), all of them
-        in `nwb_lrrnn.io.source`.
+        If `uri` names no single file (AddressError), or the file cannot be read: NotHDF5Error (another format),
+        TruncatedFileError (a part is missing), NotNWBError (HDF5, but not NWB), OldNWBError (NWB 1.x) or
+        UnreadableZarrError, all of them in `nwb_lrrnn.io.errors`.
 
     Examples
     --------
     >>> recording = open_nwb("session.nwb")  # doctest: +SKIP
+    >>> recording = open_nwb("dandi://000140/sub-Jenkins/sub-Jenkins_ses-small_behavior+ecephys.nwb")  # doctest: +SKIP
     >>> X = recording.spikes(bin_size=0.02, align="go_cue", window=(-0.25, 0.45))  # doctest: +SKIP
     """
     source = resolve(uri)
     return Recording(source, read_catalog(source))
 
 
-class Recording:
+class Recording(Exports):
     """What an NWB file holds, and lazy arrays of it on request.
 
     Open one with `open_nwb`. It can be used in a `with` block, pickled and sent to other processes.

@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from nwb_lrrnn.binning import observed_bins, outside_intervals
 
 from .arrays import assemble, report_dropped
-from .catalog import Catalog, SeriesEntry, choose
+from .catalog import Catalog, choose
 from .clock import Clock, read_clock
 from .contents import layout, series_kind, why_not_read
+from .entries import SeriesEntry
 from .grid import Grid, grid_like
+from .hdf5 import H5, plain
 from .intervals import Request, requested_grid
 from .lazy import BinnedSeries, SampledSeries, lazy_blocks
 from .selection import select_rows
-from .source import H5, Source, plain
+from .source import Source
 from .spikes import invalid_times
 from .tables import Rows, region_columns
 
@@ -137,19 +139,45 @@ def read_inputs(
 
 def _sampled(source: Source, entry: SeriesEntry, units: Any) -> tuple[SampledSeries, Rows, dict[str, Any]]:
     """Return a series with conversion and offset, its columns asked for, their metadata, and attributes."""
-    shape = layout(entry)
     with source.open() as file:
-        group = file[entry.path]
-        data = group["data"]
-        gain = _gain(group, entry, shape.n_columns)
-        rows = _column_rows(file, group, entry, shape.n_columns)
-        chunks, dtype = data.chunks, _working_dtype(data.dtype)
-        object_id = str(plain(group.attrs.get("object_id")) or "")
+        series, rows, attrs = describe(source, file, entry)
     index = select_rows(rows, units, "unit")
-    columns = None if units is None else index
-    path = f"{entry.path}/data"
+    return (series if units is None else replace(series, columns=index)), rows.take(index), attrs
+
+
+def describe(
+    source: Source, file: H5, entry: SeriesEntry, known: dict[H5, Rows] | None = None
+) -> tuple[SampledSeries, Rows, dict[str, Any]]:
+    """Return a series with conversion and offset, not read yet, the metadata of its columns, and attributes.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+    file : h5py.File
+        The same, open.
+    entry : SeriesEntry
+        The series, which can be read (see `why_not_read`).
+    known : dict, optional
+        Tables that were read; those of the columns are added.
+
+    Returns
+    -------
+    series : SampledSeries
+        Samples (time, column).
+    rows : Rows
+        One for each column.
+    attrs : dict
+        Unit of measure, and where the series lies.
+    """
+    shape = layout(entry)
+    group = file[entry.path]
+    data = group["data"]
+    gain = _gain(group, entry, shape.n_columns)
+    rows = _column_rows(file, group, entry, shape.n_columns, known)
+    path, dtype = f"{entry.path}/data", _working_dtype(data.dtype)
     series = SampledSeries(
-        source, path, entry.shape or (), chunks, dtype, gain, entry.offset, columns, shape.transposed
+        source, path, entry.shape or (), data.chunks, dtype, gain, entry.offset, transposed=shape.transposed
     )
     attrs = {
         "units": entry.units,
@@ -157,9 +185,9 @@ def _sampled(source: Source, entry: SeriesEntry, units: Any) -> tuple[SampledSer
         "version_tag": source.version_tag,
         "nwb_path": entry.path,
         "neurodata_type": entry.neurodata_type,
-        "object_id": object_id,
+        "object_id": str(plain(group.attrs.get("object_id")) or ""),
     }
-    return series, rows.take(index), attrs
+    return series, rows, attrs
 
 
 def _gain(group: H5, entry: SeriesEntry, n_columns: int) -> NDArray[np.float64] | float:
@@ -170,25 +198,25 @@ def _gain(group: H5, entry: SeriesEntry, n_columns: int) -> NDArray[np.float64] 
     return entry.conversion * per_channel if len(per_channel) == n_columns else entry.conversion
 
 
-def _column_rows(file: H5, group: H5, entry: SeriesEntry, n_columns: int) -> Rows:
+def _column_rows(file: H5, group: H5, entry: SeriesEntry, n_columns: int, known: dict[H5, Rows] | None = None) -> Rows:
     """Return ids and metadata of the columns: those of their ROIs or electrodes, else their numbers."""
     numbers = np.arange(n_columns)
     if not entry.region or entry.n_region != n_columns:
         return Rows(numbers, {})
     region = group[entry.region]
-    ids, columns, table = region_columns(file, region, np.asarray(region[()]))
+    ids, columns, table = region_columns(file, region, np.asarray(region[()]), known)
     if ids is None:
         return Rows(numbers, {})
     if entry.region == "rois":
-        columns |= _plane(file, table, n_columns)
+        columns |= _plane(table, n_columns)
     if len(np.unique(ids)) < len(ids):
         return Rows(numbers, {**columns, "id": ids}, ids_repeat=True)
     return Rows(ids, columns)
 
 
-def _plane(file: H5, table: str, n_columns: int) -> dict[str, NDArray[Any]]:
+def _plane(table: H5, n_columns: int) -> dict[str, NDArray[Any]]:
     """Return the imaging plane's location and indicator as columns, where the segmentation names its plane."""
-    plane = file[table].get("imaging_plane") if table else None
+    plane = table.get("imaging_plane")
     if plane is None:
         return {}
     columns = {}
@@ -231,7 +259,7 @@ def _at_own_rate(
     if invalid is not None:
         observed = observed_bins(outside_intervals(invalid), clock.step, grid.starts, clock.n_samples)
     kind = _unit_kind(entry)
-    array = assemble(values[None], grid, rows, unit_kind=kind, observed=observed, time_index=time_index, attrs=attrs)
+    array = assemble(values, grid, rows, unit_kind=kind, observed=observed, time_index=time_index, attrs=attrs)
     if len(clock.segments):
         array = array.assign_coords(segment=("time", clock.segment_of(np.arange(clock.n_samples))))
         logger.warning(

@@ -98,8 +98,9 @@ def why_nothing(recording: "Recording") -> str | None:
 
 def _title(recording: "Recording") -> str:
     """Return the first line."""
-    size = recording.source.size / 1e6
-    return f"NWB recording {recording.source.name} ({size:.3g} MB, NWB {recording.nwb_version})"
+    n_bytes = recording.source.size
+    size = f"{n_bytes / 1e6:.3g} MB, " if n_bytes else ""  # nobody tells the size of a Zarr store in a network
+    return f"NWB recording {recording.source.name} ({size}NWB {recording.nwb_version})"
 
 
 def _session_lines(recording: "Recording") -> list[str]:

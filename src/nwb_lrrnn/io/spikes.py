@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 from nwb_lrrnn.binning import observed_bins, outside_intervals
 
 from .arrays import assemble, report_dropped
-from .catalog import Catalog, TableEntry, choose, listed
+from .catalog import Catalog, choose, listed
+from .entries import TableEntry
 from .grid import Grid
+from .hdf5 import plain
 from .intervals import Request, requested_grid
-from .lazy import SpikeCounts, SpikeTable, count_dtype, lazy_blocks
+from .lazy import SpikeCounts, lazy_blocks
 from .selection import select_rows
-from .source import Source, plain
+from .source import Source
+from .spike_table import SpikeSummary, SpikeTable
 from .tables import Rows, read_ragged, read_rows, unit_electrodes
 
 if TYPE_CHECKING:
@@ -68,7 +71,12 @@ def why_no_spikes(entry: TableEntry) -> str | None:
         return f"{entry.path}: the units table has no rows, so there are no spikes to bin"
     if entry.n_spikes is None:
         columns = listed(entry.columns) or "none"
-        return f"{entry.path}: the units have no spikes (no column spike_times); available columns: {columns}"
+        why = (
+            "its column spike_times is no list of numbers"
+            if "spike_times" in entry.columns
+            else "no column spike_times"
+        )
+        return f"{entry.path}: the units have no spikes ({why}); available columns: {columns}"
     return None
 
 
@@ -80,6 +88,11 @@ def read_units(source: Source, entry: TableEntry, time_scale: float = 1.0) -> Un
         observed = read_ragged(file, entry.path, "obs_intervals", entry.n_rows)
         object_id = str(plain(file[entry.path].attrs.get("object_id")) or "")
     if observed is not None:
+        if any(part.size and part.shape[1:] != (2,) for part in observed):
+            raise ValueError(
+                f"{entry.path}/obs_intervals: got {observed[0].ndim} dims, wanted (interval, 2), a start and a stop "
+                "each; repair the file with pynwb"
+            )
         observed = [part.reshape(-1, 2) * time_scale for part in observed]
         observed = None if all(not len(part) for part in observed) else observed
     return Units(replace(rows, columns=columns), observed, object_id)
@@ -103,12 +116,12 @@ def read_spikes(
     entry = choose_units(catalog, table)
     known = read_units(source, entry, time_scale)
     spikes = SpikeTable(source, entry.path, entry.n_rows, entry.n_spikes or 0, float(time_scale))
-    times, problems = spikes.read()
+    summary = spikes.summary()
     index = select_rows(known.rows, units, "unit")
-    warnings = _bad_spikes(known.rows, index, problems, on_bad_spikes)
-    stretch = session_stretch(times, known.observed)
-    index = _fast_enough(index, times, stretch, min_rate)
-    warnings += looks_like_ms(source, catalog, times, time_scale)
+    warnings = _bad_spikes(known.rows, index, summary.problems, on_bad_spikes)
+    stretch = session_stretch(summary, known.observed)
+    index = _fast_enough(index, summary, stretch, min_rate)
+    warnings += looks_like_ms(source, catalog, summary, time_scale)
     grid, n_asked, more = requested_grid(source, catalog, request, bin_size, stretch)
     observed = _observed(grid, known.observed, index, invalid_times(source, catalog))
     if observed is not None:
@@ -118,8 +131,7 @@ def read_spikes(
             observed = observed[seen]
         elif not seen.all():
             raise ValueError(f"window: no bin of {request.window} s was observed; widen the window")
-    counted = [times[row] for row in index]
-    dtype = count_dtype(counted, grid.bin_size)
+    dtype = summary.count_dtype(index, grid.bin_size)
     counts = SpikeCounts(spikes, index, grid.bin_size, grid.starts, grid.n_bins, grid.inside, dtype)
     attrs = {
         "bin_size": grid.bin_size,
@@ -145,22 +157,19 @@ def invalid_times(source: Source, catalog: Catalog) -> NDArray[np.float64] | Non
     return np.stack([columns["start_time"], columns["stop_time"]], axis=1).astype(np.float64)
 
 
-def session_stretch(
-    times: list[NDArray[np.float64]], observed: list[NDArray[np.float64]] | None
-) -> tuple[float, float]:
+def session_stretch(spikes: SpikeSummary, observed: list[NDArray[np.float64]] | None) -> tuple[float, float]:
     """Return start and stop of a session in s: those of the observation intervals, else 0 and the last spike.
 
     A session whose clock does not start at 0 (first spike later than the spikes last) starts at its first spike.
     """
-    ends = [(float(t[0]), float(t[-1])) for t in times if len(t)]
     if observed is not None:
         every = np.concatenate(observed)
         every = every[np.isfinite(every).all(axis=1)]
         if len(every):
             return float(every.min()), float(every.max())
-    if not ends:
+    if not spikes.n.any():
         return 0.0, 0.0
-    first, last = min(begin for begin, _ in ends), max(end for _, end in ends)
+    first, last = float(np.nanmin(spikes.first)), float(np.nanmax(spikes.last))
     return (first, last) if first < 0 or first > last - first else (0.0, last)
 
 
@@ -198,26 +207,26 @@ def _bad_spikes(rows: Rows, index: NDArray[np.intp], problems: dict[int, str], o
 
 
 def _fast_enough(
-    index: NDArray[np.intp], times: list[NDArray[np.float64]], stretch: tuple[float, float], min_rate: float | None
+    index: NDArray[np.intp], spikes: SpikeSummary, stretch: tuple[float, float], min_rate: float | None
 ) -> NDArray[np.intp]:
     """Return the rows of units with at least `min_rate` spikes/s over the recording."""
     if min_rate is None:
         return index
     duration = max(stretch[1] - stretch[0], 1e-9)
-    rates = np.array([len(times[row]) / duration for row in index])
+    rates = spikes.n[index] / duration
     if not (rates >= min_rate).any():
         raise ValueError(f"min_rate: no unit reaches {min_rate} spikes/s, the fastest has {rates.max():.3g}; lower it")
     return index[rates >= min_rate]
 
 
-def looks_like_ms(source: Source, catalog: Catalog, times: list[NDArray[np.float64]], time_scale: float) -> list[str]:
+def looks_like_ms(source: Source, catalog: Catalog, spikes: SpikeSummary, time_scale: float) -> list[str]:
     """Return a warning where spike times run far beyond the trials at absurdly low rates: they may be in ms."""
     trials = next((table for table in catalog.of_type("TimeIntervals") if table.path == "/intervals/trials"), None)
-    spiking = [t for t in times if len(t) > 1]
-    if trials is None or "stop_time" not in trials.columns or not spiking or time_scale != 1.0:
+    spiking = spikes.n > 1
+    if trials is None or "stop_time" not in trials.columns or not spiking.any() or time_scale != 1.0:
         return []
-    last_spike = max(t[-1] for t in spiking)
-    rate = float(np.median([len(t) / max(last_spike, 1e-9) for t in spiking]))
+    last_spike = float(spikes.last[spiking].max())
+    rate = float(np.median(spikes.n[spiking])) / max(last_spike, 1e-9)
     if rate >= 0.05:
         return []
     with source.open() as file:

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .catalog import TableEntry, table_entry
-from .source import H5, ChangedFileError, plain
+from .entries import TableEntry, table_entry
+from .errors import ChangedFileError
+from .hdf5 import H5, plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # Long, or read by functions of their own.
 _NEVER_METADATA = ("spike_times", "obs_intervals", "waveforms", "waveform_mean", "waveform_sd", "timeseries")
-_ELECTRODES = "/general/extracellular_ephys/electrodes"
+ELECTRODES = "/general/extracellular_ephys/electrodes"
 _MOST_COMPONENTS = 3  # a column of up to three numbers a row (a centroid, iscell with its probability) is split
 
 
@@ -73,6 +74,11 @@ def read_rows(file: H5, entry: TableEntry) -> Rows:
     group = file.get(entry.path)
     if group is None:
         raise ChangedFileError(f"{file.filename}: {entry.path} is gone since the file was opened; open it again")
+    return _rows(file, group, entry)
+
+
+def _rows(file: H5, group: H5, entry: TableEntry) -> Rows:
+    """Return ids and scalar columns of the table in a group; see `read_rows`."""
     columns: dict[str, NDArray[Any]] = {}
     for name in entry.columns:
         if name in _NEVER_METADATA or f"{name}_index" in group or group[name].ndim > 2:
@@ -115,26 +121,56 @@ def read_ragged(file: H5, path: str, name: str, n_rows: int) -> list[NDArray[Any
     group = file[path]
     if name not in group:
         return None
-    flat = _values(file, group[name])
+    flat = read_values(file, group[name])
+    ends = read_ends(file, path, name, n_rows)
+    return np.split(flat, ends[:-1]) if n_rows < 2 else np.split(flat[: ends[-1]], ends[:-1])
+
+
+def read_ends(file: H5, path: str, name: str, n_rows: int) -> NDArray[np.int64]:
+    """Return where the values of each row of a ragged column end.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The open file.
+    path : str
+        Path of the table.
+    name : str
+        Name of the column, which exists.
+    n_rows : int
+        Number of rows.
+
+    Returns
+    -------
+    ends : ndarray of int, shape (row,)
+        Row k holds the values from `ends[k - 1]` (0 for the first) up to and without `ends[k]`.
+
+    Raises
+    ------
+    ValueError
+        If there is no index, or it does not fit the column.
+    """
+    group = file[path]
+    n_values = (group[name].shape or (0,))[0]
     if f"{name}_index" not in group:
         if n_rows == 1:
-            return [flat]
+            return np.array([n_values])
         raise ValueError(
             f"{path}/{name}: the column has no {name}_index, wanted the end of each row; it cannot be divided among "
             f"{n_rows} rows: repair the file with pynwb"
         )
     ends = group[f"{name}_index"][()].astype(np.int64)
-    if len(ends) != n_rows or (n_rows and (ends[-1] > len(flat) or (np.diff(ends, prepend=0) < 0).any())):
+    if len(ends) != n_rows or (n_rows and (ends[-1] > n_values or (np.diff(ends, prepend=0) < 0).any())):
         raise ValueError(
-            f"{path}/{name}_index: got {len(ends)} ends up to {ends.max(initial=0)} for {n_rows} rows and {len(flat)} "
+            f"{path}/{name}_index: got {len(ends)} ends up to {ends.max(initial=0)} for {n_rows} rows and {n_values} "
             "values, wanted ascending ends, one per row; the table is damaged: repair the file with pynwb"
         )
-    return np.split(flat, ends[:-1]) if n_rows < 2 else np.split(flat[: ends[-1]], ends[:-1])
+    return ends
 
 
 def region_columns(
-    file: H5, region: H5, rows: NDArray[Any]
-) -> tuple[NDArray[Any] | None, dict[str, NDArray[Any]], str]:
+    file: H5, region: H5, rows: NDArray[Any], known: dict[H5, Rows] | None = None
+) -> tuple[NDArray[Any] | None, dict[str, NDArray[Any]], H5 | None]:
     """Return the ids and scalar columns of the table rows that a region points to.
 
     Parameters
@@ -145,6 +181,8 @@ def region_columns(
         A DynamicTableRegion, which names its table.
     rows : ndarray of int, shape (unit,)
         Row numbers in that table.
+    known : dict, optional
+        Tables that were read; this one is added, so that regions of one table read it once.
 
     Returns
     -------
@@ -152,19 +190,23 @@ def region_columns(
         None where the table cannot be found or is shorter than the row numbers.
     columns : dict of str to ndarray, shape (unit,)
         Scalar columns; columns without a single value are left out.
-    path : str
-        Path of the table; empty where it cannot be found.
+    group : h5py.Group or None
+        The table; None where it cannot be found.
     """
     reference = region.attrs.get("table")
-    group = file[reference] if reference else file.get(_ELECTRODES)
+    group = _referred(file, reference) if reference else file.get(ELECTRODES)
     if group is None or "colnames" not in group.attrs:
-        return None, {}, ""
-    table = read_rows(file, table_entry(group, group.name, ""))
+        return None, {}, None
+    known = {} if known is None else known
+    if group not in known:
+        # Never ask what a reference leads to for its name: HDF5 searches the whole file for it.
+        known[group] = _rows(file, group, table_entry(group, "", ""))
+    table = known[group]
     if len(rows) and (rows.min() < 0 or rows.max() >= len(table)):
-        return None, {}, group.name
+        return None, {}, group
     taken = table.take(rows)
     columns = {name: values for name, values in taken.columns.items() if not _is_empty(values)}
-    return taken.ids, columns, group.name
+    return taken.ids, columns, group
 
 
 def unit_electrodes(file: H5, entry: TableEntry) -> dict[str, NDArray[Any]]:
@@ -237,32 +279,59 @@ def _column(file: H5, dataset: H5, name: str, n_rows: int) -> dict[str, NDArray[
     if not dataset.ndim or dataset.shape[0] != n_rows or dataset.dtype.names or kind == "DynamicTableRegion":
         return {}
     if dataset.ndim == 1:
-        values = _values(file, dataset)
+        values = read_values(file, dataset)
         return {name: values} if values.dtype != object else {}
     if dataset.shape[1] > _MOST_COMPONENTS or dataset.dtype.kind not in "fiub":
         return {}
-    values = _values(file, dataset)
+    values = read_values(file, dataset)
     return {f"{name}_{k}": values[:, k] for k in range(values.shape[1])}
 
 
-def _values(file: H5, dataset: H5) -> NDArray[Any]:
-    """Return a dataset as a native numpy array: text decoded, references named, float16 and big-endian converted."""
+def read_values(file: H5, dataset: H5, key: Any = ()) -> NDArray[Any]:
+    """Return a part of a dataset as a native numpy array.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The open file.
+    dataset : h5py.Dataset
+        Anything but compound.
+    key : index, optional
+        Which part; by default all of it.
+
+    Returns
+    -------
+    values : ndarray
+        Text decoded, references as the names of what they refer to, float16 and big-endian converted.
+    """
     import h5py
 
     if h5py.check_string_dtype(dataset.dtype) is not None:
-        return np.asarray(dataset.asstr(errors="replace")[()], dtype=np.str_)
+        return np.asarray(dataset.asstr(errors="replace")[key], dtype=np.str_)
     if h5py.check_ref_dtype(dataset.dtype) is h5py.Reference:
-        return np.asarray([_target(file, reference) for reference in dataset[()].reshape(-1)], dtype=np.str_)
-    values = dataset[()]
+        return np.asarray(_names(file, np.asarray(dataset[key])), dtype=np.str_)
+    values = dataset[key]
     if values.dtype == np.float16:
         return values.astype(np.float32)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def _target(file: H5, reference: H5) -> str:
-    """Return the name of what a reference refers to; empty where it refers to nothing."""
-    target = file[reference] if reference else None
-    return "" if target is None or target.name is None else target.name.rsplit("/", 1)[-1]
+def _names(file: H5, references: NDArray[Any]) -> list[str]:
+    """Return the names of what references lead to; empty where one leads to nothing."""
+    names: dict[H5, str] = {None: ""}  # HDF5 searches the whole file for each name, so ask once for each object
+    found = [_referred(file, reference) if reference else None for reference in references.reshape(-1)]
+    for target in found:
+        if target is not None and target not in names:
+            names[target] = (target.name or "").rsplit("/", 1)[-1]
+    return [names[target] for target in found]
+
+
+def _referred(file: H5, reference: H5) -> H5 | None:
+    """Return what a reference leads to, None where that is gone."""
+    try:
+        return file[reference]
+    except (KeyError, ValueError, RuntimeError):
+        return None
 
 
 def _is_empty(values: NDArray[Any]) -> bool:

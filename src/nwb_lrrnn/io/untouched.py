@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.io.source import H5, open_hdf5
+from nwb_lrrnn.io.hdf5 import H5, open_hdf5
 
 _BLOCK = 16 * 2**20
 _ROWS = 65_536

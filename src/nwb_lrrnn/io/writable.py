@@ -7,7 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nwb_lrrnn.io.source import H5, check_nwb2, is_address, plain, resolve, without_secrets
+from nwb_lrrnn.io.hdf5 import H5, check_nwb2, plain
+from nwb_lrrnn.io.secrets import is_address, without_secrets
+from nwb_lrrnn.io.source import resolve
 
 _OLDEST_SCHEMA = (2, 2)  # tables of older schemas have other obligatory attributes
 
@@ -34,14 +36,17 @@ def writable(path: str | os.PathLike[str]) -> Path:
     FileNotFoundError
         If there is no such file.
     UnwritableRecordingError
-        If it is an address, lies in a git-annex or DataLad store, is read-only, lies in a directory that cannot be
-        written, is open in another program that writes it, or follows a schema before NWB 2.2.
+        If it is an address or a Zarr store, lies in a git-annex or DataLad store, is read-only, lies in a directory
+        that cannot be written, is open in another program that writes it, or follows a schema before NWB 2.2.
     ValueError
         If it is no NWB 2 file.
     """
     if is_address(path):
         raise UnwritableRecordingError(_refusal(path, "it is not a file on this machine"))
-    given = Path(resolve(path).uri)
+    source = resolve(path)
+    given = Path(source.uri)
+    if source.is_zarr:
+        raise UnwritableRecordingError(_refusal(given, "it is a Zarr store, not a file in HDF5 format"))
     target = given.resolve()
     if ".git/annex/objects" in target.as_posix():
         raise UnwritableRecordingError(

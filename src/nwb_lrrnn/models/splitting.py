@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.trials import LazyTrials, Trials
+from nwb_lrrnn.trials.blocks import joined
 
 _SHORTEST = 10  # bins that the held-out end of a single trial must at least have
 
@@ -38,6 +39,18 @@ def hold_out(trials: Trials, fraction: float, rng: np.random.Generator) -> tuple
     if min(at, length - at) < _SHORTEST or not train.bins.any() or not held.bins.any():
         return trials, None
     return train, held
+
+
+def put_back(train: Trials, held: Trials | None, fraction: float, seed: np.random.SeedSequence) -> Trials:
+    """Return the sample of a recording that `hold_out` shared out, its trials in order, so that one copy is held.
+
+    `seed` is what `hold_out` had its generator from.
+    """
+    if held is None:
+        return train
+    n = len(train.lengths) + len(held.lengths)
+    rows = np.concatenate(held_out_rows(n, fraction, np.random.default_rng(seed)))
+    return joined([train, held]).take(np.argsort(rows))
 
 
 def all_but_held_out(

@@ -201,6 +201,7 @@ class _Run:
             with torch.no_grad():
                 skipped += self.adam.step(flat, loss.detach(), grad, rate, self.schedule.clip)
             n_batches += 1
+            del batch, loss  # before the next is made: a batch may be a block of a recording that is not in memory
         keeper.tally(skipped.cpu().numpy(), n_batches, self.epoch)
         return value
 

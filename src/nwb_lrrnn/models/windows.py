@@ -95,8 +95,12 @@ def cut(
     def tensor(array: np.ndarray, kind: torch.dtype) -> Tensor:
         return torch.tensor(array, dtype=kind, device=device)
 
+    def own(array: np.ndarray) -> Tensor:
+        """Return an array made here as a tensor, not copied where it need not be: `y` is as large as the trials."""
+        return torch.as_tensor(array, dtype=dtype, device=device)
+
     return Windows(
-        Data(tensor(y, dtype), tensor(seen, dtype), tensor(constants, dtype)),
+        Data(own(y), own(seen), own(constants)),
         tensor(lengths, torch.int64),
         tensor(inputs, dtype),
         tensor(begin == 0, torch.bool),

@@ -48,7 +48,8 @@ class DeltaFOverF(Step, auto_wrap_output_keys=None):
     -----
     Without `window`, `fit` passes over the data once and brings all bins of a few units into one chunk, as an exact
     percentile must: on dask, training data in chunks of many units are held whole meanwhile. With `window` on dask,
-    `fit` computes nothing and all bins of a trial are brought into one chunk.
+    `fit` computes nothing, and `transform` works chunk by chunk with the neighbouring bins that the window reaches
+    (a window longer than half a trial brings all its bins into one chunk).
 
     Examples
     --------
@@ -91,7 +92,7 @@ class DeltaFOverF(Step, auto_wrap_output_keys=None):
             return part.map(partial(_relative, baseline=self.baseline_))
         n_bins = max(1, round(float(self.window or 0) / parts.bin_size))
         function = partial(_relative_to_running, n_bins=n_bins, percentile=float(self.percentile))
-        return part.map(function, along_time=True)
+        return part.map(function, along_time=True, reach=n_bins // 2 + 1)
 
 
 def _gathered(parts: Parts) -> list[Part]:
@@ -128,11 +129,12 @@ def _relative_to_running(values: NDArray, valid: NDArray, place: Place, *, n_bin
     rolling = pd.DataFrame(series).rolling(n_bins, center=True, min_periods=1)
     baseline = rolling.quantile(percentile / 100).to_numpy()
     baseline = baseline.reshape(n_times, n_trials, n_units).transpose(1, 0, 2)  # (trial, time, unit)
-    low = valid & (baseline <= 0)
+    low, asked = np.zeros_like(valid), slice(*place.asked)  # the windows of neighbours are cut off
+    low[:, asked] = valid[:, asked] & (baseline[:, asked] <= 0)
     if low.any():
         at = np.argwhere(low)[0]
         raise ValueError(_too_low(float(baseline[tuple(at)]), place.of(*at)))
-    own = np.where(valid, baseline, 1.0)
+    own = np.where(valid & (baseline > 0), baseline, 1.0)
     return (values - own) / own
 
 

@@ -65,7 +65,7 @@ def chop(X: Any, duration: float) -> xr.DataArray:
     data = kept.data.reshape(n_windows, length, kept.shape[1])  # (trial, time, unit)
     starts = np.arange(n_windows) * length
     if "time" in recording.coords:
-        begin = np.asarray(recording["time"].values[starts], dtype=np.float64) - 0.5 * size
+        begin = np.asarray(recording["time"].variable[starts].values, dtype=np.float64) - 0.5 * size
     else:
         begin = starts * size
     if "align_time" in recording.coords:  # where time 0 of X lies in the session

@@ -15,6 +15,8 @@ from nwb_lrrnn.preprocessing.base import Step
 from nwb_lrrnn.preprocessing.parts import Part, Place
 from nwb_lrrnn.preprocessing.reading import Parts
 
+_FORGOTTEN = 1e-12  # a transient of several poles begins above the signal, and is to end below 1e-9 of it
+
 
 class Filter(Step, auto_wrap_output_keys=None):
     """Each unit filtered in time without delay: Butterworth low-, high- or band-pass, run forwards and backwards.
@@ -23,8 +25,13 @@ class Filter(Step, auto_wrap_output_keys=None):
     trial, and every stretch of observed bins between gaps, is filtered by itself; unobserved bins come out as they went
     in. Edges are extended by their odd reflection (`scipy.signal.sosfiltfilt`); a stretch shorter than that extension
     is extended by what it has, down to a single bin, which is taken as a constant: its edge effects fill it, so trials
-    should last a few periods of the lowest cutoff. On dask all bins of a trial are brought into one
-    chunk, so that one long recording is held whole when it is computed: `chop` it first where that is too much.
+    should last a few periods of the lowest cutoff.
+
+    A recording on dask is filtered chunk by chunk, with as many neighbouring bins as the filter remembers (until a
+    transient has fallen to 1e-12: some 6 periods of a low-pass or high-pass of order 2, 12 of order 4, and longer for
+    narrow bands): the result is that of the whole to 1e-9 of its range, and only a few chunks are in memory. Where
+    these neighbours are more than a quarter of a trial to each side, all its bins are brought into one chunk; where
+    they are many chunks, `Resample` first.
 
     Parameters
     ----------
@@ -84,7 +91,7 @@ class Filter(Step, auto_wrap_output_keys=None):
         else:
             kind, cutoff = "bandpass", [self.low, self.high]
         sections: Any = butter(self.order, cutoff, kind, fs=1.0 / parts.bin_size, output="sos")
-        return part.map(partial(_filtered, sections=sections), along_time=True)
+        return part.map(partial(_filtered, sections=sections), along_time=True, reach=_reach(sections))
 
 
 def _filtered(values: NDArray, valid: NDArray, place: Place, *, sections: NDArray) -> NDArray:
@@ -112,7 +119,16 @@ def _runs(valid: NDArray[np.bool_]) -> Iterator[tuple[int, int, Any]]:
 
 def _zero_phase(values: NDArray, sections: NDArray, axis: int) -> NDArray:
     """Return values filtered forwards and backwards; the padding is scipy's, or what a short stretch allows."""
-    n_sections, n_bins = len(sections), values.shape[axis]
+    return sosfiltfilt(sections, values, axis=axis, padlen=min(_padding(sections), values.shape[axis] - 1))
+
+
+def _padding(sections: NDArray) -> int:
+    """Return by how many bins scipy extends the edges."""
     n_trivial = min((sections[:, 2] == 0).sum(), (sections[:, 5] == 0).sum())  # of first order
-    padding = 3 * (2 * n_sections + 1 - n_trivial)
-    return sosfiltfilt(sections, values, axis=axis, padlen=min(int(padding), n_bins - 1))
+    return int(3 * (2 * len(sections) + 1 - n_trivial))
+
+
+def _reach(sections: NDArray) -> int:
+    """Return after how many bins a transient of the slowest pole has fallen to `_FORGOTTEN`."""
+    slowest = max(np.abs(np.roots(section[3:])).max() for section in sections)
+    return _padding(sections) + int(np.ceil(np.log(_FORGOTTEN) / np.log(max(slowest, 0.1))))

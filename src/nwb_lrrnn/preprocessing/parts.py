@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nwb_lrrnn.preprocessing.stretches import Stretch, of_new_bins, on_stretches, with_neighbours
+
 # (values, valid, place) -> values; `valid` is False where unobserved or NaN, and `values` are 0 there
 BlockFunction = Callable[[NDArray, NDArray, "Place"], NDArray]
+# The same with `bins`, the range of new bins to make
+ResizingFunction = Callable[..., NDArray]
+
+_FAR = 4  # an entry that matters in more than this part of the time to each side matters everywhere
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,8 @@ class Place:
     ----------
     trial, time, unit : int
         First trial, bin and unit of the block.
+    asked : (int, int or None)
+        First bin and end of what is asked for of the block; the others are neighbours that it sees.
     trial_ids, unit_ids : array
     times : pandas Index or None
         Names of the bins in memory; on dask they are `first_time + bin * step`, so that tasks stay small.
@@ -37,10 +46,11 @@ class Place:
     trial: int = 0
     time: int = 0
     unit: int = 0
+    asked: tuple[int, int | None] = (0, None)
 
-    def at(self, trial: int, time: int, unit: int) -> Place:
+    def at(self, trial: int, time: int, unit: int, asked: tuple[int, int | None] = (0, None)) -> Place:
         """Return the place of the block that begins there."""
-        return Place(self.trial_ids, self.unit_ids, self.times, self.first_time, self.step, trial, time, unit)
+        return replace(self, trial=trial, time=time, unit=unit, asked=asked)
 
     def units(self, n: int) -> slice:
         """Return which of all units the `n` units of the block are."""
@@ -96,7 +106,8 @@ class Part:
         along_time : bool
             Whether a block must hold all bins of its trials.
         reach : int, optional
-            With `along_time`: how many bins away an entry can matter, where that is not all of them.
+            With `along_time`: how many bins away an entry can matter, where that is not all of them. Then long
+            recordings are worked on in stretches that see so many bins of their neighbours, and units one by one.
         across_units : bool
             Whether a block must hold all units of its bins.
         """
@@ -104,19 +115,38 @@ class Part:
             return _block(self.values, self.observed, function=function, place=self.place)
         array = self.values
         if along_time and array.numblocks[1] > 1:
-            if reach is not None and 2 * reach < array.shape[1]:
-                return self._overlapped(function, reach)
+            if reach is not None and _FAR * reach < array.shape[1]:
+                near = partial(_of_neighbours, function=function, place=self.place)
+                stretches = with_neighbours(array, reach)
+                return on_stretches(array, self.mask_like(array), stretches, near, (function, self.place))
             array = whole_trials(array)
         if across_units:
             array = array.rechunk({2: -1})
         return self._blockwise(array, _block, array.chunks, function)
 
-    def resize(self, function: BlockFunction, n_bins: int) -> Any:
-        """Return `function` of blocks that hold all bins of their trials, which makes `n_bins` of them."""
+    def resize(self, function: ResizingFunction, n_bins: int, *, ratio: float, reach: float) -> Any:
+        """Return `function` of blocks, which makes `n_bins` of their bins; lazy where the part is.
+
+        Parameters
+        ----------
+        function : callable
+            (values, valid, place, bins=range) -> values of those new bins; works on units one by one.
+        n_bins : int
+        ratio : float
+            Old bins in a new one.
+        reach : float
+            How many old bins outside of a new one can matter for it.
+        """
+        every = partial(function, bins=range(n_bins))
         if not self.is_lazy:
-            return _resized(self.values, self.observed, function=function, place=self.place)
-        array = whole_trials(self.values)
-        return self._blockwise(array, _resized, (array.chunks[0], (n_bins,), array.chunks[2]), function)
+            return _resized(self.values, self.observed, function=every, place=self.place)
+        array = self.values
+        if array.numblocks[1] > 1 and _FAR * (reach + ratio) < array.shape[1]:
+            stretches = of_new_bins(array, n_bins, ratio, int(np.ceil(reach)) + 1)  # 1: an edge rounded away
+            new = partial(_of_old_bins, function=function, place=self.place)
+            return on_stretches(array, self.mask_like(array), stretches, new, (function, self.place))
+        array = whole_trials(array)
+        return self._blockwise(array, _resized, (array.chunks[0], (n_bins,), array.chunks[2]), every)
 
     def _blockwise(self, array: Any, block: Callable, chunks: tuple, function: BlockFunction) -> Any:
         import dask.array as da
@@ -128,22 +158,6 @@ class Part:
             place=self.place,
             dtype=np.float64,
             chunks=chunks,
-            meta=np.empty((0, 0, 0)),
-        )
-
-    def _overlapped(self, function: BlockFunction, reach: int) -> Any:
-        """Return `function` of blocks that see `reach` bins of their neighbours in time."""
-        import dask.array as da
-
-        arrays = self._with_mask(self.values.rechunk({1: _at_least(self.values.chunks[1], reach)}))
-        return da.map_overlap(
-            _block,
-            *arrays,
-            function=function,
-            place=None,
-            depth=[{1: reach}] * len(arrays),
-            boundary="none",
-            dtype=np.float64,
             meta=np.empty((0, 0, 0)),
         )
 
@@ -189,24 +203,30 @@ def _block(values: NDArray, observed: NDArray | None = None, *, function, place,
 
 
 def _resized(values: NDArray, observed: NDArray | None = None, *, function, place, block_info=None) -> NDArray:
-    """Return `function` of one block of whole trials, which changes the number of bins."""
+    """Return `function` of one block, which changes the number of bins."""
     where = _place_of_block(place, block_info)
     valid = valid_entries(values, observed, where)
     return function(np.where(valid, values, 0.0), valid, where)
+
+
+def _of_neighbours(
+    values: NDArray, observed: NDArray | None, trial: int, unit: int, stretch: Stretch, *, function, place
+) -> NDArray:
+    """Return `function` of the bins of a stretch, which sees those around them."""
+    asked = stretch.begin - stretch.first, stretch.end - stretch.first
+    where = place.at(trial, stretch.first, unit, asked)
+    return _block(values, observed, function=function, place=where)[:, slice(*asked)]
+
+
+def _of_old_bins(
+    values: NDArray, observed: NDArray | None, trial: int, unit: int, stretch: Stretch, *, function, place
+) -> NDArray:
+    """Return the new bins of a stretch, made from the old ones around them."""
+    new = partial(function, bins=range(stretch.begin, stretch.end))
+    return _resized(values, observed, function=new, place=place.at(trial, stretch.first, unit))
 
 
 def _place_of_block(place: Place | None, block_info: Any) -> Place | None:
     if place is None or not block_info:
         return place
     return place.at(*(begin for begin, _ in block_info[0]["array-location"]))
-
-
-def _at_least(chunks: tuple[int, ...], size: int) -> tuple[int, ...]:
-    """Return chunks merged with their neighbours until each has at least `size` bins."""
-    merged: list[int] = []
-    for chunk in chunks:
-        if merged and (merged[-1] < size or chunk < size):
-            merged[-1] += chunk
-        else:
-            merged.append(chunk)
-    return tuple(merged)

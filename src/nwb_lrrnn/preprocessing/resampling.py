@@ -30,7 +30,8 @@ class Resample(Step, auto_wrap_output_keys=None):
     the line between its two neighbours, where these are at most `max_gap` apart. All others are NaN, and False in
     `observed` where X has that coordinate. Counts are summed, and then a new bin is observed only if all of its old
     bins are; integers stay integers (0 where unobserved). New bins begin where the trial begins; what is left over at
-    its end is dropped. Other coordinates along time take the value of the old bin at the centre of the new one.
+    its end is dropped. Other coordinates along time take the value of the old bin at the centre of the new one. A
+    recording on dask is resampled chunk by chunk (unless `max_gap` is more than a quarter of a trial).
 
     Inputs of a model are resampled by a `Resample` of their own, before the pipeline.
 
@@ -122,13 +123,16 @@ class Resample(Step, auto_wrap_output_keys=None):
         sums, circle, back = self._sums(parts), self._circle(), []
         for part in parts.parts:
             n_bins = _n_bins(part.values.shape[1], width / parts.bin_size)
-            on_line: Any = partial(_averaged, old=parts.bin_size, new=width, n_bins=n_bins, max_gap=self.max_gap)
+            max_gap = max(1.5 * parts.bin_size, width) if self.max_gap is None else float(self.max_gap)
+            on_line: Any = partial(_averaged, old=parts.bin_size, new=width, max_gap=max_gap)
+            form = {"n_bins": n_bins, "ratio": width / parts.bin_size, "reach": max_gap / parts.bin_size + 1}
             if sums:
-                on_line = partial(_summed, n_bins=n_bins, ratio=round(width / parts.bin_size))
+                form |= {"ratio": round(width / parts.bin_size), "reach": 0}
+                on_line = partial(_summed, ratio=form["ratio"])
             function = on_line if circle is None else partial(on_line, circle=circle, is_signed=self.is_signed_)
-            values = part.resize(function, n_bins)
+            values = part.resize(function, **form)
             values = _as_counts(values) if sums and _are_integers(part.source) else values
-            seen = _observed(part, on_line, n_bins)
+            seen = _observed(part, on_line, form)
             back.append(_rebinned(part.source, values, seen, parts, width, described(self)))
         return back if is_list_of_trials(parts.source) else back[0]
 
@@ -154,11 +158,12 @@ def _as_counts(values: Any) -> Any:
     return values.map_blocks(np.nan_to_num, dtype=values.dtype, meta=values._meta).astype(np.int64)
 
 
-def _summed(values: NDArray, valid: NDArray, place: Place, *, n_bins: int, ratio: int) -> NDArray:
-    """Return sums over `ratio` old bins (trial, n_bins, unit), NaN where one of them is not observed."""
-    kept, shape = n_bins * ratio, (len(values), n_bins, ratio, values.shape[2])
-    complete = valid[:, :kept].reshape(shape).all(axis=2)
-    return np.where(complete, values[:, :kept].reshape(shape).sum(axis=2), np.nan)
+def _summed(values: NDArray, valid: NDArray, place: Place, *, bins: range, ratio: int) -> NDArray:
+    """Return sums over `ratio` old bins (trial, bins, unit), NaN where one of them is not observed."""
+    begin, shape = bins.start * ratio - place.time, (len(values), len(bins), ratio, values.shape[2])
+    own = slice(begin, begin + len(bins) * ratio)
+    complete = valid[:, own].reshape(shape).all(axis=2)
+    return np.where(complete, values[:, own].reshape(shape).sum(axis=2), np.nan)
 
 
 def _averaged(
@@ -166,21 +171,21 @@ def _averaged(
     valid: NDArray,
     place: Place,
     *,
+    bins: range,
     old: float,
     new: float,
-    n_bins: int,
-    max_gap: float | None,
+    max_gap: float,
     circle: float | None = None,
     is_signed: bool = True,
 ) -> NDArray:
-    """Return means or interpolated values (trial, n_bins, unit), NaN where there is neither."""
+    """Return means or interpolated values (trial, bins, unit), NaN where there is neither."""
     series = np.where(valid, values, np.nan).transpose(1, 0, 2)  # (time, trial, unit)
     turn = 1.0 if circle is None else 2 * np.pi / circle
-    centres = (np.arange(len(series)) + 0.5) * old
-    is_angle = circle is not None
-    binned = bin_series(centres, turn * series, new, [0.0], n_bins, max_gap=max_gap, circular=is_angle)[0]
+    centres = (place.time + np.arange(len(series)) + 0.5) * old  # in the time of the whole trial
+    is_angle, begin = circle is not None, [bins.start * new]
+    binned = bin_series(centres, turn * series, new, begin, len(bins), max_gap=max_gap, circular=is_angle)[0]
     if new < old * (1 - _ROUNDING):  # the outer half of a bin at an edge has no neighbour, but lies in that bin
-        inside = ((np.arange(n_bins) + 0.5) * new / old).astype(np.intp)
+        inside = ((np.arange(bins.start, bins.stop) + 0.5) * new / old).astype(np.intp) - place.time
         binned = np.where(np.isnan(binned), turn * series[inside], binned)
     if is_angle:  # one range for all blocks
         binned = binned % (2 * np.pi)
@@ -189,7 +194,7 @@ def _averaged(
     return (binned / turn).transpose(1, 0, 2)
 
 
-def _observed(part: Part, function: Any, n_bins: int) -> Any:
+def _observed(part: Part, function: Any, form: dict[str, Any]) -> Any:
     """Return which new bins are observed, with the axes of `part.observed`; None where X does not say."""
     if part.observed is None or part.observed.shape[1] == 1:
         return part.observed
@@ -198,7 +203,7 @@ def _observed(part: Part, function: Any, n_bins: int) -> Any:
     xp = np if isinstance(part.observed, np.ndarray) else da
     ones = xp.ones_like(part.observed, dtype=np.float64)
     place = Place(np.arange(ones.shape[0]), np.arange(ones.shape[2]))
-    return ~xp.isnan(Part(None, ones, part.observed, place).resize(function, n_bins))
+    return ~xp.isnan(Part(None, ones, part.observed, place).resize(function, **form))
 
 
 def _rebinned(source: Any, values: Any, seen: Any, parts: Parts, width: float, step: str) -> Any:

@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from nwb_lrrnn.io.nwb import Recording, open_nwb
+from nwb_lrrnn.io.secrets import is_address, without_secrets
 from nwb_lrrnn.io.session import SESSION_FIELDS, SUBJECT_FIELDS
-from nwb_lrrnn.io.source import is_address, without_secrets
 
 if TYPE_CHECKING:
     from nwb_lrrnn.models.base import LatentModel

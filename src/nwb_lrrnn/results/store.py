@@ -99,7 +99,7 @@ def write_results(
         recording; UnwritableRecordingError (`nwb_lrrnn.io.writable`) if it cannot be written into (an address,
         read-only, a file of git-annex or DataLad, a full disk, open elsewhere, a schema before NWB 2.2);
         RecordingInUseError (`nwb_lrrnn.io.lock`) if another process is writing into it; ChangedFileError
-        (`nwb_lrrnn.io.source`) if another program changed it meanwhile.
+        (`nwb_lrrnn.io.errors`) if another program changed it meanwhile.
 
     Examples
     --------

@@ -29,7 +29,7 @@ Rows = NDArray[np.int64]
 
 KEPT_BYTES = 256 * 2**20  # of float64: a recording up to this size is held in memory
 SAMPLE = 4  # a sample of a larger one is this many times smaller: fits take a multiple of what they see
-BLOCK_BYTES = 32 * 2**20  # of the float64 numbers of one block, and of the small chunks that dask computes at once
+BLOCK_BYTES = 32 * 2**20  # of the float64 numbers of one block, also where dask computes small chunks for it
 _LARGEST = 4  # blocks: a chunk up to this size is computed whole, a larger one in parts, for each of them anew
 
 
@@ -76,7 +76,7 @@ class LazyTrials:
     def take(self, trials) -> Trials:
         """Return some of the trials, in the order given, in memory (the result cannot `restore`)."""
         found = list(self.select(trials).blocks())
-        whole = _joined([block for _, block in found])
+        whole = joined([block for _, block in found])
         return whole.take(np.argsort(np.concatenate([rows for rows, _ in found])))
 
     def load(self) -> Trials:
@@ -187,10 +187,10 @@ def as_lazy_trials(
 def _groups(X: Any, lengths: NDArray[np.int64]) -> list[Rows]:
     """Return which trials are computed together: small chunks up to the size of a block, one chunk, or a part of it."""
     first = X[0] if isinstance(X, list) else X
-    row = int(max(1, lengths.max(initial=1) * first.shape[-1] * first.dtype.itemsize))
-    most = max(1, BLOCK_BYTES // row)
+    row = int(max(1, lengths.max(initial=1) * first.shape[-1]))  # numbers
+    most = max(1, BLOCK_BYTES // (row * first.dtype.itemsize))
     begin, groups = 0, []
-    for edge in _merged(chunk_edges(X), most):
+    for edge in _merged(chunk_edges(X), max(1, BLOCK_BYTES // (row * 8))):
         size = most if edge - begin > _LARGEST * most else edge - begin
         groups += [np.arange(a, min(a + size, edge)) for a in range(begin, edge, size)]
         begin = edge
@@ -211,8 +211,8 @@ def _as_list(whole: Any) -> list:
     return whole if isinstance(whole, list) else [whole]
 
 
-def _joined(parts: list[Trials]) -> Trials:
-    """Return the trials of several parts as one, in order."""
+def joined(parts: list[Trials]) -> Trials:
+    """Return the trials of several parts as one, in order (the result cannot `restore`)."""
     n = max(part.values.shape[1] for part in parts)
 
     def padded(array: NDArray) -> NDArray:

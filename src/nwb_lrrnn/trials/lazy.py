@@ -95,11 +95,15 @@ def rows_of(X: Any, rows: Sequence[int] | np.ndarray) -> Any:
 
 def computed(X: Any) -> Any:
     """Return a labelled recording in memory."""
-    if not isinstance(X, list):
-        return X.compute() if isinstance(X, xr.DataArray) else X
+    if not is_lazy(X):
+        return X
+    from dask import config
     from dask.base import compute
+    from dask.system import CPU_COUNT
 
-    return list(compute(*X))
+    # Outside of the main thread dask starts four threads more than there are cores, each with blocks of its own.
+    found = compute(*(X if isinstance(X, list) else [X]), num_workers=config.get("num_workers", None) or CPU_COUNT)
+    return list(found) if isinstance(X, list) else found[0]
 
 
 def stand_in(X: Any) -> Any:

@@ -18,13 +18,21 @@ from nwb_lrrnn.trials import Trials
 Array = NDArray[np.floating]
 
 REACH = 16  # bins on each side that a node's guess looks at
+_GROUP_BYTES = 4 * 2**20  # of the float64 values of the trials that are projected at once
 
 
 def projections(net: Network, trials: Trials) -> Array:
     """Return each bin's own estimate of the latents, (trial, time, latent), shrunk to 0; 0 where unobserved."""
+    size = max(1, _GROUP_BYTES // max(1, trials.values[:1].nbytes))
+    groups = [_projections(net, trials, slice(a, a + size)) for a in range(0, len(trials.values), size)]
+    return groups[0] if len(groups) == 1 else np.concatenate(groups)
+
+
+def _projections(net: Network, trials: Trials, rows: slice) -> Array:
+    """Return the projections of some trials: several arrays as large as these are made on the way."""
     loadings, offset, spread = (t[:1] for t in net.readout)
-    y = torch.tensor(trials.values, dtype=loadings.dtype, device=loadings.device)
-    seen = trials.bins[:, :, None] if trials.observed is None else trials.observed
+    y = torch.tensor(trials.values[rows], dtype=loadings.dtype, device=loadings.device)
+    seen = np.ones((*y.shape[:2], 1), dtype=bool) if trials.observed is None else trials.observed[rows]
     mask = torch.tensor(seen, dtype=loadings.dtype, device=loadings.device)
     eta = offset.expand_as(y)
     slope, fisher = likelihoods.derivatives(net.likelihood, y, eta, spread)

@@ -22,7 +22,7 @@ from nwb_lrrnn.models.low_rank.objective import latent_moments
 from nwb_lrrnn.models.low_rank.start import LinearStart, WarmStart
 from nwb_lrrnn.models.scales import scales_of
 from nwb_lrrnn.models.shooting import Network, Posterior
-from nwb_lrrnn.models.splitting import all_but_held_out, hold_out
+from nwb_lrrnn.models.splitting import all_but_held_out, hold_out, put_back
 from nwb_lrrnn.models.training import Schedule
 from nwb_lrrnn.models.windows import Windows, join
 from nwb_lrrnn.trials import LazyTrials, Trials
@@ -162,13 +162,15 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
     # --- fit -------------------------------------------------------------------------------------------------------
 
     def _fit_trials(self, trials: Trials) -> None:
-        self._fit(trials, None)
+        self._fit(trials)
 
     def _fit_lazy(self, trials: LazyTrials) -> None:
-        self._fit(trials.sample(), trials)
+        self._fit(trials)
 
-    def _fit(self, trials: Trials, whole: LazyTrials | None) -> None:
-        """Fit trials in memory, and then all of those that they are a sample of."""
+    def _fit(self, given: Trials | LazyTrials) -> None:
+        """Fit trials in memory, or a sample of a whole and then all of it."""
+        whole = given if isinstance(given, LazyTrials) else None
+        trials: Trials | None = given.sample() if isinstance(given, LazyTrials) else given
         schedule = self._check_parameters(trials)
         epochs = schedule.max_epochs
         if whole is not None:  # the other half is for all blocks
@@ -179,15 +181,20 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
             seeds = log.seeds(self.random_state).spawn(self.n_init + 2)
             form = self._form(whole or trials, getattr(torch, self.dtype), device)
             parts = hold_out(trials, self.validation_fraction, np.random.default_rng(seeds[0]))
+            asked = self._asked_window(trials)
+            if whole is not None and len(trials.lengths) > 1:
+                trials = None  # a copy of the parts
             start = self._warm_start() if warm else LinearStart(parts[0], form, log)
             rng, label = np.random.default_rng(seeds[1]), type(self).__name__
             stages = fitting.Stages(form, *parts, schedule, self.batch_size, rng, label, log)
-            fit = fitting.run(stages, start, self._asked_window(trials), seeds[2:])
+            fit = fitting.run(stages, start, asked, seeds[2:])
             rest = all_but_held_out(whole, 1, self.validation_fraction, seeds[0])
             if rest is not None:
                 stages.epochs_left = max(1, epochs - fit.ending.history.sizes["epoch"])
                 fit = streaming.go_on(fit, fitting.again(fit, parts[0]), stages, rest, log)
             self.shooting_bins_ = fit.window_bins
+            if trials is None:
+                trials = put_back(*parts, self.validation_fraction, seeds[0])
             self._keep(trials, *fitting.settle(fit, parts[0], trials))
         fit.ending.tell(self)
 

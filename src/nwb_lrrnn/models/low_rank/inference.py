@@ -49,7 +49,9 @@ def infer(
         relaxed = posterior(with_prior(net, loose), windows, starts, max_steps=5, tol=1e-3)
         starts = [relaxed.nodes]
     path = join(relaxed.latents[0].cpu().numpy(), windows, trials.values.shape[:2])
-    windows = windows if fine == window_bins else cut_like(net.readout.offset, net.likelihood, trials, window_bins)
+    if fine != window_bins:
+        del windows  # as large as the trials
+        windows = cut_like(net.readout.offset, net.likelihood, trials, window_bins)
     return posterior(net, windows, [nodes_on(path, windows, 1)]), windows
 
 

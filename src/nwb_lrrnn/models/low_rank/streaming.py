@@ -122,6 +122,7 @@ class BlockObjective:
         self.sums = self._no_sums()
         for rows, block in self.trials.blocks(rng):
             windows, nodes = self._at_mode(int(rows[0]), block)
+            del block
             n = len(windows.lengths)
             size = n if self.batch_size is None else self.batch_size
             order = torch.as_tensor(rng.permutation(n) if size < n else np.arange(n), device=nodes.device)
@@ -130,15 +131,16 @@ class BlockObjective:
             for index in order.split(size):
                 part = windows if len(index) == n else windows.take(index)
                 yield _Batch(part, nodes[:, index], following[:, index], several)
+            del windows, part  # before the next block comes
 
     def _at_mode(self, key: int, block: Trials) -> tuple[Windows, Tensor]:
         """Return the windows of a block and its nodes after a Newton step, and add it to the sums."""
         net = self.network(self.parameters.detach())
+        path = None if key in self.nodes else self.start.smoothed(block, self.form)
         windows = cut_like(self.form.scale, self.form.likelihood, block, self.window_bins)
-        if key in self.nodes:
+        if path is None:
             (nodes, damping), steps = self.nodes[key], 1
         else:
-            path = self.start.smoothed(block, self.form)
             nodes, damping, steps = nodes_on(path, windows, 1), None, 8
         post = posterior(net, windows, [nodes], max_steps=steps, damping=damping, approximate=True)
         self.nodes[key] = post.nodes, post.damping.clamp(max=1e3)

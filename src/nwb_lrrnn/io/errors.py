@@ -1,0 +1,25 @@
+"""What can be wrong with a recording that is read: one type for each case that a caller may tell apart."""
+
+
+class NotHDF5Error(ValueError):
+    """The file is not HDF5, so that it cannot be NWB."""
+
+
+class TruncatedFileError(ValueError):
+    """The file is HDF5, but a part of it is missing or damaged."""
+
+
+class NotNWBError(ValueError):
+    """The file is HDF5, but not NWB 2."""
+
+
+class OldNWBError(NotNWBError):
+    """The file is NWB 1.x, whose layout is another one."""
+
+
+class ChangedFileError(ValueError):
+    """The file no longer holds what it held when it was opened."""
+
+
+class UnreadableZarrError(ValueError):
+    """The Zarr store is of a format that is not read, or a part of it is stored in such a way."""

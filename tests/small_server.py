@@ -28,8 +28,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from nwb_lrrnn.io.location import Location
-from nwb_lrrnn.io.remote_errors import AccessDeniedError
+from nwb_lrrnn.io.errors import AccessDeniedError
+from nwb_lrrnn.io.network.location import Location
 
 PIECE = 256 * 1024
 
@@ -328,7 +328,7 @@ def _opened(content):
 
 def hasten(monkeypatch):
     """Let no test wait: return the list that takes the pauses asked for."""
-    from nwb_lrrnn.io import ranges
+    from nwb_lrrnn.io.network import ranges
 
     pauses = []
     monkeypatch.setattr(ranges, "sleep", pauses.append)

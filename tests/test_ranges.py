@@ -11,17 +11,18 @@ import traceback
 import pytest
 import urllib3
 
-from nwb_lrrnn.io import ranges, web
-from nwb_lrrnn.io.errors import ChangedFileError, TruncatedFileError
-from nwb_lrrnn.io.location import WebLocation
-from nwb_lrrnn.io.ranges import Ranges, Seen
-from nwb_lrrnn.io.remote_errors import (
+from nwb_lrrnn.io.errors import (
     AccessDeniedError,
+    ChangedFileError,
     MissingRemoteFileError,
     NoRangesError,
     RemoteError,
+    TruncatedFileError,
     UnreachableError,
 )
+from nwb_lrrnn.io.network import ranges, web
+from nwb_lrrnn.io.network.location import WebLocation
+from nwb_lrrnn.io.network.ranges import Ranges, Seen
 from small_server import Place, RangeServer, hasten, schedule
 
 CONTENT = bytes(range(256)) * 40
@@ -395,8 +396,8 @@ def test_a_busy_server_is_not_asked_for_minutes(server, pauses, monkeypatch):
 
 _INTERRUPTED = """
 import os, signal, sys, threading
-from nwb_lrrnn.io.location import locate
-from nwb_lrrnn.io.ranges import Ranges
+from nwb_lrrnn.io.network.location import locate
+from nwb_lrrnn.io.network.ranges import Ranges
 thread = threading.Thread(target=Ranges(locate(sys.argv[1]), 10).read, args=(0, 10))
 threading.excepthook = lambda _: None
 thread.start()
@@ -426,8 +427,8 @@ def test_python_ends_after_an_interrupt_though_a_thread_waits_for_a_silent_serve
 
 _LATE = """
 import sys, threading
-from nwb_lrrnn.io import ranges
-from nwb_lrrnn.io.location import locate
+from nwb_lrrnn.io.network import ranges
+from nwb_lrrnn.io.network.location import locate
 ranges.PIECE = 4000
 def read():
     threading.main_thread().join()

@@ -9,8 +9,8 @@ import xarray as xr
 from sklearn.exceptions import ConvergenceWarning
 
 import nwb_lrrnn as lr
-from nwb_lrrnn.io import remote
-from nwb_lrrnn.io.remote_errors import AccessDeniedError, RemoteError, UnreachableError
+from nwb_lrrnn.io.errors import AccessDeniedError, RemoteError, UnreachableError
+from nwb_lrrnn.io.network import connection as remote
 from realistic_nwb import write_realistic
 from small_archive import SmallArchive, without_accounts
 from small_nwb import add_series, add_trials, add_units, new_nwb

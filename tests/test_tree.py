@@ -10,7 +10,7 @@ import xarray as xr
 from xarray.indexes import RangeIndex
 
 from nwb_lrrnn.io.source import Source
-from nwb_lrrnn.io.timestamps_index import TimestampsIndex
+from nwb_lrrnn.io.views.timestamps_index import TimestampsIndex
 from small_nwb import add_region, add_series, add_table, add_trials, add_units, ramp
 
 TIMES = np.array([0.0, 0.5, 0.9, 1.6, 2.0])

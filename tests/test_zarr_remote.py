@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from nwb_lrrnn.io import ranges, zarr_store
-from nwb_lrrnn.io.errors import ChangedFileError, NotNWBError, TruncatedFileError, UnreadableZarrError
+from nwb_lrrnn.io.errors import (
+    AccessDeniedError,
+    ChangedFileError,
+    MissingRemoteFileError,
+    NotNWBError,
+    TruncatedFileError,
+    UnreachableError,
+    UnreadableZarrError,
+)
+from nwb_lrrnn.io.network import ranges
 from nwb_lrrnn.io.nwb import open_nwb
-from nwb_lrrnn.io.remote_errors import AccessDeniedError, MissingRemoteFileError, UnreachableError
 from nwb_lrrnn.io.source import resolve
+from nwb_lrrnn.io.zarr import store as zarr_store
 from small_archive import SmallArchive
 from small_server import RangeServer, schedule
 from small_zarr import KNOWN, STORE, objects, unpack

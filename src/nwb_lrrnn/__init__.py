@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from nwb_lrrnn.analysis.fixed_points import find_fixed_points
     from nwb_lrrnn.compare import compare_baselines
     from nwb_lrrnn.dynamics import LowRankDynamics
-    from nwb_lrrnn.io.dandi_listing import list_assets
+    from nwb_lrrnn.io.dandi.listing import list_assets
     from nwb_lrrnn.io.nwb import Recording, open_nwb
     from nwb_lrrnn.io.recording_file import write_recording
     from nwb_lrrnn.models.dis import DisRNN
@@ -79,7 +79,7 @@ _HOMES = {
     "chop": "preprocessing",
     "compare_baselines": "compare",
     "find_fixed_points": "analysis.fixed_points",
-    "list_assets": "io.dandi_listing",
+    "list_assets": "io.dandi.listing",
     "load_model": "results",
     "open_nwb": "io.nwb",
     "read_results": "results",

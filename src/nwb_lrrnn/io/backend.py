@@ -68,7 +68,7 @@ class NWBBackend(BackendEntrypoint):
         ValueError
             If nothing, or more than one thing, in the recording has that name; or as `open_nwb`.
         """
-        from .tree import one_dataset, root_dataset
+        from nwb_lrrnn.io.views.tree import one_dataset, root_dataset
 
         recording = _open(filename_or_obj)
         if group is None or not group.strip("/"):
@@ -92,7 +92,7 @@ class NWBBackend(BackendEntrypoint):
         ValueError
             If there is nothing below that path; or as `open_nwb`.
         """
-        from .tree import datasets
+        from nwb_lrrnn.io.views.tree import datasets
 
         recording = _open(filename_or_obj)
         below = "/" + (group or "").strip("/")

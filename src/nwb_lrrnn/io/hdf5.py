@@ -5,11 +5,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from nwb_lrrnn.io.errors import RemoteError
+
 from .errors import NotHDF5Error, NotNWBError, OldNWBError, TruncatedFileError
-from .remote_errors import RemoteError
 
 if TYPE_CHECKING:
-    from .range_file import RangeFile
+    from nwb_lrrnn.io.network.range_file import RangeFile
 
 # h5py's own annotations are unions of groups, datasets and types that no caller can narrow.
 H5 = Any

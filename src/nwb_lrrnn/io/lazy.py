@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.binning import count_spikes
+from nwb_lrrnn.io.chunks.reading import read_dataset
 from nwb_lrrnn.resample import bin_series
 
-from .chunks import read_dataset
 from .clock import Clock
 from .source import Source
 from .spike_table import SpikeTable

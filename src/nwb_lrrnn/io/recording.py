@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from nwb_lrrnn.io.views.exports import Exports
+
 from .catalog import Catalog, read_catalog
 from .contents import Content, contents
-from .exports import Exports
 from .source import Source, resolve
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def open_nwb(uri: str | os.PathLike[str]) -> "Recording":
         If `uri` is neither text nor a path.
     OSError
         If a file in a network cannot be had: UnreachableError, AccessDeniedError, MissingRemoteFileError (a
-        FileNotFoundError) or NoRangesError, all of them in `nwb_lrrnn.io.remote_errors`.
+        FileNotFoundError) or NoRangesError, all of them in `nwb_lrrnn.io.errors`.
     ValueError
         If `uri` names no single file (AddressError), or the file cannot be read: NotHDF5Error (another format),
         TruncatedFileError (a part is missing), NotNWBError (HDF5, but not NWB), OldNWBError (NWB 1.x) or

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nwb_lrrnn.io.errors import MissingRemoteFileError
+
 from .errors import ChangedFileError, NotHDF5Error, TruncatedFileError, UnreadableZarrError
 from .hdf5 import H5, missing_hint, open_hdf5, open_remote_hdf5
-from .remote_errors import MissingRemoteFileError
 from .secrets import is_address
 
 if TYPE_CHECKING:
-    from .location import Location
-    from .range_file import RangeFile
+    from nwb_lrrnn.io.network.location import Location
+    from nwb_lrrnn.io.network.range_file import RangeFile
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,12 @@ class Source:
             If a part of the file is missing or damaged.
         """
         if self.is_zarr:
-            from .zarr_file import ZarrFile
-            from .zarr_store import local_store, remote_store
+            from nwb_lrrnn.io.zarr.file import ZarrFile
+            from nwb_lrrnn.io.zarr.store import local_store, remote_store
 
             yield ZarrFile(remote_store(self.uri, self.version_tag) if self.is_remote else local_store(self.uri))
         elif self.is_remote:
-            from .remote import connect
+            from nwb_lrrnn.io.network.connection import connect
 
             raw = connect(self.uri, self.size, self.version_tag).file()
             with raw, open_remote_hdf5(raw) as file, _readable(self.uri, raw):
@@ -103,7 +104,7 @@ class Source:
             If the file ends before.
         """
         if self.is_remote:
-            from .remote import connect
+            from nwb_lrrnn.io.network.connection import connect
 
             return connect(self.uri, self.size, self.version_tag).fetch(offset, size)
         with Path(self.uri).open("rb", buffering=0) as raw:
@@ -165,7 +166,7 @@ def resolve(uri: str | os.PathLike[str]) -> Source:
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file{missing_hint(path)}")
     if path.is_dir():
-        from .zarr_store import is_store, measure
+        from nwb_lrrnn.io.zarr.store import is_store, measure
 
         if is_store(path):
             return Source(path.as_posix(), *measure(path), is_zarr=True)
@@ -180,8 +181,8 @@ def resolve(uri: str | os.PathLike[str]) -> Source:
 
 def _resolve_address(uri: str) -> Source:
     """Return the source that an address names: a file, or a Zarr store, whose root is no file."""
-    from .location import locate
-    from .remote import probe
+    from nwb_lrrnn.io.network.connection import probe
+    from nwb_lrrnn.io.network.location import locate
 
     location = locate(uri)
     if location.is_zarr or location.name.endswith(".zarr") or location.uri.split("?", 1)[0].endswith("/"):
@@ -199,7 +200,7 @@ def _resolve_address(uri: str) -> Source:
 
 def _remote_zarr(location: "Location") -> Source:
     """Return the source of a Zarr store in a network; its size is 0 where no archive tells it."""
-    from .zarr_store import probe_store
+    from nwb_lrrnn.io.zarr.store import probe_store
 
     store = probe_store(location)
     return Source(store.uri, location.size or 0, store.version_tag, is_zarr=True)

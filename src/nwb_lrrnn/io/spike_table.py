@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.binning import clean_spike_times
+from nwb_lrrnn.io.chunks.reading import read_dataset
 
-from .chunks import read_dataset
 from .errors import ChangedFileError
 from .source import Source
 from .tables import read_ends

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset_map import DatasetMap
-from .errors import UnreadableZarrError
-from .pieces import pieces_of, selection
-from .zarr_decode import ArrayFormat
-from .zarr_store import ZarrStore, in_parallel
-from .zarr_tree import Reference
+from nwb_lrrnn.io.chunks.dataset_map import DatasetMap
+from nwb_lrrnn.io.chunks.pieces import pieces_of, selection
+from nwb_lrrnn.io.errors import UnreadableZarrError
+from nwb_lrrnn.io.zarr.decode import ArrayFormat
+from nwb_lrrnn.io.zarr.store import ZarrStore, in_parallel
+from nwb_lrrnn.io.zarr.tree import Reference
 
 _MOST_AHEAD = 2000  # scalars that are fetched before they are asked for
 _RARELY_READ = ("general/", "specifications/")  # but for what lies directly in them

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
-from .dandi_address import ArchiveAddress
-from .dandi_client import Archive, connected
-from .location import AddressError, Location
-from .remote_errors import AccessDeniedError, MissingRemoteFileError, UnreachableError
+from nwb_lrrnn.io.dandi.address import ArchiveAddress
+from nwb_lrrnn.io.dandi.client import Archive, connected
+from nwb_lrrnn.io.errors import AccessDeniedError, MissingRemoteFileError, UnreachableError
+from nwb_lrrnn.io.network.location import AddressError, Location
 
 _log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from .errors import ChangedFileError
-from .hdf5 import H5, plain
-from .lazy import SampledSeries
-from .source import Source
-from .tables import read_values
+from nwb_lrrnn.io.errors import ChangedFileError
+from nwb_lrrnn.io.hdf5 import H5, plain
+from nwb_lrrnn.io.lazy import SampledSeries
+from nwb_lrrnn.io.source import Source
+from nwb_lrrnn.io.tables import read_values
 
 
 class StoredArray(BackendArray):

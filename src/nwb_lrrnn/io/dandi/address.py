@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import quote, unquote, urlsplit
 
-from .location import AddressError, parameters
+from nwb_lrrnn.io.network.location import AddressError, parameters
 
 _ID = r"\d{6}"
 _VERSION = r"draft|\d+\.\d+\.\d+"

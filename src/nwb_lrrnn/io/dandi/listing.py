@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from .dandi import asset_of_id, location_of, what_is_missing
-from .dandi_address import ArchiveAddress, parse
-from .dandi_client import Archive, connected
-from .location import AddressError, inner_address
-from .remote_errors import MissingRemoteFileError
-from .secrets import without_secrets
+from nwb_lrrnn.io.dandi.address import ArchiveAddress, parse
+from nwb_lrrnn.io.dandi.asset import asset_of_id, location_of, what_is_missing
+from nwb_lrrnn.io.dandi.client import Archive, connected
+from nwb_lrrnn.io.errors import MissingRemoteFileError
+from nwb_lrrnn.io.network.location import AddressError, inner_address
+from nwb_lrrnn.io.secrets import without_secrets
 
 _PAGE = 1000  # the most that an archive lists in one answer
 

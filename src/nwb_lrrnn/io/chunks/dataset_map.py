@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .decode import DEFLATE, FLETCHER32, SHUFFLE, Filter
-from .hdf5 import H5
+from nwb_lrrnn.io.chunks.decode import DEFLATE, FLETCHER32, SHUFFLE, Filter
+from nwb_lrrnn.io.hdf5 import H5
 
 # The places of more chunks take more memory than they are worth.
 MOST_CHUNKS = 2**18

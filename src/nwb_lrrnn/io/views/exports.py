@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     import pynwb
     import xarray as xr
 
-    from .catalog import Catalog
-    from .source import Source
+    from nwb_lrrnn.io.catalog import Catalog
+    from nwb_lrrnn.io.source import Source
 
 
 class Exports:
@@ -64,7 +64,7 @@ class Exports:
         >>> units = tree["units"]  # doctest: +SKIP
         >>> np.split(units["spike_times"].values, units["spike_index"].values[:-1])  # doctest: +SKIP
         """
-        from .tree import datatree
+        from nwb_lrrnn.io.views.tree import datatree
 
         self._check_open()
         return datatree(self.source, self.catalog)
@@ -92,7 +92,7 @@ class Exports:
         >>> with recording.as_pynwb() as nwbfile:  # doctest: +SKIP
         ...     devices = list(nwbfile.devices)
         """
-        from .as_pynwb import pynwb_file
+        from nwb_lrrnn.io.views.as_pynwb import pynwb_file
 
         self._check_open()
         return pynwb_file(self.source)
@@ -122,7 +122,7 @@ class Exports:
         >>> objects = recording.to_pynapple()  # doctest: +SKIP
         >>> objects["units"].count(0.02, objects["trials"])  # doctest: +SKIP
         """
-        from .to_pynapple import PynappleObjects
+        from nwb_lrrnn.io.views.to_pynapple import PynappleObjects
 
         self._check_open()
         return PynappleObjects(self.source, self.catalog)

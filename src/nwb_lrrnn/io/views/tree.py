@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from .catalog import Catalog, choose, listed
-from .source import Source
+from nwb_lrrnn.io.catalog import Catalog, choose, listed
+from nwb_lrrnn.io.source import Source
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from .hdf5 import H5
-    from .tables import Rows
+    from nwb_lrrnn.io.hdf5 import H5
+    from nwb_lrrnn.io.tables import Rows
 
 
 def datasets(source: Source, catalog: Catalog, *, chunked: bool, below: str = "/") -> "dict[str, xr.Dataset]":
@@ -36,7 +36,7 @@ def datasets(source: Source, catalog: Catalog, *, chunked: bool, below: str = "/
     ValueError
         If nothing lies below that path.
     """
-    from .nodes import entries, node
+    from nwb_lrrnn.io.views.nodes import entries, node
 
     found = {"/": root_dataset(source, catalog)} if below == "/" else {}
     known: dict[H5, Rows] = {}
@@ -66,7 +66,7 @@ def one_dataset(source: Source, catalog: Catalog, name: str) -> "xr.Dataset":
     ValueError
         If nothing or more than one thing in the recording has that name.
     """
-    from .nodes import entries, node
+    from nwb_lrrnn.io.views.nodes import entries, node
 
     with source.open() as file:
         entry = choose(entries(file, catalog), name, "group", "groups")

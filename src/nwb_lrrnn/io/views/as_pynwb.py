@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .source import Source
+from nwb_lrrnn.io.source import Source
 
 if TYPE_CHECKING:
     import pynwb

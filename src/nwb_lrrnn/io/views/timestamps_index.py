@@ -8,9 +8,9 @@ import xarray as xr
 from xarray.core import indexing
 from xarray.indexes import PandasIndex
 
-from .clock import read_timestamps
-from .lazy import SampledSeries
-from .stored import StoredArray
+from nwb_lrrnn.io.clock import read_timestamps
+from nwb_lrrnn.io.lazy import SampledSeries
+from nwb_lrrnn.io.views.stored import StoredArray
 
 
 class TimestampsIndex(xr.Index):

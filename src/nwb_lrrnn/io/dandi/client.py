@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from .dandi_address import ArchiveAddress
-from .remote_errors import AccessDeniedError, MissingRemoteFileError, RemoteError, UnreachableError
+from nwb_lrrnn.io.dandi.address import ArchiveAddress
+from nwb_lrrnn.io.errors import AccessDeniedError, MissingRemoteFileError, RemoteError, UnreachableError
 
 _TIMEOUT = (10.0, 60.0)  # s to connect, s without a byte; the client itself would wait for ever
 _REFUSED = (401, 403)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import TruncatedFileError, UnreadableZarrError
+from nwb_lrrnn.io.errors import TruncatedFileError, UnreadableZarrError
 
 # What numcodecs and the libraries below it raise on bytes that they did not write.
 _DAMAGED = (

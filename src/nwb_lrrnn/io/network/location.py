@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from .remote_errors import AccessDeniedError
-from .secrets import is_address, without_secrets
+from nwb_lrrnn.io.errors import AccessDeniedError
+from nwb_lrrnn.io.secrets import is_address, without_secrets
 
 _ACCEPTED = (
     "https://, http://, s3://bucket/key, dandi://[instance/]ID[@version]/path, DANDI:ID[/version]/path "
@@ -153,11 +153,11 @@ def locate(uri: str) -> Location:
     if scheme == "s3":
         _split_s3(text)
         return WebLocation(text)
-    from .dandi_address import parse
+    from nwb_lrrnn.io.dandi.address import parse
 
     address = parse(text)
     if address is not None:
-        from .dandi import resolve_asset
+        from nwb_lrrnn.io.dandi.asset import resolve_asset
 
         return resolve_asset(address)
     if scheme in ("http", "https"):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import TruncatedFileError
+from nwb_lrrnn.io.errors import TruncatedFileError
 
 _MOST_LINKS = 32  # one after the other: more are a circle
 

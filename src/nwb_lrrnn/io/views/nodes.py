@@ -7,19 +7,19 @@ import numpy as np
 import xarray as xr
 from xarray.indexes import PandasIndex, RangeIndex
 
-from .catalog import Catalog, ResultEntry
-from .clock import InvalidTimestampsError, check_times, read_clock
-from .contents import series_kind, why_not_read
-from .entries import SeriesEntry, TableEntry, table_entry
-from .hdf5 import H5, plain
-from .intervals import ragged_columns
-from .lazy import SampledSeries
-from .series import describe
-from .source import Source
-from .spikes import why_no_spikes
-from .stored import StoredText, as_text_variable, as_variable, stored_numbers
-from .tables import ELECTRODES, Rows, read_ends, read_ragged, read_rows, trial_rows, unit_electrodes
-from .timestamps_index import TimestampsIndex
+from nwb_lrrnn.io.catalog import Catalog, ResultEntry
+from nwb_lrrnn.io.clock import InvalidTimestampsError, check_times, read_clock
+from nwb_lrrnn.io.contents import series_kind, why_not_read
+from nwb_lrrnn.io.entries import SeriesEntry, TableEntry, table_entry
+from nwb_lrrnn.io.hdf5 import H5, plain
+from nwb_lrrnn.io.intervals import ragged_columns
+from nwb_lrrnn.io.lazy import SampledSeries
+from nwb_lrrnn.io.series import describe
+from nwb_lrrnn.io.source import Source
+from nwb_lrrnn.io.spikes import why_no_spikes
+from nwb_lrrnn.io.tables import ELECTRODES, Rows, read_ends, read_ragged, read_rows, trial_rows, unit_electrodes
+from nwb_lrrnn.io.views.stored import StoredText, as_text_variable, as_variable, stored_numbers
+from nwb_lrrnn.io.views.timestamps_index import TimestampsIndex
 
 Entry = SeriesEntry | TableEntry | ResultEntry
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from .dataset_map import DatasetMap
+    from nwb_lrrnn.io.chunks.dataset_map import DatasetMap
 
 # A request costs a round trip: what lies this near is fetched along, as long as not more than a quarter is waste.
 _GAP_BYTES = 64 * 2**10

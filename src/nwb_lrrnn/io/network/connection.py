@@ -5,12 +5,12 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
-from . import disk_cache, web
-from .block_cache import BLOCK, BlockCache
-from .errors import ChangedFileError
-from .location import Location, locate
-from .range_file import RangeFile
-from .ranges import Ranges, Seen
+from nwb_lrrnn.io.errors import ChangedFileError
+from nwb_lrrnn.io.network import disk_cache, web
+from nwb_lrrnn.io.network.block_cache import BLOCK, BlockCache
+from nwb_lrrnn.io.network.location import Location, locate
+from nwb_lrrnn.io.network.range_file import RangeFile
+from nwb_lrrnn.io.network.ranges import Ranges, Seen
 
 MOST_CONNECTIONS = 8
 # HDF5 reads its metadata in small pieces all over the file, which is what blocks are for; a large read is of data.

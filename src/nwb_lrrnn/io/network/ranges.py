@@ -22,17 +22,18 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from . import web
-from .errors import ChangedFileError, TruncatedFileError
-from .location import Location
-from .remote_errors import (
+from nwb_lrrnn.io.errors import (
     AccessDeniedError,
+    ChangedFileError,
     MissingRemoteFileError,
     NoRangesError,
     RemoteError,
+    TruncatedFileError,
     UnreachableError,
 )
-from .secrets import texts_without_secrets, without_secrets
+from nwb_lrrnn.io.network import web
+from nwb_lrrnn.io.network.location import Location
+from nwb_lrrnn.io.secrets import texts_without_secrets, without_secrets
 
 TRIES = 6
 LEAST_TRIES, PATIENCE = 3, 60.0  # s; a server that is silent or busy for so long is not asked again

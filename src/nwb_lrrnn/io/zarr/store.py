@@ -13,13 +13,12 @@ from urllib.parse import quote
 
 import urllib3
 
-from . import web
-from .errors import ChangedFileError, TruncatedFileError, UnreadableZarrError
-from .hdf5 import missing_hint
-from .location import Location, locate
-from .ranges import Ranges
-from .remote_errors import MissingRemoteFileError
-from .zarr_tree import ZarrTree
+from nwb_lrrnn.io.errors import ChangedFileError, MissingRemoteFileError, TruncatedFileError, UnreadableZarrError
+from nwb_lrrnn.io.hdf5 import missing_hint
+from nwb_lrrnn.io.network import web
+from nwb_lrrnn.io.network.location import Location, locate
+from nwb_lrrnn.io.network.ranges import Ranges
+from nwb_lrrnn.io.zarr.tree import ZarrTree
 
 CONSOLIDATED = ".zmetadata"
 _MARKS = (CONSOLIDATED, ".zgroup", "zarr.json")

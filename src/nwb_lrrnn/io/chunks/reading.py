@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset_map import MOST_CHUNKS, DatasetMap, map_dataset
-from .decode import DamagedChunkError, decode_chunk
-from .errors import ChangedFileError, TruncatedFileError
-from .hdf5 import H5
-from .pieces import Pieces, pieces_of, selection
-from .source import Source
+from nwb_lrrnn.io.chunks.dataset_map import MOST_CHUNKS, DatasetMap, map_dataset
+from nwb_lrrnn.io.chunks.decode import DamagedChunkError, decode_chunk
+from nwb_lrrnn.io.chunks.pieces import Pieces, pieces_of, selection
+from nwb_lrrnn.io.errors import ChangedFileError, TruncatedFileError
+from nwb_lrrnn.io.hdf5 import H5
+from nwb_lrrnn.io.source import Source
 
 # In a remote file their index is scattered over it: HDF5 finds the few it needs with fewer requests than all.
 _MOST_REMOTE_CHUNKS = 2**13

@@ -9,14 +9,13 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lrrnn.binning import clean_spike_times
-
-from .catalog import Catalog, choose
-from .contents import Content, contents
-from .events import series_times
-from .intervals import Request, intervals_dataset
-from .series import read_population
-from .source import Source
-from .tree import one_dataset
+from nwb_lrrnn.io.catalog import Catalog, choose
+from nwb_lrrnn.io.contents import Content, contents
+from nwb_lrrnn.io.events import series_times
+from nwb_lrrnn.io.intervals import Request, intervals_dataset
+from nwb_lrrnn.io.series import read_population
+from nwb_lrrnn.io.source import Source
+from nwb_lrrnn.io.views.tree import one_dataset
 
 _KINDS = ("units", "roi", "channel", "series", "behaviour", "stimulus", "input", "events", "intervals")
 

@@ -1,0 +1,1 @@
+"""Zarr stores, read as if they were HDF5 files."""

@@ -1,15 +1,15 @@
-"""A loopback HTTP server that closes without a trace, and on it an object store such as archives have."""
+"""A server that answers by a function, and on it an object store such as archives have."""
 
-import contextlib
 import hashlib
 import hmac
 import re
-import socket
 import threading
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+
+from small_http import LoopbackServer
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,16 @@ class SmallServer:
         self.host, self.answer = host, answer
         self.log = [] if log is None else log
         self.faults = []
-        self._open, self._lock = set(), threading.Lock()
-        self._server = self._make_server()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
+        self._lock = threading.Lock()
+        self._server = LoopbackServer(self._handler())
+        self.url = self._server.url
 
     def fail(self, status, times=1, path="", headers=None):
         """Answer the next requests whose path matches with a status instead; 0 drops the connection."""
         self.faults.append([status, times, re.compile(path), headers or {}])
 
     def close(self):
-        self._server.shutdown()
-        self._thread.join()
-        with self._lock:
-            for connection in self._open:
-                with contextlib.suppress(OSError):  # the client closed it
-                    connection.shutdown(socket.SHUT_RDWR)
-        self._server.server_close()  # joins the threads of the connections
+        self._server.end()
 
     def _fault(self, request):
         with self._lock:
@@ -77,7 +69,7 @@ class SmallServer:
                     return Reply(status, b"injected", headers)
         return None
 
-    def _make_server(owner):  # noqa: N805 - `self` is the connection below
+    def _handler(owner):  # noqa: N805 - `self` is the connection below
         class Connection(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
@@ -90,24 +82,7 @@ class SmallServer:
 
             do_HEAD = do_GET
 
-        class Server(ThreadingHTTPServer):
-            daemon_threads = False
-            request_queue_size = 64
-
-            def process_request(self, request, client_address):
-                with owner._lock:
-                    owner._open.add(request)
-                super().process_request(request, client_address)
-
-            def shutdown_request(self, request):
-                with owner._lock:
-                    owner._open.discard(request)
-                super().shutdown_request(request)
-
-            def handle_error(self, *_):
-                pass  # clients may go away at any time
-
-        return Server(("127.0.0.1", 0), Connection)
+        return Connection
 
     def _handle(self, connection):
         parts = urlsplit(connection.path)

@@ -17,19 +17,20 @@ A fault is a text, or a text and a value:
     "gzip"          206 with a Content-Encoding
 """
 
+import functools
 import io
-import socket
 import threading
 import time
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from hashlib import blake2b
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from nwb_lrrnn.io.errors import AccessDeniedError
 from nwb_lrrnn.io.network.location import Location
+from small_http import LoopbackServer
 
 PIECE = 256 * 1024
 
@@ -103,30 +104,18 @@ class RangeServer:
         self.counts = Counts()
         self.lock = threading.Lock()
         self.closing = threading.Event()
-        self.sockets = set()
         self._n_signatures = 0
         self._n_under_way = 0
         self._times = {name: 1.7e9 for name in self.files}
 
     def __enter__(self):
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.owner = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,), daemon=True)
-        self._thread.start()
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        self._server = LoopbackServer(functools.partial(_Handler, self))
+        self.address = self._server.url
         return self
 
     def __exit__(self, *_):
         self.closing.set()
-        self._server.shutdown()
-        self._thread.join()
-        with self.lock:
-            for connection in self.sockets:
-                try:
-                    connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for the next request
-                except OSError:
-                    pass  # the other side was quicker
-        self._server.server_close()  # joins the threads of all connections
+        self._server.end()
 
     def url(self, name):
         """Return the URL of a file, without a signature."""
@@ -196,34 +185,19 @@ class Place(Location):
         return self.url()
 
 
-class _Server(ThreadingHTTPServer):
-    """Threads are waited for at the end, so that no test leaves one behind."""
-
-    daemon_threads = False
-    request_queue_size = 128
-    owner: RangeServer
-
-    def handle_error(self, request, client_address):
-        """Say nothing: clients of faulty servers hang up."""
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Server
+    disable_nagle_algorithm = True
+
+    def __init__(self, owner, *arguments):
+        self.owner = owner
+        super().__init__(*arguments)
 
     def setup(self):
         super().setup()
-        self.owner = self.server.owner
-        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self.owner.lock:
             self.owner.counts.connections += 1
-            self.owner.sockets.add(self.connection)
         time.sleep(self.owner.handshake)
-
-    def finish(self):
-        super().finish()
-        with self.owner.lock:
-            self.owner.sockets.discard(self.connection)
 
     def log_message(self, *_):
         """Say nothing."""
@@ -241,6 +215,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         finally:
             self.owner.ended(self.n_sent)
+
+    def do_HEAD(self):
+        self.do_GET()
 
     def _range(self):
         """Return the first byte and the number of bytes that are asked for."""
@@ -312,6 +289,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_paced(self, content, begin, n_bytes):
         """Send a range of a file, no quicker than the bandwidth allows."""
+        if self.command == "HEAD":
+            return
         start = time.perf_counter()
         with _opened(content) as file:
             file.seek(begin)

@@ -19,12 +19,11 @@ _FAMILIES = {
 }
 
 
-def pytest_collection_modifyitems(items):
-    """Mark tests by the kernels that their names tell; the others go to whichever worker is free."""
-    for item in items:
-        family = next((name for name, words in _FAMILIES.items() if re.search(words, item.nodeid, re.IGNORECASE)), None)
-        if family is not None:
-            item.add_marker(pytest.mark.xdist_group(family))
+def pytest_itemcollected(item):
+    """Mark a test by the kernels that its name tells; the others go to whichever worker is free."""
+    family = next((name for name, words in _FAMILIES.items() if re.search(words, item.nodeid, re.IGNORECASE)), None)
+    if family is not None:
+        item.add_marker(pytest.mark.xdist_group(family))
 
 
 @pytest.fixture

@@ -11,19 +11,25 @@ from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.io.nwb import open_nwb
 from small_nwb import new_nwb
 
-# A fresh machine compiles kernels for minutes. Tests that need the same ones go to the same worker, which does it once.
-_FAMILIES = {
+# A fresh machine compiles kernels for minutes: tests that need the same ones go to one worker, which does it once.
+_KERNELS = {
     "particles": "smc|particle|baseline|linear|FactorAnalysis|compare|demo|cli|readme|example",
     "trajectories": "low_?rank|trajector|scan|train",
     "groups": "dis|paper|group",
 }
 
 
-def pytest_itemcollected(item):
-    """Mark a test by the kernels that its name tells; the others go to whichever worker is free."""
-    family = next((name for name, words in _FAMILIES.items() if re.search(words, item.nodeid, re.IGNORECASE)), None)
-    if family is not None:
-        item.add_marker(pytest.mark.xdist_group(family))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give tests to workers by the kernels that their names tell, the others by file, whose fixtures they share."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByKernels(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            found = (name for name, words in _KERNELS.items() if re.search(words, nodeid, re.IGNORECASE))
+            return next(found, nodeid.split("::")[0])
+
+    return ByKernels(config, log)
 
 
 @pytest.fixture

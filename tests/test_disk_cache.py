@@ -83,7 +83,7 @@ def test_cap_counts_what_other_processes_wrote(tmp_path):
 
 def test_files_that_a_killed_process_left_are_removed(tmp_path):
     DiskCache(tmp_path, 1000)
-    old, new = (tmp_path / "nwb_lrrnn-blocks" / name for name in (".old.tmp", ".new.tmp"))
+    old, new = (tmp_path / "nwb_lrrnn-blocks" / name for name in (f".{32 * 'a'}.tmp", f".{32 * 'b'}.tmp"))
     for path in (old, new):
         path.write_bytes(b"half")
     os.utime(old, (time.time() - 7200,) * 2)
@@ -204,3 +204,15 @@ def test_keys_differ_with_size_tag_and_for_etags_address():
     }
     assert len(keys) == 2 * 2 * 2 + 2
     assert all(len(key) == 40 and int(key, 16) for key in keys)
+
+
+def test_a_link_in_place_of_the_folder_is_not_followed(tmp_path, caplog):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis").write_bytes(b"x" * 2000)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "nwb_lrrnn-blocks").symlink_to(tmp_path / "mine")
+    cache = DiskCache(tmp_path / "shared", 1000)
+    cache.put("name", b"content")
+    assert cache.get("name", 7) is None
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis"]
+    assert "link" in caplog.text

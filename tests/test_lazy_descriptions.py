@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import nwb_lrrnn as lr
+from nwb_lrrnn.io import lazy
 from nwb_lrrnn.io.network import connection
 from small_nwb import add_series, add_trials, add_units, new_nwb
 from small_server import RangeServer
@@ -68,3 +69,25 @@ def test_names_change_with_the_file(path, server):
     server.replace("a.nwb", path)
     assert not set(names_and_values(path)[0]) & set(local)
     assert not set(names_and_values(server.url("a.nwb"))[0]) & set(streamed)
+
+
+def test_empty_selections_are_empty(path):
+    for array in arrays(path):
+        assert array[:0].compute().shape[0] == 0
+        assert array[:, :0].compute().shape[1] == 0
+
+
+def test_a_long_bin_series_is_read_piece_by_piece(path, monkeypatch):
+    whole = lr.open_nwb(path).series("lfp", bin_size=0.5)
+    expected = whole.values
+    sizes, read = [], lazy.SampledSeries.read
+
+    def watched(self, first, stop):
+        sizes.append(stop - first)
+        return read(self, first, stop)
+
+    monkeypatch.setattr(lazy.SampledSeries, "read", watched)
+    monkeypatch.setattr(lazy, "_CHUNK_BYTES", 8 * 3 * 100)
+    np.testing.assert_array_equal(whole.values, expected)
+    assert len(sizes) > 3
+    assert max(sizes) <= 100

@@ -4,8 +4,11 @@ import h5py
 import numpy as np
 import pytest
 
+from nwb_lrrnn.io.errors import TruncatedFileError
 from nwb_lrrnn.io.hdf5 import plain
 from nwb_lrrnn.io.light import LightDataset, LightGroup, light
+from nwb_lrrnn.io.nwb import open_nwb
+from small_nwb import add_series, new_nwb
 
 ATTRIBUTES = {
     "text": "Krüger",
@@ -88,3 +91,16 @@ def test_says_what_h5py_says_of_real_recordings(data_folder):
             for name in file:
                 if name != "specifications" and isinstance(file.get(name), h5py.Group):
                     compare(light(file[name]), file[name])
+
+
+def test_a_damaged_object_is_said_and_not_left_out(tmp_path):
+    path = tmp_path / "a.nwb"
+    with new_nwb(path) as file:
+        for name in "ab":
+            add_series(file, f"acquisition/{name}", np.arange(4.0), rate=10.0)
+        at = h5py.h5o.get_info(file["acquisition/b"].id).addr
+    with path.open("r+b") as raw:
+        raw.seek(at)
+        raw.write(bytes(8))
+    with pytest.raises(TruncatedFileError, match="a part of this HDF5 file cannot be read"):
+        open_nwb(path)

@@ -336,3 +336,13 @@ def test_h5py_reads_a_file_through_a_bad_network(tmp_path, monkeypatch, rng):
         with probe(Place(server, "a.h5")).file() as raw, h5py.File(raw, "r") as file:
             np.testing.assert_array_equal(file["a/b"][:], values)
         assert server.counts.requests > 5
+
+
+def test_a_fresh_signature_takes_the_place_of_an_expired_one():
+    content = random.Random(0).randbytes(2**20)
+    with RangeServer({"a": content}, signed=True) as server:
+        first = probe(locate(server.sign("a")))
+        server.expire()
+        again = probe(locate(server.sign("a")))
+        assert again is first
+        assert first.fetch(900_000, 5) == content[900_000:900_005]

@@ -190,3 +190,10 @@ def test_stores_of_dandi(store):
         np.testing.assert_array_equal(recording.trials["go_cue"], KNOWN["go_cues"]())
         source = resolve(recording.uri)
         assert source == recording.source
+
+
+def test_a_store_that_was_moved_away_is_no_store_of_fill_values(server, url):
+    lfp = open_nwb(url).series("lfp")
+    server.files = {name: content for name, content in server.files.items() if not name.startswith("lab/")}
+    with pytest.raises(ChangedFileError, match=f"{LFP} is gone since the store was opened; open it again"):
+        lfp.values  # noqa: B018

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .entries import SeriesEntry
+from .errors import ChangedFileError
 from .hdf5 import H5
 from .source import Source
 
@@ -44,14 +45,19 @@ class Clock:
     @property
     def order(self) -> NDArray[np.intp] | None:
         """The samples in ascending time, None where they are stored so."""
-        return _timestamps(self.source, self.path, True)[1] if self.sorted_order else None
+        return _timestamps(self.source.current(), self.path, True)[1] if self.sorted_order else None
 
     def times(self, first: int = 0, stop: int | None = None) -> NDArray[np.float64]:
         """Return the times of samples `first` to `stop` in s."""
         stop = self.n_samples if stop is None else stop
         if self.rate is not None:
             return self.start + np.arange(first, stop) / self.rate
-        return _timestamps(self.source, self.path, self.sorted_order)[0][first:stop]
+        times, _ = _timestamps(self.source.current(), self.path, self.sorted_order)
+        if len(times) != self.n_samples:
+            raise ChangedFileError(
+                f"{self.source.uri}: {self.path} was written anew since it was opened; open it again"
+            )
+        return times[first:stop]
 
     def index(self, time: NDArray[np.float64] | float) -> NDArray[np.intp]:
         """Return the first samples at or after `time` (a millionth of a step before counts as at)."""
@@ -133,7 +139,7 @@ def read_clock(source: Source, entry: SeriesEntry, n_samples: int, repair: str |
             f"{path}: got shape {entry.timestamps_shape} for {n_samples} samples, wanted ({n_samples},), "
             "one time per sample; repair the file"
         )
-    times, order = _timestamps(source, path, repair == "sort")
+    times, order = _timestamps(source.current(), path, repair == "sort")
     steps = np.diff(times)
     bad = np.flatnonzero(~(steps > 0)) + 1
     if len(times) and not math.isfinite(times[0]):
@@ -181,7 +187,7 @@ def read_timestamps(source: Source, path: str) -> NDArray[np.float64]:
     >>> read_timestamps(source, "/acquisition/lfp/timestamps")  # doctest: +SKIP
     array([0.   , 0.001, 0.002])
     """
-    return _timestamps(source, path, False)[0]
+    return _timestamps(source.current(), path, False)[0]
 
 
 def check_times(dataset: H5, path: str) -> None:

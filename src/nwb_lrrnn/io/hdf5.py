@@ -137,7 +137,7 @@ def open_hdf5(path: str) -> H5:
     except OSError as error:
         if not re.search(r"\block", str(error)):  # not "sblock", which HDF5 says of truncated files
             raise _not_readable(path, _head(path), error) from error
-    # Another program writes the file, or it lies on a network disk without locks. Reading without a lock is safe.
+    # The file lies on a network disk without locks, or another program has it open, which often only reads it too.
     try:
         return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES, locking=False)
     except OSError as error:

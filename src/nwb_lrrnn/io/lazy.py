@@ -4,7 +4,7 @@ A task graph holds these descriptions and never an h5py object. They know the ve
 the name of a dask array changes with the file.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,7 +54,7 @@ class SpikeCounts:
         counts = count_spikes(self.table.times(self.rows[units]), self.bin_size, starts, n_bins).astype(
             self.dtype, copy=False
         )
-        counts = counts[:, np.asarray(bins) - first]
+        counts = counts[:, np.asarray(bins, dtype=np.intp) - first]
         if self.inside is not None:
             counts = counts * self.inside[np.ix_(trials, bins)][..., None]  # padding holds zeros
         return _some(counts, squeeze)
@@ -126,6 +126,13 @@ class SampledSeries:
             values += self.dtype.type(self.offset)
         return values
 
+    def between(self, first: int, stop: int) -> "SampledSeries":
+        """Return the series of columns `first` to `stop`."""
+        if (first, stop) == (0, self.shape[1]):
+            return self
+        columns = np.arange(self._stored_2d[1]) if self.columns is None else self.columns
+        return replace(self, columns=columns[first:stop])
+
     def dask(self) -> "da.Array":
         """Return the samples as a dask array (time, column) whose chunks are whole HDF5 chunks, 32 to 128 MB of them.
 
@@ -188,18 +195,27 @@ class BinnedSeries:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         (trials, bins, columns), squeeze = _ranges(key, self.shape)
-        first, n_bins = min(bins, default=0), max(bins, default=0) - min(bins, default=0) + 1
-        out = self._bins(self.starts[trials] + first * self.bin_size, n_bins)[:, np.asarray(bins) - first]
+        if not (len(trials) and len(bins) and len(columns)):
+            return _some(np.zeros((len(trials), len(bins), len(columns))), squeeze)
+        first, n_bins = min(bins), max(bins) - min(bins) + 1
+        low = min(columns)
+        read = replace(self, series=self.series.between(low, max(columns) + 1))
+        out = read._bins(self.starts[trials] + first * self.bin_size, n_bins)[:, np.asarray(bins) - first]
         if self.holes is not None:
             out[self.holes[np.ix_(trials, bins)]] = 0.0
-        return _some(out[:, :, columns], squeeze)
+        return _some(out[:, :, np.asarray(columns) - low], squeeze)
 
     def _bins(self, starts: NDArray[np.float64], n_bins: int) -> NDArray[np.float64]:
         """Return the bins (trial, time, column) of some trials, from one reading where they lie near each other."""
         stretch = (starts.min(), starts.max() + n_bins * self.bin_size)
         first, stop = self.clock.around(*stretch, margin=self.max_gap)
-        if len(starts) > 1 and (stop - first) * self.shape[2] * 8 > _CHUNK_BYTES:
-            return np.concatenate([self._bins(starts[k : k + 1], n_bins) for k in range(len(starts))])
+        if (stop - first) * self.shape[2] * 8 > _CHUNK_BYTES:
+            if len(starts) > 1:
+                return np.concatenate([self._bins(starts[k : k + 1], n_bins) for k in range(len(starts))])
+            if n_bins > 1:
+                half = n_bins // 2
+                later = self._bins(starts + half * self.bin_size, n_bins - half)
+                return np.concatenate([self._bins(starts, half), later], axis=1)
         order = self.clock.order
         if order is None:
             values = self.series.read(first, stop)

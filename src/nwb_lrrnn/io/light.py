@@ -168,13 +168,10 @@ class LightGroup:
         return hash(self.id)
 
     def __getitem__(self, name: str) -> "LightGroup | LightDataset":
-        h5py = _h5py()
-        found = h5py.h5o.open(self.id, _bytes(name))
-        if isinstance(found, h5py.h5g.GroupID):
-            return LightGroup(found)
-        if isinstance(found, h5py.h5d.DatasetID):
-            return LightDataset(found)
-        raise KeyError(f"{name}: neither a group nor a dataset")
+        found = self._open(name)
+        if found is None:
+            raise KeyError(f"{name}: neither a group nor a dataset")
+        return found
 
     def get(self, name: str, default: Any = None, *, getclass: bool = False, getlink: bool = False) -> Any:
         """Return an object, its class or its link, as h5py.Group.get does."""
@@ -185,12 +182,24 @@ class LightGroup:
         if getlink:
             return self._link(_bytes(name))
         try:
-            found = self[name]
-        except KeyError:  # a link that leads nowhere
+            found = self._open(name)
+        except KeyError as error:
+            if self.id.links.get_info(_bytes(name)).type != _h5py().h5l.TYPE_HARD:
+                return default  # a link that leads nowhere
+            raise OSError(f"{name}: {error.args[0]}") from error
+        if found is None:
             return default
         if getclass:
             return h5py.Group if isinstance(found, LightGroup) else h5py.Dataset
         return found
+
+    def _open(self, name: str) -> "LightGroup | LightDataset | None":
+        """Return an object, None where it is neither a group nor a dataset."""
+        h5py = _h5py()
+        found = h5py.h5o.open(self.id, _bytes(name))
+        if isinstance(found, h5py.h5g.GroupID):
+            return LightGroup(found)
+        return LightDataset(found) if isinstance(found, h5py.h5d.DatasetID) else None
 
     def _link(self, name: bytes) -> Any:
         """Return the link of that name as h5py describes it."""

@@ -108,13 +108,14 @@ class Source:
 
             return connect(self.uri, self.size, self.version_tag).fetch(offset, size)
         with Path(self.uri).open("rb", buffering=0) as raw:
-            if _tag(os.fstat(raw.fileno())) != self.version_tag:
-                raise ChangedFileError(f"{self.uri}: the file was written anew while it was read; read again")
             raw.seek(offset)
             data = bytearray(size)
             view, done = memoryview(data), 0
             while done < size and (got := raw.readinto(view[done:])):
                 done += got
+            # After the reading, since the file may be written into meanwhile.
+            if _tag(os.fstat(raw.fileno())) != self.version_tag:
+                raise ChangedFileError(f"{self.uri}: the file was written anew while it was read; read again")
         if done < size:
             raise TruncatedFileError(
                 f"{self.uri}: the file ends at byte {offset + done}, wanted {size} bytes from byte {offset} on; it was "

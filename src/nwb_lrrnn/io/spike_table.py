@@ -3,7 +3,7 @@
 import functools
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -167,6 +167,7 @@ def _ends(source: Source, path: str, n_rows: int, n_spikes: int) -> NDArray[np.i
 
 def _read(table: SpikeTable, rows: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Yield ascending row numbers with their spike times in s as stored, read in batches of neighbouring rows."""
+    table = replace(table, source=table.source.current())  # ends and times of one version of the file
     ends = _ends(table.source, table.path, table.n_rows, table.n_spikes)
     begins = np.append(0, ends[:-1])
     most = _BATCH_BYTES // 8 if table.is_large else table.n_spikes

@@ -123,7 +123,7 @@ def read_ragged(file: H5, path: str, name: str, n_rows: int) -> list[NDArray[Any
         return None
     flat = read_values(file, group[name])
     ends = read_ends(file, path, name, n_rows)
-    return np.split(flat, ends[:-1]) if n_rows < 2 else np.split(flat[: ends[-1]], ends[:-1])
+    return np.split(flat[: ends[-1]] if n_rows else flat, ends[:-1])
 
 
 def read_ends(file: H5, path: str, name: str, n_rows: int) -> NDArray[np.int64]:

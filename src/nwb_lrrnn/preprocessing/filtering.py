@@ -117,6 +117,9 @@ def _runs(valid: NDArray[np.bool_]) -> Iterator[tuple[int, int, Any]]:
             yield int(begin), int(end), units
 
 
+_NEVER = 2**62  # bins
+
+
 def _zero_phase(values: NDArray, sections: NDArray, axis: int) -> NDArray:
     """Return values filtered forwards and backwards; the padding is scipy's, or what a short stretch allows."""
     return sosfiltfilt(sections, values, axis=axis, padlen=min(_padding(sections), values.shape[axis] - 1))
@@ -131,4 +134,6 @@ def _padding(sections: NDArray) -> int:
 def _reach(sections: NDArray) -> int:
     """Return after how many bins a transient of the slowest pole has fallen to `_FORGOTTEN`."""
     slowest = max(np.abs(np.roots(section[3:])).max() for section in sections)
+    if slowest > 1 - 1e-9:  # as good as never
+        return _NEVER
     return _padding(sections) + int(np.ceil(np.log(_FORGOTTEN) / np.log(max(slowest, 0.1))))

@@ -197,8 +197,9 @@ def _block(values: NDArray, observed: NDArray | None = None, *, function, place,
     """Return `function` of one block where it is observed, and the block elsewhere."""
     where = _place_of_block(place, block_info)
     valid = valid_entries(values, observed, where)
+    values = values.astype(np.float64, copy=False)
     if valid.all():
-        return function(values.astype(np.float64, copy=False), valid, where)
+        return function(values, valid, where)
     return np.where(valid, function(np.where(valid, values, 0.0), valid, where), values)
 
 
@@ -206,7 +207,7 @@ def _resized(values: NDArray, observed: NDArray | None = None, *, function, plac
     """Return `function` of one block, which changes the number of bins."""
     where = _place_of_block(place, block_info)
     valid = valid_entries(values, observed, where)
-    return function(np.where(valid, values, 0.0), valid, where)
+    return function(np.where(valid, values.astype(np.float64, copy=False), 0.0), valid, where)
 
 
 def _of_neighbours(

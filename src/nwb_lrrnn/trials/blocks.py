@@ -216,7 +216,7 @@ def joined(parts: list[Trials]) -> Trials:
     n = max(part.values.shape[1] for part in parts)
 
     def padded(array: NDArray) -> NDArray:
-        return np.pad(array, ((0, 0), (0, n - array.shape[1]), (0, 0)))
+        return array if array.shape[1] == n else np.pad(array, ((0, 0), (0, n - array.shape[1]), (0, 0)))
 
     values = np.concatenate([padded(part.values) for part in parts])
     lengths = np.concatenate([part.lengths for part in parts])

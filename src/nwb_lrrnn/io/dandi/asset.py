@@ -71,6 +71,10 @@ class DandiLocation(Location):
     content_url: str = ""
 
     def __post_init__(self) -> None:
+        self.forked()
+
+    def forked(self) -> None:
+        """Sign anew, by a lock that nobody holds."""
         vars(self)["_signed"] = _Signed()
 
     def __getstate__(self) -> dict[str, Any]:

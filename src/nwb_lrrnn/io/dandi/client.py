@@ -178,7 +178,7 @@ def _instance(address: ArchiveAddress) -> Any:
         return get_instance(address.server)
     except CliVersionError as error:
         why = f"{error}; update the client (`pip install -U dandi`)"
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         why = "it does not answer as a DANDI archive does; check the address and the network"
     raise UnreachableError(f"{address}: {address.server}: {why}")
 

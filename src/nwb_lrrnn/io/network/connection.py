@@ -86,6 +86,10 @@ class Connection:
         held = self.blocks.held(offset, size)
         return self._ranges.read(offset, size) if held is None else held
 
+    def relocate(self, location: Location) -> None:
+        """Read from this location from now on: the same file, by a fresher signature."""
+        self._ranges.location = location
+
     def file(self) -> RangeFile:
         """Return a new file object, for h5py for instance; small reads are kept in memory in blocks."""
         return RangeFile(self._read_for_file, self.size, self.uri)
@@ -187,17 +191,45 @@ def forget() -> None:
     web.close()
 
 
+def keep_location(uri: str, version_tag: str, location: Location) -> None:
+    """Remember where a version of a file or store lies, with the signature that nothing else in this process tells.
+
+    Parameters
+    ----------
+    uri, version_tag : str
+        Of the file or store.
+    location : Location
+        Where it lies.
+    """
+    with _registry.lock:
+        _registry.locations[uri, version_tag] = location
+        _registry.locations.move_to_end((uri, version_tag))
+        while len(_registry.locations) > _MOST_LOCATIONS:
+            _registry.locations.popitem(last=False)
+
+
+def kept_location(uri: str, version_tag: str) -> Location | None:
+    """Return the location that was kept for a version of a file or store, None where none was.
+
+    Parameters
+    ----------
+    uri, version_tag : str
+        Of the file or store.
+    """
+    with _registry.lock:
+        return _registry.locations.get((uri, version_tag))
+
+
 def _remember(connection: Connection, location: Location) -> Connection:
     """Put a connection into the registry and return the one to use: that of the thread that came first."""
     key = (connection.uri, connection.version_tag)
+    keep_location(*key, location)
     with _registry.lock:
-        _registry.locations[key] = location
         connection = _registry.connections.setdefault(key, connection)
         _registry.connections.move_to_end(key)
+        connection.relocate(location)
         while len(_registry.connections) > MOST_CONNECTIONS:
             _registry.connections.popitem(last=False)
-        while len(_registry.locations) > _MOST_LOCATIONS:
-            _registry.locations.popitem(last=False)
     return connection
 
 
@@ -224,6 +256,8 @@ def _begin_anew() -> None:
     locations = _registry.locations.copy()
     _registry = _Registry()
     _registry.locations = locations
+    for location in locations.values():
+        location.forked()
 
 
 if hasattr(os, "register_at_fork"):

@@ -3,6 +3,8 @@
 import hashlib
 import logging
 import os
+import re
+import stat
 import threading
 import time
 import uuid
@@ -16,6 +18,7 @@ _DEFAULT_GIGABYTES = 10.0
 _OWN_FOLDER = "nwb_lrrnn-blocks"  # the user's folder may hold other things, and need not be closed to others
 _CHECKSUM_BYTES = 20
 _KEPT_AFTER_TRIM = 0.9  # of the cap: not every block that comes shall cost a look through the folder
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 _LEFT_OVER_AFTER = 3600.0  # s; a temporary file so old belongs to a process that was killed
 
 logger = logging.getLogger("nwb_lrrnn")
@@ -44,8 +47,11 @@ class DiskCache:
         try:
             self._folder.parent.mkdir(parents=True, exist_ok=True)
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            status = self._folder.stat()
-            if os.name == "posix" and status.st_uid != os.geteuid():
+            status = self._folder.lstat()
+            if not stat.S_ISDIR(status.st_mode):
+                self._warn("it is a link to somewhere else")
+                self._is_usable = False
+            elif os.name == "posix" and status.st_uid != os.geteuid():
                 self._warn("it belongs to another user")
                 self._is_usable = False
             elif os.name == "posix" and status.st_mode & 0o077:
@@ -129,9 +135,9 @@ class DiskCache:
                         status = entry.stat()
                     except FileNotFoundError:
                         continue  # another process was quicker
-                    if not entry.name.endswith(".tmp"):
+                    if not entry.name.startswith("."):
                         blocks.append((status.st_mtime_ns, status.st_size, Path(entry.path)))
-                    elif time.time() - status.st_mtime > _LEFT_OVER_AFTER:
+                    elif _TEMPORARY.fullmatch(entry.name) and time.time() - status.st_mtime > _LEFT_OVER_AFTER:
                         self._remove(Path(entry.path))
         except OSError as error:
             self._warn(type(error).__name__)
@@ -270,3 +276,13 @@ def _checksum(name: str, data: bytes) -> bytes:
     found = hashlib.blake2b(name.encode(), digest_size=_CHECKSUM_BYTES)
     found.update(data)
     return found.digest()
+
+
+def _begin_anew() -> None:
+    """Give a forked child a lock that no thread of the parent holds."""
+    global _caches_lock
+    _caches_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -79,6 +79,9 @@ class Location(ABC):
             If there is no other one.
         """
 
+    def forked(self) -> None:  # noqa: B027 - most have nothing to forget
+        """Forget, in a forked child, what threads of the parent may hold."""
+
 
 @dataclass(frozen=True)
 class WebLocation(Location):

@@ -182,7 +182,8 @@ class Ranges:
     def _piece(self, offset: int, size: int, *, is_first: bool = False) -> bytes:
         """Return one range from one request, repeated while there is hope."""
         tries, reason, may_renew, begin = 0, "", True, time.monotonic()
-        while tries < LEAST_TRIES or (tries < TRIES and time.monotonic() - begin < PATIENCE):
+        goes_on = True
+        while goes_on:
             tries += 1
             url = self.location.url()
             try:
@@ -200,7 +201,8 @@ class Ranges:
                 reason = again.reason
                 wait = again.wait + _random.uniform(0.0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (tries - 1)))
                 logger.info("%s: try %d of %d failed (%s)", self.uri, tries, TRIES, reason)
-                if tries < TRIES:
+                goes_on = tries < LEAST_TRIES or (tries < TRIES and time.monotonic() - begin + wait < PATIENCE)
+                if goes_on:
                     sleep(wait)
         raise UnreachableError(
             f"{self.uri}: {size} bytes at {offset} could not be read in {tries} tries; the last one: {reason}; "

@@ -130,7 +130,7 @@ def _events(source: Source, file: H5, entry: SeriesEntry, attrs: dict[str, Any],
     if np.dtype(entry.dtype if entry.dtype != "compound" else "O").kind in "fiub":
         data = file[f"{entry.path}/data"]
         values = SampledSeries(
-            source, f"{entry.path}/data", data.shape, data.chunks, np.dtype(np.float64), entry.conversion
+            source, f"{entry.path}/data", data.shape, data.chunks, np.dtype(np.float64), entry.conversion, entry.offset
         )
         dataset[name] = as_variable(dims, values, {"units": entry.units}, chunked=chunked)
     elif len(dims) == 1 and entry.neurodata_type == "AnnotationSeries":

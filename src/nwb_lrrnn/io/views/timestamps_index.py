@@ -96,5 +96,7 @@ class TimestampsIndex(xr.Index):
 
 def _slice(samples: range) -> slice:
     """Return the slice that takes these samples."""
+    if not samples:
+        return slice(0, 0)
     stop = samples.stop if samples.stop >= 0 else None  # a range that counts down ends before 0
     return slice(samples.start, stop, samples.step)

@@ -114,7 +114,8 @@ def _ts_group(nap: Any, units: xr.Dataset) -> Any:
     if "spike_times" not in units:
         raise ValueError(units.attrs["reason"])
     ids = units["unit"].values
-    parts = np.split(units["spike_times"].values, units["spike_index"].values[:-1])
+    ends = units["spike_index"].values
+    parts = np.split(units["spike_times"].values[: ends[-1]], ends[:-1])
     columns = {}
     if ids.dtype.kind not in "iu":  # pynapple takes whole numbers alone
         ids, columns = np.arange(len(ids)), {"unit_id": ids}

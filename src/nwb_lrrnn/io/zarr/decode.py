@@ -28,7 +28,6 @@ _DAMAGED = (
     IndexError,
     KeyError,
     OverflowError,
-    MemoryError,
     AttributeError,
     struct.error,
     zlib.error,

@@ -36,6 +36,12 @@ class ZarrGroup:
         self.file = file
         self._path = path
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ZarrGroup) and other.file is self.file and other._path == self._path
+
+    def __hash__(self) -> int:
+        return hash((id(self.file), self._path))
+
     @property
     def name(self) -> str:
         """The path of the group."""

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import urllib3
 from nwb_lrrnn.io.errors import ChangedFileError, MissingRemoteFileError, TruncatedFileError, UnreadableZarrError
 from nwb_lrrnn.io.hdf5 import missing_hint
 from nwb_lrrnn.io.network import web
+from nwb_lrrnn.io.network.connection import keep_location, kept_location
 from nwb_lrrnn.io.network.location import Location, locate
 from nwb_lrrnn.io.network.ranges import Ranges
 from nwb_lrrnn.io.zarr.tree import ZarrTree
@@ -108,7 +110,8 @@ class RemoteStore(ZarrStore):
         digest = hashlib.blake2b(content, digest_size=16).hexdigest()
         self.version_tag = location.digest or f"{CONSOLIDATED}:{digest}"
         self.location = location
-        self._kept: dict[str, bytes | None] = {}
+        self._kept: dict[str, bytes] = {}
+        self._there: set[str] = set()
         self._n_bytes = 0
 
     def get(self, key: str) -> bytes | None:
@@ -117,13 +120,17 @@ class RemoteStore(ZarrStore):
             return self._kept[key]
         content = _object(self.location, key)
         n_bytes = len(content or b"")
-        if n_bytes <= _KEPT_OBJECT and self._n_bytes + n_bytes <= _KEPT_BYTES:
+        if content is not None and n_bytes <= _KEPT_OBJECT and self._n_bytes + n_bytes <= _KEPT_BYTES:
             self._kept[key] = content
             self._n_bytes += n_bytes
         return content
 
     def check_lacks(self, array: str) -> None:
-        """Do nothing: a server says that an object is missing only where it is."""
+        """Raise where not a chunk is missing but the array; a store that was moved away has no chunks either."""
+        if array not in self._there:
+            if _object(self.location, f"{array}/.zarray") is None:
+                raise ChangedFileError(f"{self.uri}: /{array} is gone since the store was opened; open it again")
+            self._there.add(array)
 
     def get_ahead(self, keys: Iterable[str]) -> None:
         """Fetch small objects side by side and keep them."""
@@ -267,10 +274,8 @@ def probe_store(location: Location) -> RemoteStore:
         If the server cannot be reached or refuses.
     """
     store = RemoteStore(location)
-    _stores[store.uri, store.version_tag] = store
-    while len(_stores) > _MOST_STORES:
-        _stores.pop(next(iter(_stores)), None)
-    return store
+    keep_location(store.uri, store.version_tag, location)
+    return _remember(store)
 
 
 def remote_store(uri: str, version_tag: str) -> RemoteStore:
@@ -286,15 +291,26 @@ def remote_store(uri: str, version_tag: str) -> RemoteStore:
     ChangedFileError
         If the server has another version now.
     """
-    found = _stores.get((uri, version_tag)) or probe_store(locate(uri))
+    found = _stores.get((uri, version_tag)) or probe_store(kept_location(uri, version_tag) or locate(uri))
     if found.version_tag != version_tag:
         raise ChangedFileError(
             f"{uri}: the Zarr store has another version now ({found.version_tag}, wanted {version_tag}); open it again"
         )
-    return found
+    return _remember(found)
+
+
+def _remember(store: RemoteStore) -> RemoteStore:
+    """Keep a store as the one that was used last, and return it."""
+    with _stores_lock:
+        _stores.pop((store.uri, store.version_tag), None)
+        _stores[store.uri, store.version_tag] = store
+        while len(_stores) > _MOST_STORES:
+            del _stores[next(iter(_stores))]
+    return store
 
 
 _stores: dict[tuple[str, str], RemoteStore] = {}
+_stores_lock = threading.Lock()
 
 
 def _consolidated(uri: str, content: bytes) -> ZarrTree:

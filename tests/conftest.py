@@ -15,7 +15,7 @@ from small_nwb import new_nwb
 _KERNELS = {
     "particles": "smc|particle|baseline|linear|FactorAnalysis|compare|demo|cli|readme|example",
     "trajectories": "low_?rank|trajector|scan|train",
-    "groups": "dis|paper|group",
+    "groups": r"dis(rnn|ent|[_.\-\]])|paper|group",
 }
 
 

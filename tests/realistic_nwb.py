@@ -1,6 +1,6 @@
 """A recording as labs publish them: an hour of 300 units, 600 trials, LFP of 384 channels, behaviour, many series.
 
-About 160 MB compressed (190 MB at level 0, which is written in a fifth of the time), chunks of 10 MB, as converters
+About 160 MB compressed (190 MB at level 0, which is written in a fifth of the time), chunks of 8 MB, as converters
 write them. Metadata and data lie interleaved in the file, as pynwb writes them.
 """
 
@@ -57,7 +57,7 @@ def _add_units(nwb, rng, level):
     spikes = [np.sort(rng.uniform(0, DURATION, rng.poisson(rate * DURATION))) for rate in rates]
     spikes[7] = np.zeros(0)
     flat, ends = np.concatenate(spikes), np.cumsum([len(times) for times in spikes]).astype(np.uint64)
-    packed = H5DataIO(flat, compression="gzip", compression_opts=level, chunks=(1_250_000,))
+    packed = H5DataIO(flat, compression="gzip", compression_opts=level, chunks=(1_000_000,))
     each = np.arange(1, N_UNITS + 1)
     times = VectorData(name="spike_times", description="s", data=packed)
     observed = VectorData(name="obs_intervals", description="s", data=np.tile([[0.0, DURATION]], (N_UNITS, 1)))
@@ -89,7 +89,7 @@ def _add_series(nwb, rng, level):
     slow = (slow - slow.mean(0)) / slow.std(0)
     lfp = slow @ rng.normal(size=(6, N_CHANNELS)).astype(np.float32) * 120
     lfp = (lfp + 15 * rng.standard_normal(lfp.shape, dtype=np.float32)).astype(np.int16)
-    packed = H5DataIO(lfp, compression="gzip", compression_opts=level, chunks=(78_125, 64))
+    packed = H5DataIO(lfp, compression="gzip", compression_opts=level, chunks=(62_500, 64))
     everywhere = nwb.create_electrode_table_region(list(range(N_CHANNELS)), "all")
     series = ElectricalSeries(
         name="ElectricalSeriesLFP",

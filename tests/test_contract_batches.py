@@ -25,9 +25,14 @@ def counts(X):
 
 @pytest.fixture(scope="module")
 def fitted(X, counts):
-    """Return models by name and kind of data, fitted once."""
+    """Return models by name and kind of data, each fitted once, when a test first asks for it."""
     data = {"values": X, "counts": counts}
-    return {(name, kind): clone(m).fit(x) for name, m in MODELS.items() for kind, x in data.items()}
+
+    class Fits(dict):
+        def __missing__(self, key):
+            return self.setdefault(key, clone(MODELS[key[0]]).fit(data[key[1]]))
+
+    return Fits()
 
 
 @pytest.fixture

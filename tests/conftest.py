@@ -9,6 +9,7 @@ import pytest
 
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.io.nwb import open_nwb
+from small_archive import without_accounts
 from small_nwb import new_nwb
 
 # A fresh machine compiles kernels for minutes: tests that need the same ones go to one worker, which does it once.
@@ -45,6 +46,14 @@ def data_folder():
     if not folder:
         pytest.skip("NWB_LRRNN_DATA is unset: it names the folder of real recordings")
     return Path(folder)
+
+
+@pytest.fixture
+def no_accounts(tmp_path):
+    """Keep keys and folders of whoever runs the tests out of them, and see that nothing is written there."""
+    with without_accounts(tmp_path / "home"):
+        yield
+    assert not (tmp_path / "home").exists()  # neither log files nor keyrings
 
 
 @pytest.fixture

@@ -11,18 +11,14 @@ import urllib3
 import nwb_lrrnn.io.dandi.client
 from nwb_lrrnn.io.errors import AccessDeniedError, MissingRemoteFileError, UnreachableError
 from nwb_lrrnn.io.network.location import AddressError, locate
-from small_archive import SmallArchive, without_accounts
+from small_archive import SmallArchive
 from small_bucket import Reply
 
 PATH = "sub-Jenkins/sub-Jenkins_ses-small_behavior+ecephys.nwb"
 GONE = "0a1b2c3d-0000-4000-8000-000000000001"
 
 
-@pytest.fixture(autouse=True)
-def alone(tmp_path):
-    with without_accounts(tmp_path / "home"):
-        yield
-    assert not (tmp_path / "home").exists()  # neither log files nor keyrings
+pytestmark = pytest.mark.usefixtures("no_accounts")
 
 
 @pytest.fixture

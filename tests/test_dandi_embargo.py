@@ -14,7 +14,7 @@ import nwb_lrrnn.io.dandi.asset
 from nwb_lrrnn.io.dandi.listing import list_assets
 from nwb_lrrnn.io.errors import AccessDeniedError, MissingRemoteFileError
 from nwb_lrrnn.io.network.location import locate
-from small_archive import STRANGER, TOKEN, SmallArchive, without_accounts
+from small_archive import STRANGER, TOKEN, SmallArchive
 
 CONTENT = b"embargoed" * 1000
 
@@ -49,11 +49,7 @@ class KeyringOfATest(keyring.backend.KeyringBackend):
         raise AssertionError("nothing is to be deleted")
 
 
-@pytest.fixture(autouse=True)
-def alone(tmp_path):
-    with without_accounts(tmp_path / "home"):
-        yield
-    assert not (tmp_path / "home").exists()  # neither log files nor keyrings
+pytestmark = pytest.mark.usefixtures("no_accounts")
 
 
 @pytest.fixture

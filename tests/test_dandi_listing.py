@@ -8,16 +8,12 @@ import pytest
 from nwb_lrrnn.io.dandi.listing import list_assets
 from nwb_lrrnn.io.errors import MissingRemoteFileError, UnreachableError
 from nwb_lrrnn.io.network.location import AddressError, locate
-from small_archive import TOKEN, SmallArchive, without_accounts
+from small_archive import TOKEN, SmallArchive
 
 UNITS = [{"schemaKey": "PropertyValue", "value": "Units"}, {"schemaKey": "PropertyValue", "value": "LFP"}]
 
 
-@pytest.fixture(autouse=True)
-def alone(tmp_path):
-    with without_accounts(tmp_path / "home"):
-        yield
-    assert not (tmp_path / "home").exists()
+pytestmark = pytest.mark.usefixtures("no_accounts")
 
 
 @pytest.fixture

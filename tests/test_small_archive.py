@@ -9,15 +9,12 @@ import requests
 from dandi.consts import known_instances
 from dandi.dandiarchive import navigate_url
 
-from small_archive import TOKEN, SmallArchive, without_accounts
+from small_archive import TOKEN, SmallArchive
 
 CONTENT = bytes(range(256)) * 8
 
 
-@pytest.fixture(autouse=True)
-def alone(tmp_path):
-    with without_accounts(tmp_path / "home"):
-        yield
+pytestmark = pytest.mark.usefixtures("no_accounts")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
-from .entries import SeriesEntry, TableEntry, find_dataset, series_entry, table_entry
+from .entries import InFile, SeriesEntry, TableEntry, find_dataset, series_entry, table_entry
 from .errors import ChangedFileError
 from .hdf5 import H5, check_nwb2, is_group, plain
 from .light import light
@@ -34,17 +34,12 @@ Entry = TypeVar("Entry", bound=_Named)
 
 
 @dataclass(frozen=True)
-class ResultEntry:
+class ResultEntry(InFile):
     """A processing module that `write_results` wrote, with its series and tables."""
 
     path: str
     series: tuple[SeriesEntry, ...]
     tables: tuple[TableEntry, ...]
-
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self.path.rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True)

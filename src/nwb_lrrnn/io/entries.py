@@ -6,8 +6,19 @@ from typing import Any
 from .hdf5 import H5, is_dataset, plain
 
 
+class InFile:
+    """Anything with a path in the file."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rsplit("/", 1)[-1]
+
+
 @dataclass(frozen=True)
-class SeriesEntry:
+class SeriesEntry(InFile):
     """A time series of the file: where it lies and what its attributes say.
 
     `shape` is None where there is no `data`; `timestamps_shape` is None where the series has a rate. `starting_time`
@@ -29,14 +40,9 @@ class SeriesEntry:
     parents: tuple[str, ...]
     fault: str | None = None
 
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self.path.rsplit("/", 1)[-1]
-
 
 @dataclass(frozen=True)
-class TableEntry:
+class TableEntry(InFile):
     """A table of the file. `columns` leaves out `id` and the `_index` companions of ragged columns."""
 
     path: str
@@ -44,11 +50,6 @@ class TableEntry:
     n_rows: int
     columns: tuple[str, ...]
     n_spikes: int | None
-
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self.path.rsplit("/", 1)[-1]
 
     @property
     def kind(self) -> str:

@@ -5,9 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from nwb_lrrnn.io.errors import RemoteError
-
-from .errors import NotHDF5Error, NotNWBError, OldNWBError, TruncatedFileError
+from .errors import NotHDF5Error, NotNWBError, OldNWBError, RemoteError, TruncatedFileError
 
 if TYPE_CHECKING:
     from nwb_lrrnn.io.network.range_file import RangeFile

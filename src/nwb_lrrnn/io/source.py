@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nwb_lrrnn.io.errors import MissingRemoteFileError
-
-from .errors import ChangedFileError, NotHDF5Error, TruncatedFileError, UnreadableZarrError
+from .errors import ChangedFileError, MissingRemoteFileError, NotHDF5Error, TruncatedFileError, UnreadableZarrError
 from .hdf5 import H5, missing_hint, open_hdf5, open_remote_hdf5
 from .secrets import is_address
 

@@ -7,6 +7,7 @@ import posixpath
 import re
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote, urljoin, urlsplit
@@ -18,8 +19,8 @@ from nwb_lrrnn.io.network.location import AddressError, Location
 
 _log = logging.getLogger(__name__)
 
+MOST_OF_A_PAGE = 1000  # the most that an archive lists in one answer
 _FEW = 10  # files that are enough to tell a file from a folder
-_MANY = 1000  # the most that an archive lists in one answer
 _SHOWN = 5
 _CONTENT = r"amazonaws|/blobs/|/zarr/"
 _DIGESTS = {
@@ -302,16 +303,34 @@ def asset_of_id(client: Any, address: ArchiveAddress) -> Any:
 
 def _assets_at(client: Any, address: ArchiveAddress) -> tuple[Any, list[Any]]:
     """Return the dandiset and the first assets whose path begins as that of the address, the exact one first."""
+    dandiset = client.get_dandiset(address.dandiset_id, address.version or None)
+    return dandiset, list(itertools.islice(assets_of(client, dandiset, _FEW, path=address.path), _FEW))
+
+
+def assets_of(client: Any, dandiset: Any, page_size: int, **which: str) -> Iterator[Any]:
+    """Yield the client's assets for which the archive's own filters hold, in order of path.
+
+    Parameters
+    ----------
+    client : dandi.dandiapi.DandiAPIClient
+        Of the archive.
+    dandiset : dandi.dandiapi.RemoteDandiset
+        In the version that is meant.
+    page_size : int
+        Assets of one request; the next page is asked for when the last one is used up.
+    **which : str
+        The archive's `path` (how paths begin) or `glob`; `metadata="false"` leaves the metadata out.
+
+    Yields
+    ------
+    asset : dandi.dandiapi.RemoteAsset
+        With its metadata.
+    """
     from dandi.dandiapi import RemoteAsset
 
-    dandiset = client.get_dandiset(address.dandiset_id, address.version or None)
-    pages = client.paginate(
-        f"{dandiset.version_api_path}assets/",
-        page_size=_FEW,
-        params={"path": address.path, "metadata": "true", "order": "path"},
-    )
-    first = itertools.islice(pages, _FEW)  # the next page is not asked for
-    return dandiset, [RemoteAsset.from_data(dandiset, item) for item in first]
+    params = {"metadata": "true", "order": "path", **which}
+    for item in client.paginate(f"{dandiset.version_api_path}assets/", page_size=page_size, params=params):
+        yield RemoteAsset.from_data(dandiset, item)
 
 
 def _several_files(address: ArchiveAddress, folder: str, paths: list[str]) -> AddressError:
@@ -328,13 +347,12 @@ def _no_file(archive: Archive, dandiset: Any, address: ArchiveAddress) -> Missin
     version = dandiset.version_id
     if not address.path:
         return MissingRemoteFileError(f"{address}: version {version} of dandiset {dandiset.identifier} has no files")
-    question = f"{dandiset.version_api_path}assets/"
-    paths = archive.ask(
-        lambda client: [
-            item["path"]
-            for item in itertools.islice(client.paginate(question, page_size=_MANY, params={"order": "path"}), _MANY)
-        ]
-    )
+
+    def question(client: Any) -> list[str]:
+        first = assets_of(client, dandiset, MOST_OF_A_PAGE, metadata="false")
+        return [asset.path for asset in itertools.islice(first, MOST_OF_A_PAGE)]
+
+    paths = archive.ask(question)
     folder = address.path.rstrip("/") + "/"
     if inside := [path for path in paths if path.startswith(folder)]:
         return _several_files(address, folder[:-1], inside)

@@ -4,13 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from nwb_lrrnn.io.dandi.address import ArchiveAddress, parse
-from nwb_lrrnn.io.dandi.asset import asset_of_id, location_of, what_is_missing
+from nwb_lrrnn.io.dandi.asset import MOST_OF_A_PAGE, asset_of_id, assets_of, location_of, what_is_missing
 from nwb_lrrnn.io.dandi.client import Archive, connected
 from nwb_lrrnn.io.errors import MissingRemoteFileError
 from nwb_lrrnn.io.network.location import AddressError, inner_address
 from nwb_lrrnn.io.secrets import without_secrets
-
-_PAGE = 1000  # the most that an archive lists in one answer
 
 
 @dataclass(frozen=True)
@@ -122,15 +120,8 @@ def _listed(archive: Archive, address: ArchiveAddress, **which: str) -> list[Any
     """Return the client's assets for which the archive's own filters hold, metadata included."""
 
     def question(client: Any) -> list[Any]:
-        from dandi.dandiapi import RemoteAsset
-
         dandiset = client.get_dandiset(address.dandiset_id, address.version or None)
-        pages = client.paginate(
-            f"{dandiset.version_api_path}assets/",
-            page_size=_PAGE,
-            params={"metadata": "true", "order": "path", **which},
-        )
-        return [RemoteAsset.from_data(dandiset, item) for item in pages]
+        return list(assets_of(client, dandiset, MOST_OF_A_PAGE, **which))
 
     return archive.ask(question)
 

@@ -21,7 +21,31 @@ _SMALL = 2**12  # values
 _WORTH_THREADS = 2**18  # bytes of a local store that take longer to decode than to hand to a thread
 
 
-class ZarrGroup:
+class _Node:
+    """What groups and arrays share: the store, the path in it without a slash at either end, and attributes."""
+
+    def __init__(self, file: "ZarrFile", path: str):
+        self.file = file
+        self._path = path
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Node) and other.file is self.file and other._path == self._path
+
+    def __hash__(self) -> int:
+        return hash((id(self.file), self._path))
+
+    @property
+    def name(self) -> str:
+        """The path in the store."""
+        return f"/{self._path}"
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The attributes; references among them as `Reference`."""
+        return self.file.tree.attributes(self._path)
+
+
+class ZarrGroup(_Node):
     """A group, as `h5py.Group` for reading.
 
     Parameters
@@ -31,26 +55,6 @@ class ZarrGroup:
     path : str
         Of the group, without a slash at either end.
     """
-
-    def __init__(self, file: "ZarrFile", path: str):
-        self.file = file
-        self._path = path
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ZarrGroup) and other.file is self.file and other._path == self._path
-
-    def __hash__(self) -> int:
-        return hash((id(self.file), self._path))
-
-    @property
-    def name(self) -> str:
-        """The path of the group."""
-        return f"/{self._path}"
-
-    @property
-    def attrs(self) -> dict[str, Any]:
-        """The attributes; references among them as `Reference`."""
-        return self.file.tree.attributes(self._path)
 
     def keys(self) -> list[str]:
         """Return the names of what is in the group, links included, in h5py's order."""
@@ -138,7 +142,7 @@ class ZarrFile(ZarrGroup):
         self.store.get_ahead(keys[:_MOST_AHEAD])
 
 
-class ZarrDataset:
+class ZarrDataset(_Node):
     """An array, as `h5py.Dataset` for reading.
 
     Parameters
@@ -157,24 +161,13 @@ class ZarrDataset:
     """
 
     def __init__(self, file: ZarrFile, path: str):
-        self.file = file
-        self._path = path
+        super().__init__(file, path)
         self._stored = ArrayFormat(f"{file.filename}: {self.name}", file.tree.arrays[path])
         self._kind = self.attrs.get("zarr_dtype")
         self._is_scalar = self._kind == "scalar" and math.prod(self._stored.shape) == 1
         self.shape: tuple[int, ...] = () if self._is_scalar else self._stored.shape
         self.chunks = None if self._is_scalar else self._stored.chunks
         self.dtype = self._dtype()
-
-    @property
-    def name(self) -> str:
-        """The path of the array."""
-        return f"/{self._path}"
-
-    @property
-    def attrs(self) -> dict[str, Any]:
-        """The attributes; references among them as `Reference`."""
-        return self.file.tree.attributes(self._path)
 
     @property
     def ndim(self) -> int:

@@ -31,10 +31,9 @@ from disrnn_scores import (
     sub_connectivity_correlation,
     ungrouped_r2,
 )
-from nwb_lrrnn import DisRNN, chop, open_nwb
-from nwb_lrrnn.compare import judge_groups, select_groups, select_rank
-from nwb_lrrnn.models.dis.paper import Settings
-from nwb_lrrnn.models.dis.training import train
+from nwb_lrrnn import DisRNN, chop, judge_groups, open_nwb, select_groups, select_rank
+from nwb_lrrnn.models.dis.paper.objective import Settings
+from nwb_lrrnn.models.dis.paper.training import train
 
 POSTERIORS = ("delayed", "filtered", "smoothed")
 LEVEL = 0.01  # of the test of independence

@@ -25,7 +25,7 @@ SAMPLES = 4096  # a chunk of 128 channels of int16 is 1 MB
 def make_recording(path: Path, n_bytes: int) -> None:
     import h5py
 
-    from nwb_lrrnn.io.recording_file import write_recording
+    from nwb_lrrnn.io.writing.recording_file import write_recording
 
     rng = np.random.default_rng(0)
     write_recording(path, rng.poisson(1.0, (20, 100, 50)), bin_size=0.02, random_state=0)
@@ -53,7 +53,7 @@ def copy_and_flush(path: Path) -> None:
 def write_into(path: Path) -> None:
     import xarray as xr
 
-    from nwb_lrrnn.io.module_into import write_module_into
+    from nwb_lrrnn.io.writing.module_into import write_module_into
 
     latents = xr.DataArray(np.zeros((20, 100, 4)), dims=("trial", "time", "latent"), attrs={"bin_size": 0.02})
     state = {"left_vectors": np.ones((200, 4)), "right_vectors": np.ones((200, 4))}
@@ -63,7 +63,7 @@ def write_into(path: Path) -> None:
 def only_import(path: Path) -> None:
     import pynwb  # noqa: F401
 
-    from nwb_lrrnn.io import module_into  # noqa: F401
+    from nwb_lrrnn.io.writing import module_into  # noqa: F401
 
 
 def measured(task: Callable[[Path], None], path: Path, pipe) -> None:

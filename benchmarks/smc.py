@@ -25,15 +25,15 @@ import torch
 
 import plain_filter
 import smc_fits
-from nwb_lrrnn.models.cells import Cell
-from nwb_lrrnn.models.likelihoods import Likelihood
-from nwb_lrrnn.models.readouts import Readout
+from nwb_lrrnn.models.networks.cells import Cell
+from nwb_lrrnn.models.observation.likelihoods import Likelihood
+from nwb_lrrnn.models.observation.readouts import Readout
 from nwb_lrrnn.models.smc import bound, filtering
 from nwb_lrrnn.models.smc.data import TrialData
 from nwb_lrrnn.models.smc.filtering import Law
 from nwb_lrrnn.models.smc.network import Network, Start
 from nwb_lrrnn.models.smc.proposals import masks_of
-from nwb_lrrnn.models.threads import over_ranges
+from nwb_lrrnn.models.training.threads import over_ranges
 
 CASES = [
     ("EEG-like", "optimal"),

@@ -15,9 +15,9 @@ import time
 
 import torch
 
-from nwb_lrrnn.models import scan
-from nwb_lrrnn.models.cells import Cell
-from nwb_lrrnn.models.scan import Drive
+from nwb_lrrnn.models.networks import scan
+from nwb_lrrnn.models.networks.cells import Cell
+from nwb_lrrnn.models.networks.scan import Drive
 
 SIZES = [(1, 10_000, 100, 4), (1, 1_000, 100, 4), (1, 10_000, 1_000, 4), (16, 1_000, 100, 4), (40, 200, 100, 2)]
 QUICK = [(1, 200, 50, 2), (4, 200, 50, 2)]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 import nwb_lrrnn as lr
-from nwb_lrrnn.compare import compare_disentanglement, group_stability, judge_groups, select_groups, select_rank
+from nwb_lrrnn import compare_disentanglement, group_stability, judge_groups, select_groups, select_rank
 
 
 def two_cycles(n_bins: int, n_units: int = 10) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nwb_lrrnn.dynamics import LowRankDynamics
-from nwb_lrrnn.io.nwb import open_nwb
+from nwb_lrrnn.io.reading.recording import open_nwb
 from small_archive import without_accounts
 from small_nwb import new_nwb
 

@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 from pynwb import validate
 
-from nwb_lrrnn.io import append
-from nwb_lrrnn.io.module_build import build_module
-from nwb_lrrnn.io.module_into import _in_memory
-from nwb_lrrnn.io.module_pieces import as_pieces, check_same
-from nwb_lrrnn.io.processing_module import read_module
-from nwb_lrrnn.io.recording_file import write_recording
-from nwb_lrrnn.io.untouched import check_untouched
+from nwb_lrrnn.io.writing import append
+from nwb_lrrnn.io.writing.module_build import build_module
+from nwb_lrrnn.io.writing.module_into import _in_memory
+from nwb_lrrnn.io.writing.module_pieces import as_pieces, check_same
+from nwb_lrrnn.io.writing.processing_module import read_module
+from nwb_lrrnn.io.writing.recording_file import write_recording
+from nwb_lrrnn.io.writing.untouched import check_untouched
 from small_module import INFO, make_latents, make_loadings, make_state, make_tables
 
 # write, pwrite64, writev, pwritev, sendfile, copy_file_range, ftruncate, fallocate, rename..., unlink..., fsync, ioctl

@@ -4,7 +4,7 @@ import threading
 import time
 from contextlib import contextmanager
 
-from nwb_lrrnn.io.source import Source, resolve
+from nwb_lrrnn.io.files.source import Source, resolve
 
 
 class Remote(Source):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lrrnn.io.processing_module import write_module
+from nwb_lrrnn.io.writing.processing_module import write_module
 
 BIN = 0.02
 INFO = [("model", "name", "LowRankRNN"), ("model", "rank", 2)]

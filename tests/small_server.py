@@ -29,7 +29,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from nwb_lrrnn.io.errors import AccessDeniedError
-from nwb_lrrnn.io.network.location import Location
+from nwb_lrrnn.io.files.network.location import Location
 from small_http import LoopbackServer
 
 PIECE = 256 * 1024
@@ -307,7 +307,7 @@ def _opened(content):
 
 def hasten(monkeypatch):
     """Let no test wait: return the list that takes the pauses asked for."""
-    from nwb_lrrnn.io.network import ranges
+    from nwb_lrrnn.io.files.network import ranges
 
     pauses = []
     monkeypatch.setattr(ranges, "sleep", pauses.append)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nwb_lrrnn.io.atomic import replacing
+from nwb_lrrnn.io.writing.atomic import replacing
 
 
 def test_the_file_takes_its_place_at_the_end(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nwb_lrrnn.models.dependence.autonomy import _inside, autonomy, loss_p_value
+from nwb_lrrnn.analysis.independence.autonomy import _inside, autonomy, loss_p_value
 
 
 def cycle(seed, n_bins, angle=0.4, sd=0.05):

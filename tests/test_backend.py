@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from nwb_lrrnn.io.backend import NWBBackend
-from nwb_lrrnn.io.nwb import open_nwb
+from nwb_lrrnn.io.reading.recording import open_nwb
 from small_nwb import add_series, add_trials, add_units, new_nwb, ramp
 
 TIMES = np.array([0.0, 0.5, 0.9, 1.6, 2.0, 2.1])
@@ -75,7 +75,7 @@ def test_lazy_until_used_and_on_dask_in_multiples_of_the_chunks_of_the_file(path
     assert not isinstance(lazy.variable._data, np.ndarray | da.Array)
     assert lazy[1:3, ::-2].values.tolist() == ramp(6, 4)[1:3, ::-2].tolist()
     assert lazy[[4, 0], [3, 1]].values.tolist() == ramp(6, 4)[np.ix_([4, 0], [3, 1])].tolist()
-    monkeypatch.setattr("nwb_lrrnn.io.lazy._CHUNK_BYTES", 4 * 4 * 8)
+    monkeypatch.setattr("nwb_lrrnn.io.reading.lazy._CHUNK_BYTES", 4 * 4 * 8)
     chunked = xr.open_dataset(path, engine=NWBBackend, group="lfp", chunks={})["lfp"]
     assert chunked.chunks == ((4, 2), (4,))
     assert chunked.values.tolist() == ramp(6, 4).tolist()
@@ -85,8 +85,8 @@ def test_lazy_until_used_and_on_dask_in_multiples_of_the_chunks_of_the_file(path
 
 
 def test_opening_a_tree_reads_no_samples_and_no_timestamps(path, monkeypatch):
-    monkeypatch.setattr("nwb_lrrnn.io.lazy.read_dataset", None)
-    monkeypatch.setattr("nwb_lrrnn.io.clock._timestamps", None)
+    monkeypatch.setattr("nwb_lrrnn.io.reading.lazy.read_dataset", None)
+    monkeypatch.setattr("nwb_lrrnn.io.reading.clock._timestamps", None)
     tree = xr.open_datatree(path, engine=NWBBackend)
     assert "lfp" in repr(tree)
     with pytest.raises(TypeError):

@@ -7,8 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from nwb_lrrnn.io.errors import UnreachableError
-from nwb_lrrnn.io.network import block_cache
-from nwb_lrrnn.io.network.block_cache import BlockCache
+from nwb_lrrnn.io.files.network import block_cache
+from nwb_lrrnn.io.files.network.block_cache import BlockCache
 
 BLOCK = 64
 

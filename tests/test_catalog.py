@@ -8,11 +8,11 @@ import h5py
 import numpy as np
 import pytest
 
-from nwb_lrrnn.io import catalog
-from nwb_lrrnn.io.catalog import choose, listed, read_catalog
 from nwb_lrrnn.io.errors import ChangedFileError
-from nwb_lrrnn.io.nwb import open_nwb
-from nwb_lrrnn.io.source import resolve
+from nwb_lrrnn.io.files.source import resolve
+from nwb_lrrnn.io.reading import catalog
+from nwb_lrrnn.io.reading.catalog import choose, listed, read_catalog
+from nwb_lrrnn.io.reading.recording import open_nwb
 from small_nwb import add_region, add_series, add_table, add_trials, add_units, new_nwb
 
 

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from nwb_lrrnn.models import checkpoints, linear_start
-from nwb_lrrnn.models.checkpoints import Checkpoint, fingerprint
+from nwb_lrrnn.models.linear import as_start as linear_start
 from nwb_lrrnn.models.low_rank import LowRankRNN
 from nwb_lrrnn.models.low_rank.objective import ShootingObjective
 from nwb_lrrnn.models.smc import SMCLowRankRNN
 from nwb_lrrnn.models.smc.fitting import Climb
 from nwb_lrrnn.models.smc.objective import FilterObjective
+from nwb_lrrnn.models.training import checkpoints
+from nwb_lrrnn.models.training.checkpoints import Checkpoint, fingerprint
 from nwb_lrrnn.trials import blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few epochs

@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 import pytest
 
-from nwb_lrrnn.io.chunks import reading as chunks
-from nwb_lrrnn.io.chunks.reading import dataset_map, read_dataset, read_slices
-from nwb_lrrnn.io.source import resolve
+from nwb_lrrnn.io.files.chunks import reading as chunks
+from nwb_lrrnn.io.files.chunks.reading import dataset_map, read_dataset, read_slices
+from nwb_lrrnn.io.files.source import resolve
 from remote_stand_in import Remote
 
 MB = 2**20
@@ -322,8 +322,8 @@ def test_a_forked_process_reads_with_threads_of_its_own(write):
     path = write(counting(4 * MB), chunks=(MB // 4,))
     code = (
         "import os, sys\n"
-        "from nwb_lrrnn.io.chunks import reading as chunks\n"
-        "from nwb_lrrnn.io.source import resolve\n"
+        "from nwb_lrrnn.io.files.chunks import reading as chunks\n"
+        "from nwb_lrrnn.io.files.source import resolve\n"
         "os.cpu_count = lambda: 4\n"
         f"source = resolve({str(path)!r})\n"
         "total = chunks.read_dataset(source, 'x').sum()\n"

@@ -6,10 +6,10 @@ import h5py
 import numpy as np
 import pytest
 
-from nwb_lrrnn.io.chunks.decode import FLETCHER32, DamagedChunkError, Filter, decode_chunk, fletcher32
-from nwb_lrrnn.io.chunks.reading import read_dataset
 from nwb_lrrnn.io.errors import ChangedFileError, TruncatedFileError
-from nwb_lrrnn.io.source import resolve
+from nwb_lrrnn.io.files.chunks.decode import FLETCHER32, DamagedChunkError, Filter, decode_chunk, fletcher32
+from nwb_lrrnn.io.files.chunks.reading import read_dataset
+from nwb_lrrnn.io.files.source import resolve
 from remote_stand_in import Remote
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nwb_lrrnn.io.chunks import pieces
-from nwb_lrrnn.io.chunks import reading as chunks
-from nwb_lrrnn.io.chunks.reading import dataset_map, read_dataset
-from nwb_lrrnn.io.source import resolve
+from nwb_lrrnn.io.files.chunks import pieces
+from nwb_lrrnn.io.files.chunks import reading as chunks
+from nwb_lrrnn.io.files.chunks.reading import dataset_map, read_dataset
+from nwb_lrrnn.io.files.source import resolve
 
 NUMBERS = ["<i2", ">i2", "u1", "<u8", ">u4", "<f2", ">f2", "<f4", ">f8", "?", "S5"]
 _count = itertools.count()

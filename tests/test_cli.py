@@ -11,7 +11,7 @@ import xarray as xr
 
 from nwb_lrrnn.cli import main
 from nwb_lrrnn.cli.fit import table_text
-from nwb_lrrnn.io.recording_file import write_recording
+from nwb_lrrnn.io.writing.recording_file import write_recording
 from nwb_lrrnn.results import load_model, read_results
 from small_nwb import add_series, new_nwb
 
@@ -359,7 +359,7 @@ def test_interruption_is_clean(folder, monkeypatch, capsys):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nwb_lrrnn.io.nwb.open_nwb", interrupted)
+    monkeypatch.setattr("nwb_lrrnn.io.reading.recording.open_nwb", interrupted)
     assert run("inspect", folder / "spikes.nwb") == 1
     assert capsys.readouterr().err.strip() == "Stopped."
 

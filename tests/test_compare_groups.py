@@ -7,11 +7,11 @@ from sklearn.base import BaseEstimator
 
 import planted_groups as planted
 from nwb_lrrnn import DisRNN
-from nwb_lrrnn.compare.groups import judge_dependence, judge_groups
-from nwb_lrrnn.compare.parts import part_of
+from nwb_lrrnn.analysis.independence import dependence
 from nwb_lrrnn.compare.rank import choose_rank, select_rank
-from nwb_lrrnn.compare.stability import group_stability
-from nwb_lrrnn.models.dependence import dependence
+from nwb_lrrnn.groups.held_out import part_of
+from nwb_lrrnn.groups.stability import group_stability
+from nwb_lrrnn.groups.verdict import judge_dependence, judge_groups
 
 
 class Axes(BaseEstimator):

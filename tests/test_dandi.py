@@ -8,9 +8,9 @@ import dandi.dandiapi
 import pytest
 import urllib3
 
-import nwb_lrrnn.io.dandi.client
-from nwb_lrrnn.io.errors import AccessDeniedError, MissingRemoteFileError, UnreachableError
-from nwb_lrrnn.io.network.location import AddressError, locate
+import nwb_lrrnn.io.files.dandi.client
+from nwb_lrrnn.io.errors import AccessDeniedError, AddressError, MissingRemoteFileError, UnreachableError
+from nwb_lrrnn.io.files.locate import locate
 from small_archive import SmallArchive
 from small_bucket import Reply
 
@@ -246,7 +246,7 @@ def test_no_connection_is_said_at_once(archive):
 
 
 def test_silence_ends(archive, monkeypatch):
-    monkeypatch.setattr(nwb_lrrnn.io.dandi.client, "_TIMEOUT", (1.0, 0.05))
+    monkeypatch.setattr(nwb_lrrnn.io.files.dandi.client, "_TIMEOUT", (1.0, 0.05))
     answer = archive.api.answer
     archive.api.answer = lambda request: time.sleep(0.2) or answer(request)
     with pytest.raises(UnreachableError, match=r"does not answer \(ReadTimeout\); check the network"):

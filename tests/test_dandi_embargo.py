@@ -10,10 +10,10 @@ import keyring.errors
 import pytest
 import urllib3
 
-import nwb_lrrnn.io.dandi.asset
-from nwb_lrrnn.io.dandi.listing import list_assets
+import nwb_lrrnn.io.files.dandi.asset
 from nwb_lrrnn.io.errors import AccessDeniedError, MissingRemoteFileError
-from nwb_lrrnn.io.network.location import locate
+from nwb_lrrnn.io.files.dandi.listing import list_assets
+from nwb_lrrnn.io.files.locate import locate
 from small_archive import STRANGER, TOKEN, SmallArchive
 
 CONTENT = b"embargoed" * 1000
@@ -69,7 +69,7 @@ def owner(monkeypatch):
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(nwb_lrrnn.io.dandi.asset, "time", clock)
+    monkeypatch.setattr(nwb_lrrnn.io.files.dandi.asset, "time", clock)
     return clock
 
 
@@ -121,7 +121,7 @@ def test_signatures_are_kept_for_half_of_their_lifetime(archive, owner, clock):
     ],
 )
 def test_lifetime_of_signatures(clock, query, seconds):
-    assert nwb_lrrnn.io.dandi.asset._lifetime(f"https://bucket.org/key?{query}") == seconds
+    assert nwb_lrrnn.io.files.dandi.asset._lifetime(f"https://bucket.org/key?{query}") == seconds
 
 
 def test_expired_signatures_are_renewed_once_for_all_threads(archive, owner):

@@ -5,9 +5,9 @@ from urllib.parse import quote
 import dandi.dandiapi  # noqa: F401 - takes a second, which belongs to no test
 import pytest
 
-from nwb_lrrnn.io.dandi.listing import list_assets
-from nwb_lrrnn.io.errors import MissingRemoteFileError, UnreachableError
-from nwb_lrrnn.io.network.location import AddressError, locate
+from nwb_lrrnn.io.errors import AddressError, MissingRemoteFileError, UnreachableError
+from nwb_lrrnn.io.files.dandi.listing import list_assets
+from nwb_lrrnn.io.files.locate import locate
 from small_archive import TOKEN, SmallArchive
 
 UNITS = [{"schemaKey": "PropertyValue", "value": "Units"}, {"schemaKey": "PropertyValue", "value": "LFP"}]

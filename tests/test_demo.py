@@ -6,7 +6,7 @@ import pytest
 
 from nwb_lrrnn.demo import cycle_frequency, planted_network, run_demo
 from nwb_lrrnn.dynamics import LowRankDynamics
-from nwb_lrrnn.io.nwb import open_nwb
+from nwb_lrrnn.io.reading.recording import open_nwb
 from nwb_lrrnn.results import read_results
 
 

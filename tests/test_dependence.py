@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from nwb_lrrnn.models.dependence import dependence
-from nwb_lrrnn.models.dependence import surrogates as nulls
-from nwb_lrrnn.models.dependence.filtered import Pair, banks, whiten
-from nwb_lrrnn.models.kernels.dependence import partial_correlation
+from nwb_lrrnn.analysis.independence import dependence
+from nwb_lrrnn.analysis.independence import surrogates as nulls
+from nwb_lrrnn.analysis.independence.filtered import Pair, banks, whiten
+from nwb_lrrnn.analysis.independence.partial_correlation import partial_correlation
 
 
 def _autoregressive(rng, shape, decay):

@@ -5,8 +5,9 @@ import pytest
 
 import planted_groups as planted
 from nwb_lrrnn import DisRNN
+from nwb_lrrnn.align import slices
 from nwb_lrrnn.models.dis.connectivity import Steps, regress, standard_errors, steps_of
-from nwb_lrrnn.models.dis.gauge import group_gauge, slices
+from nwb_lrrnn.models.dis.gauge import group_gauge
 from nwb_lrrnn.trials import as_trials
 from scores_of_groups import matching
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nwb_lrrnn.models.dis.gauge import slices
+from nwb_lrrnn.align import slices
 from nwb_lrrnn.models.dis.grouping import best_partitions
 from nwb_lrrnn.models.dis.lagged import joint_diagonal, lagged_covariances, windows
 from nwb_lrrnn.models.dis.separation import Criterion, separate

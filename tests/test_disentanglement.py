@@ -7,8 +7,8 @@ import xarray as xr
 
 import planted_groups as planted
 from nwb_lrrnn import DisRNN
-from nwb_lrrnn.compare import compare_disentanglement
-from nwb_lrrnn.models.dis import coordinates
+from nwb_lrrnn.groups import compare_disentanglement
+from nwb_lrrnn.groups import other_latents as coordinates
 from scores_of_groups import group_r2
 
 QUICK = {"scaling": "unit", "noise": "readout", "n_surrogates": 20}  # nothing to choose

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from nwb_lrrnn.io.network import disk_cache
-from nwb_lrrnn.io.network.disk_cache import DiskCache, key_of, shelf_of
+from nwb_lrrnn.io.files.network import disk_cache
+from nwb_lrrnn.io.files.network.disk_cache import DiskCache, key_of, shelf_of
 
 posix = pytest.mark.skipif(os.name != "posix", reason="other rules for the rights of files")
 

@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 from pynwb import NWBHDF5IO, validate
 
-from nwb_lrrnn.io.module_info import read_info
-from nwb_lrrnn.io.nwb import open_nwb
+from nwb_lrrnn.io.reading.recording import open_nwb
+from nwb_lrrnn.io.writing.module_info import read_info
 from nwb_lrrnn.results import load_model, read_results
 from nwb_lrrnn.results.store import _estimators
 

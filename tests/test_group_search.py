@@ -5,8 +5,8 @@ import pytest
 
 import planted_groups as planted
 from nwb_lrrnn import DisRNN
-from nwb_lrrnn.compare.group_search import Trial, search_groups, select_groups
-from nwb_lrrnn.models.dependence.autonomy import Autonomy
+from nwb_lrrnn.analysis.independence.autonomy import Autonomy
+from nwb_lrrnn.groups.search import Trial, search_groups, select_groups
 
 COLUMNS = ["group_ranks", "log_likelihood", "p_loss", "p_gain", "p_dependence", "accepted"]
 

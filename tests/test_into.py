@@ -13,9 +13,9 @@ import pytest
 from nwbinspector import inspect_nwbfile
 
 import nwb_lrrnn.models.smc  # noqa: F401  slow to import, and the first result would import it
-from nwb_lrrnn.io.nwb import open_nwb
-from nwb_lrrnn.io.recording_file import write_recording
-from nwb_lrrnn.io.untouched import check_untouched
+from nwb_lrrnn.io.reading.recording import open_nwb
+from nwb_lrrnn.io.writing.recording_file import write_recording
+from nwb_lrrnn.io.writing.untouched import check_untouched
 from nwb_lrrnn.models.linear import FactorAnalysis
 from nwb_lrrnn.results import load_model, read_results, write_results
 from small_nwb import add_region, add_series, add_table, add_units, new_nwb

@@ -12,9 +12,9 @@ import pytest
 
 import nwb_lrrnn.models.smc  # noqa: F401  slow to import, and the first result would import it
 from nwb_lrrnn.cli import main
-from nwb_lrrnn.io.module_into import write_module_into
-from nwb_lrrnn.io.nwb import open_nwb
-from nwb_lrrnn.io.processing_module import read_module
+from nwb_lrrnn.io.reading.recording import open_nwb
+from nwb_lrrnn.io.writing.module_into import write_module_into
+from nwb_lrrnn.io.writing.processing_module import read_module
 from nwb_lrrnn.models.linear import FactorAnalysis
 from nwb_lrrnn.results import read_results, write_results
 from small_module import INFO, make_latents

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import nwb_lrrnn as lr
-from nwb_lrrnn.io import lazy
-from nwb_lrrnn.io.network import connection
+from nwb_lrrnn.io.files import connection
+from nwb_lrrnn.io.reading import lazy
 from small_nwb import add_series, add_trials, add_units, new_nwb
 from small_server import RangeServer
 

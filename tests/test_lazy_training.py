@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from nwb_lrrnn import LowRankRNN, SMCLowRankRNN
-from nwb_lrrnn.models.splitting import hold_out, put_back
+from nwb_lrrnn.models.training.splitting import hold_out, put_back
 from nwb_lrrnn.trials import LazyTrials, as_trials
 from small_lazy import Counted, hold
 

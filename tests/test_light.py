@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from nwb_lrrnn.io.errors import TruncatedFileError
-from nwb_lrrnn.io.hdf5 import plain
-from nwb_lrrnn.io.light import LightDataset, LightGroup, light
-from nwb_lrrnn.io.nwb import open_nwb
+from nwb_lrrnn.io.files.hdf5 import plain
+from nwb_lrrnn.io.files.light import LightDataset, LightGroup, light
+from nwb_lrrnn.io.reading.recording import open_nwb
 from small_nwb import add_series, new_nwb
 
 ATTRIBUTES = {

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from nwb_lrrnn.io.dandi.address import ArchiveAddress, parse
-from nwb_lrrnn.io.errors import AccessDeniedError
-from nwb_lrrnn.io.network.location import AddressError, inner_address, locate
+from nwb_lrrnn.io.errors import AccessDeniedError, AddressError
+from nwb_lrrnn.io.files.dandi.address import ArchiveAddress, parse
+from nwb_lrrnn.io.files.locate import inner_address, locate
 
 ASSET = "0a1b2c3d-0000-4000-8000-000000000001"
 API = "https://api.dandiarchive.org/api"
@@ -205,9 +205,9 @@ def test_unwrapped_addresses_are_located():
 
 def test_web_addresses_need_no_dandi_client():
     code = (
-        "import sys, nwb_lrrnn.io.network.location as location, nwb_lrrnn.io.dandi.listing\n"
+        "import sys, nwb_lrrnn.io.files.locate as locate, nwb_lrrnn.io.files.dandi.listing\n"
         "assert not [name for name in sys.modules if name.split('.')[0] == 'dandi']\n"
-        "location.locate('https://lab.org/a.nwb')\n"
+        "locate.locate('https://lab.org/a.nwb')\n"
         "assert not {'dandi.dandiapi', 'requests', 'h5py', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nwb_lrrnn.io.nwb import Recording, open_nwb
+from nwb_lrrnn.io.reading.recording import Recording, open_nwb
 from small_nwb import add_region, add_table, add_trials, add_units, new_nwb
 
 SPIKES = [[0.05, 0.15, 0.16, 1.05, 1.95], [0.95, 1.25], []]
@@ -205,7 +205,7 @@ def test_chunking_changes_nothing(path, monkeypatch):
     recording = open_nwb(path)
     trials = recording.spikes(0.05, align="go_cue", window=(-0.1, 0.3)).compute()
     whole = recording.spikes(0.05).compute()
-    monkeypatch.setattr("nwb_lrrnn.io.lazy._BLOCK_BYTES", 20)
+    monkeypatch.setattr("nwb_lrrnn.io.reading.lazy._BLOCK_BYTES", 20)
     small = recording.spikes(0.05, align="go_cue", window=(-0.1, 0.3))
     assert small.chunks[0] == (1, 1)
     assert small.compute().equals(trials)

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nwb_lrrnn.io.nwb import open_nwb
+from nwb_lrrnn.io.reading.recording import open_nwb
 from small_nwb import add_series, add_trials, add_units, new_nwb
 
 

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nwb_lrrnn.io.nwb import open_nwb
+from nwb_lrrnn.io.reading.recording import open_nwb
 from small_nwb import add_region, add_table, add_trials, add_units, new_nwb
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from nwb_lrrnn.io.processing_module import read_module, write_module
+from nwb_lrrnn.io.writing.processing_module import read_module, write_module
 from small_module import BIN, INFO, everything, make_latents, make_loadings, make_rates, make_state
 
 

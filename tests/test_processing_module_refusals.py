@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from nwb_lrrnn.io.processing_module import is_result_file, read_module, write_module
-from nwb_lrrnn.io.recording_file import write_recording
+from nwb_lrrnn.io.writing.processing_module import is_result_file, read_module, write_module
+from nwb_lrrnn.io.writing.recording_file import write_recording
 from small_module import BIN, INFO, everything, make_latents, make_loadings, make_rates
 
 
@@ -58,7 +58,7 @@ def test_an_interrupted_write_leaves_the_old_result(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("piece", ["latents", "state", "loadings", "tables", "info"])
 def test_what_reads_back_otherwise_is_not_stored(tmp_path, monkeypatch, piece):
-    from nwb_lrrnn.io import processing_module
+    from nwb_lrrnn.io.writing import processing_module
 
     honest = processing_module.read_module
 

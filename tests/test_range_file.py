@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nwb_lrrnn.io.errors import UnreachableError
-from nwb_lrrnn.io.network.range_file import RangeFile
+from nwb_lrrnn.io.files.network.range_file import RangeFile
 
 CONTENT = bytes(range(200))
 
@@ -153,7 +153,7 @@ def test_what_opens_is_returned_and_what_hdf5_itself_refuses_stays_its_error():
 
 PROGRAM = """
 import h5py
-from nwb_lrrnn.io.network.range_file import RangeFile
+from nwb_lrrnn.io.files.network.range_file import RangeFile
 def read(offset, size):
     if READS:
         return bytes(size)

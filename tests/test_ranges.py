@@ -19,9 +19,9 @@ from nwb_lrrnn.io.errors import (
     TruncatedFileError,
     UnreachableError,
 )
-from nwb_lrrnn.io.network import ranges, web
-from nwb_lrrnn.io.network.location import WebLocation
-from nwb_lrrnn.io.network.ranges import Ranges, Seen
+from nwb_lrrnn.io.files.locate import WebLocation
+from nwb_lrrnn.io.files.network import ranges, web
+from nwb_lrrnn.io.files.network.ranges import Ranges, Seen
 from small_server import Place, RangeServer, hasten, schedule
 
 CONTENT = bytes(range(256)) * 40

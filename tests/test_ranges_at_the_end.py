@@ -11,8 +11,8 @@ CONTENT = bytes(range(256)) * 40
 
 _INTERRUPTED = """
 import os, signal, sys, threading
-from nwb_lrrnn.io.network.location import locate
-from nwb_lrrnn.io.network.ranges import Ranges
+from nwb_lrrnn.io.files.locate import locate
+from nwb_lrrnn.io.files.network.ranges import Ranges
 thread = threading.Thread(target=Ranges(locate(sys.argv[1]), 10).read, args=(0, 10))
 threading.excepthook = lambda _: None
 thread.start()
@@ -42,8 +42,8 @@ def test_python_ends_after_an_interrupt_though_a_thread_waits_for_a_silent_serve
 
 _LATE = """
 import sys, threading
-from nwb_lrrnn.io.network import ranges
-from nwb_lrrnn.io.network.location import locate
+from nwb_lrrnn.io.files.network import ranges
+from nwb_lrrnn.io.files.locate import locate
 ranges.PIECE = 4000
 def read():
     threading.main_thread().join()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pynwb import NWBHDF5IO, NWBFile
 
-from nwb_lrrnn.io.network import connection as remote
+from nwb_lrrnn.io.files import connection as remote
 from small_archive import SmallArchive, without_accounts
 
 ROOT = Path(__file__).parent.parent

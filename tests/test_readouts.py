@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy import stats
 
-from nwb_lrrnn.models import readouts
-from nwb_lrrnn.models.likelihoods import Likelihood
-from nwb_lrrnn.models.readouts import Data, Readout
+from nwb_lrrnn.models.observation import readouts
+from nwb_lrrnn.models.observation.likelihoods import Likelihood
+from nwb_lrrnn.models.observation.readouts import Data, Readout
 
 LIKELIHOODS = [
     Likelihood("gaussian", "identity", 1.0),

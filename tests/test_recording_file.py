@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from nwb_lrrnn.binning import count_spikes, observed_bins
-from nwb_lrrnn.io.recording_file import write_recording
+from nwb_lrrnn.io.writing.recording_file import write_recording
 
 BIN = 0.02
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from nwb_lrrnn.io.errors import AccessDeniedError, ChangedFileError, RemoteError, TruncatedFileError
-from nwb_lrrnn.io.network import block_cache, disk_cache, ranges, web
-from nwb_lrrnn.io.network import connection as remote
-from nwb_lrrnn.io.network.connection import connect, probe
-from nwb_lrrnn.io.network.location import WebLocation, locate
+from nwb_lrrnn.io.files import connection as remote
+from nwb_lrrnn.io.files.connection import connect, probe
+from nwb_lrrnn.io.files.locate import WebLocation, locate
+from nwb_lrrnn.io.files.network import block_cache, disk_cache, ranges, web
 from small_server import Place, RangeServer, hasten, schedule
 
 BLOCK = 64
@@ -203,7 +203,7 @@ def test_signed_address_stays_in_its_process(server, content):
 
 PROGRAM = r"""
 import os, sys
-from nwb_lrrnn.io.network.connection import connect
+from nwb_lrrnn.io.files.connection import connect
 uri, size, tag = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 def show(data):
     os.write(1, f"{data.hex()}\n".encode())  # in one piece: parent and child write at once

@@ -15,9 +15,9 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from nwb_lrrnn.analysis.fixed_points import find_fixed_points
 from nwb_lrrnn.dynamics import LowRankDynamics
-from nwb_lrrnn.io.nwb import open_nwb
-from nwb_lrrnn.io.processing_module import write_module
-from nwb_lrrnn.io.recording_file import write_recording
+from nwb_lrrnn.io.reading.recording import open_nwb
+from nwb_lrrnn.io.writing.processing_module import write_module
+from nwb_lrrnn.io.writing.recording_file import write_recording
 from nwb_lrrnn.models.dis import DisRNN
 from nwb_lrrnn.models.linear import LinearStateSpace
 from nwb_lrrnn.models.low_rank import LowRankRNN

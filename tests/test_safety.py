@@ -13,9 +13,9 @@ import pytest
 import nwb_lrrnn
 from nwb_lrrnn.cli.fit import _output
 from nwb_lrrnn.io.errors import UnreachableError
-from nwb_lrrnn.io.nwb import open_nwb
-from nwb_lrrnn.io.processing_module import read_module, write_module
-from nwb_lrrnn.io.secrets import texts_without_secrets, without_secrets
+from nwb_lrrnn.io.files.secrets import texts_without_secrets, without_secrets
+from nwb_lrrnn.io.reading.recording import open_nwb
+from nwb_lrrnn.io.writing.processing_module import read_module, write_module
 from small_module import INFO, make_latents, make_loadings, make_tables
 from small_server import hasten
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from nwb_lrrnn.io.errors import ChangedFileError
-from nwb_lrrnn.io.lazy import SampledSeries
-from nwb_lrrnn.io.source import resolve
+from nwb_lrrnn.io.files.source import resolve
+from nwb_lrrnn.io.reading.lazy import SampledSeries
 from remote_stand_in import Remote
 
 
@@ -110,8 +110,8 @@ def test_blocks_of_dask_are_multiples_of_the_chunks_of_the_file_and_not_too_larg
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_blocks_of_a_few_columns_hold_what_the_file_holds(path, transposed, monkeypatch):
-    monkeypatch.setattr("nwb_lrrnn.io.lazy._CHUNK_BYTES", 2 * 50 * 4)
-    monkeypatch.setattr("nwb_lrrnn.io.lazy._MOST_CHUNK_BYTES", 4 * 50 * 4)
+    monkeypatch.setattr("nwb_lrrnn.io.reading.lazy._CHUNK_BYTES", 2 * 50 * 4)
+    monkeypatch.setattr("nwb_lrrnn.io.reading.lazy._MOST_CHUNK_BYTES", 4 * 50 * 4)
     data = np.arange(300, dtype="i2").reshape(50, 6)
     described = series(path, data, transposed=transposed, chunks=(1, 50) if transposed else (50, 1))
     blocks = described.dask()

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from nwb_lrrnn.dynamics import NONLINEARITIES, LowRankDynamics
-from nwb_lrrnn.models import cells, scan
-from nwb_lrrnn.models.cells import Cell
-from nwb_lrrnn.models.scan import Drive
+from nwb_lrrnn.models.networks import cells, scan
+from nwb_lrrnn.models.networks.cells import Cell
+from nwb_lrrnn.models.networks.scan import Drive
 
 
 def problem(seed=0, nets=2, windows=5, steps=17, rank=3, neurons=11, inputs=2, dtype=torch.float64, device="cpu"):

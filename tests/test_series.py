@@ -181,8 +181,8 @@ def test_unequal_trials_are_padded(make):
 
 
 def test_lazy_series_pickle_and_slices(make, monkeypatch):
-    monkeypatch.setattr("nwb_lrrnn.io.lazy._CHUNK_BYTES", 16 * 10)
-    monkeypatch.setattr("nwb_lrrnn.io.lazy._BLOCK_BYTES", 16 * 4)
+    monkeypatch.setattr("nwb_lrrnn.io.reading.lazy._CHUNK_BYTES", 16 * 10)
+    monkeypatch.setattr("nwb_lrrnn.io.reading.lazy._BLOCK_BYTES", 16 * 4)
 
     def build(file):
         group = add_series(file, "acquisition/x", 0.0, rate=10.0, conversion=2.0)

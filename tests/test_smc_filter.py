@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from nwb_lrrnn.dynamics import NONLINEARITIES
-from nwb_lrrnn.models.cells import Cell
-from nwb_lrrnn.models.devices import one_thread
 from nwb_lrrnn.models.kernels.particle_types import NEVER, Noise
-from nwb_lrrnn.models.likelihoods import Likelihood
-from nwb_lrrnn.models.readouts import Readout
+from nwb_lrrnn.models.networks.cells import Cell
+from nwb_lrrnn.models.observation.likelihoods import Likelihood
+from nwb_lrrnn.models.observation.readouts import Readout
 from nwb_lrrnn.models.smc import bound, filtering
 from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.data import trial_data
 from nwb_lrrnn.models.smc.filtering import Law
 from nwb_lrrnn.models.smc.network import Network, Start
+from nwb_lrrnn.models.training.devices import one_thread
 from nwb_lrrnn.trials import as_trials
 from small_filter import (
     filter_parts,

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from nwb_lrrnn.models.devices import one_thread
 from nwb_lrrnn.models.linear.smoothing import smooth
 from nwb_lrrnn.models.linear.system import from_dynamics
 from nwb_lrrnn.models.smc import SMCLowRankRNN, bound, inference, smoothing
 from nwb_lrrnn.models.smc.bound import Plan
+from nwb_lrrnn.models.training.devices import one_thread
 from nwb_lrrnn.trials import as_trials
 from small_filter import linear_dynamics, small_data, small_network, small_noise
 

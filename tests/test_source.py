@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from nwb_lrrnn.io.errors import ChangedFileError, NotHDF5Error, NotNWBError, OldNWBError, TruncatedFileError
-from nwb_lrrnn.io.hdf5 import plain
-from nwb_lrrnn.io.nwb import open_nwb
-from nwb_lrrnn.io.source import resolve
+from nwb_lrrnn.io.files.hdf5 import plain
+from nwb_lrrnn.io.files.source import resolve
+from nwb_lrrnn.io.reading.recording import open_nwb
 from small_nwb import add_units, new_nwb
 
 

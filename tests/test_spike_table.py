@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import nwb_lrrnn as lr
-from nwb_lrrnn.io import spike_table
 from nwb_lrrnn.io.errors import ChangedFileError
+from nwb_lrrnn.io.reading import spike_table
 from small_nwb import add_trials, add_units, new_nwb
 
 SECONDS = 40.0

@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import nwb_lrrnn as lr
 from nwb_lrrnn.io.errors import AccessDeniedError, RemoteError, UnreachableError
-from nwb_lrrnn.io.network import connection as remote
+from nwb_lrrnn.io.files import connection as remote
 from realistic_nwb import write_realistic
 from small_archive import SmallArchive, without_accounts
 from small_nwb import add_series, add_trials, add_units, new_nwb

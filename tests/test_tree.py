@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 from xarray.indexes import RangeIndex
 
-from nwb_lrrnn.io.source import Source
-from nwb_lrrnn.io.views.timestamps_index import TimestampsIndex
+from nwb_lrrnn.io.files.source import Source
+from nwb_lrrnn.io.reading.views.timestamps_index import TimestampsIndex
 from small_nwb import add_region, add_series, add_table, add_trials, add_units, ramp
 
 TIMES = np.array([0.0, 0.5, 0.9, 1.6, 2.0])
@@ -194,8 +194,8 @@ def test_building_opens_the_file_once_and_reads_no_samples(make, monkeypatch):
     opened = []
     original = Source.open
     monkeypatch.setattr(Source, "open", lambda source: opened.append(source) or original(source))
-    monkeypatch.setattr("nwb_lrrnn.io.lazy.read_dataset", None)
-    monkeypatch.setattr("nwb_lrrnn.io.clock.read_timestamps", None)
+    monkeypatch.setattr("nwb_lrrnn.io.reading.lazy.read_dataset", None)
+    monkeypatch.setattr("nwb_lrrnn.io.reading.clock.read_timestamps", None)
     tree = recording.to_datatree()
     assert "lfp" in repr(tree)
     assert len(opened) == 1

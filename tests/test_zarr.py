@@ -18,8 +18,8 @@ from nwb_lrrnn.io.errors import (
     TruncatedFileError,
     UnreadableZarrError,
 )
-from nwb_lrrnn.io.nwb import open_nwb
-from nwb_lrrnn.io.source import resolve
+from nwb_lrrnn.io.files.source import resolve
+from nwb_lrrnn.io.reading.recording import open_nwb
 from small_zarr import KNOWN, STORE, array, nwb, unpack, write
 
 

@@ -11,9 +11,9 @@ import pytest
 import zarr
 
 from nwb_lrrnn.io.errors import TruncatedFileError, UnreadableZarrError
-from nwb_lrrnn.io.zarr.decode import ArrayFormat, PickledObjects
-from nwb_lrrnn.io.zarr.file import ZarrFile
-from nwb_lrrnn.io.zarr.store import local_store
+from nwb_lrrnn.io.files.zarr.decode import ArrayFormat, PickledObjects
+from nwb_lrrnn.io.files.zarr.file import ZarrFile
+from nwb_lrrnn.io.files.zarr.store import local_store
 from small_zarr import array, nwb, write
 
 FORMAT = {"zarr_format": 2} if int(zarr.__version__.split(".")[0]) > 2 else {}

@@ -17,10 +17,10 @@ from nwb_lrrnn.io.errors import (
     UnreachableError,
     UnreadableZarrError,
 )
-from nwb_lrrnn.io.network import ranges
-from nwb_lrrnn.io.nwb import open_nwb
-from nwb_lrrnn.io.source import resolve
-from nwb_lrrnn.io.zarr import store as zarr_store
+from nwb_lrrnn.io.files.network import ranges
+from nwb_lrrnn.io.files.source import resolve
+from nwb_lrrnn.io.files.zarr import store as zarr_store
+from nwb_lrrnn.io.reading.recording import open_nwb
 from small_archive import SmallArchive
 from small_server import RangeServer, schedule
 from small_zarr import KNOWN, STORE, objects, unpack

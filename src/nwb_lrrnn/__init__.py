@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nwb_lrrnn.analysis.fixed_points import find_fixed_points
-    from nwb_lrrnn.compare import compare_baselines
+    from nwb_lrrnn.compare import compare_baselines, select_rank
     from nwb_lrrnn.dynamics import LowRankDynamics
-    from nwb_lrrnn.io.dandi.listing import list_assets
-    from nwb_lrrnn.io.nwb import Recording, open_nwb
-    from nwb_lrrnn.io.recording_file import write_recording
+    from nwb_lrrnn.groups import compare_disentanglement, group_stability, judge_groups, select_groups
+    from nwb_lrrnn.io.files.dandi.listing import list_assets
+    from nwb_lrrnn.io.reading.recording import Recording, open_nwb
+    from nwb_lrrnn.io.writing.recording_file import write_recording
     from nwb_lrrnn.models.dis import DisRNN
     from nwb_lrrnn.models.linear import LinearStateSpace
     from nwb_lrrnn.models.low_rank import LowRankRNN
@@ -49,11 +50,16 @@ __all__ = [
     "__version__",
     "chop",
     "compare_baselines",
+    "compare_disentanglement",
     "find_fixed_points",
+    "group_stability",
+    "judge_groups",
     "list_assets",
     "load_model",
     "open_nwb",
     "read_results",
+    "select_groups",
+    "select_rank",
     "split_trials",
     "write_recording",
     "write_results",
@@ -68,7 +74,7 @@ _HOMES = {
     "LowRankDynamics": "dynamics",
     "LowRankRNN": "models.low_rank",
     "PCADenoise": "preprocessing",
-    "Recording": "io.nwb",
+    "Recording": "io.reading.recording",
     "Resample": "preprocessing",
     "SMCLowRankRNN": "models.smc",
     "SelectUnits": "preprocessing",
@@ -78,13 +84,18 @@ _HOMES = {
     "ZScore": "preprocessing",
     "chop": "preprocessing",
     "compare_baselines": "compare",
+    "compare_disentanglement": "groups",
     "find_fixed_points": "analysis.fixed_points",
-    "list_assets": "io.dandi.listing",
+    "group_stability": "groups",
+    "judge_groups": "groups",
+    "list_assets": "io.files.dandi.listing",
     "load_model": "results",
-    "open_nwb": "io.nwb",
+    "open_nwb": "io.reading.recording",
     "read_results": "results",
+    "select_groups": "groups",
+    "select_rank": "compare",
     "split_trials": "preprocessing",
-    "write_recording": "io.recording_file",
+    "write_recording": "io.writing.recording_file",
     "write_results": "results",
 }
 

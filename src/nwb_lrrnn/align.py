@@ -353,3 +353,15 @@ def _order_of_neurons(fields: Mapping[str, Array]) -> NDArray[np.int64]:
         rank[order[1:]] = np.cumsum(-np.diff(key[order]) > _TIE * np.abs(key).max())
         ranks.append(rank)
     return np.lexsort(ranks[::-1])
+
+
+def slices(group_ranks: Sequence[int]) -> list[slice]:
+    """Return where the latents of each group are.
+
+    Examples
+    --------
+    >>> slices((2, 1))
+    [slice(0, 2, None), slice(2, 3, None)]
+    """
+    ends = np.cumsum(group_ranks)
+    return [slice(int(end - rank), int(end)) for end, rank in zip(ends, group_ranks, strict=True)]

@@ -16,14 +16,14 @@ import xarray as xr
 from nwb_lrrnn.align import affine_map, aligned_r2
 from nwb_lrrnn.compare import compare_baselines
 from nwb_lrrnn.dynamics import LowRankDynamics
-from nwb_lrrnn.io.nwb import open_nwb
-from nwb_lrrnn.io.recording_file import write_recording
+from nwb_lrrnn.io.reading.recording import open_nwb
+from nwb_lrrnn.io.writing.recording_file import write_recording
 from nwb_lrrnn.results import load_model, write_results
 
 if TYPE_CHECKING:
     from nwb_lrrnn.models.low_rank import LowRankRNN
 
-logger = logging.getLogger("nwb_lrrnn")
+logger = logging.getLogger(__name__)
 
 BIN_SIZE, BEFORE = 0.02, 0.5  # s; trials begin this long before the go cue
 

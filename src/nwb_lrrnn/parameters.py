@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import numbers
 from typing import Any, Literal, overload
 
@@ -57,3 +58,12 @@ def flag(argument: str, got: object) -> bool:
     if isinstance(got, (bool, np.bool_)):
         return bool(got)
     raise ValueError(f"{argument}: got {got!r}, wanted True or False")
+
+
+def choose(argument: str, got: object, valid: tuple[str, ...]) -> str:
+    """Return `got` when it is one of `valid`; else raise a ValueError that lists them and the closest match."""
+    if isinstance(got, str) and got in valid:
+        return got
+    close = difflib.get_close_matches(str(got), valid, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"{argument}: got {got!r}, wanted one of {', '.join(map(repr, valid))}{hint}")

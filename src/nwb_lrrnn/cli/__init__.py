@@ -150,7 +150,7 @@ def demo(settings: Settings, out: str, seed: int, quick: bool) -> None:
 @click.pass_obj
 def inspect(settings: Settings, uri: str) -> None:
     """Show what is in an NWB file, what can be fitted, and what is wrong with it."""
-    from nwb_lrrnn.io.nwb import open_nwb
+    from nwb_lrrnn.io.reading.recording import open_nwb
 
     with _logging(settings.verbose), open_nwb(uri) as recording:
         click.echo(repr(recording))

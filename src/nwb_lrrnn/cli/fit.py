@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nwb_lrrnn.io.secrets import is_address
+from nwb_lrrnn.io.files.secrets import is_address
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from nwb_lrrnn.io.nwb import Recording
+    from nwb_lrrnn.io.reading.recording import Recording
 
 _MODELS = ("lowrank", "smc", "dis", "linear")
 _LATER = ("leastsquares",)
@@ -54,7 +54,7 @@ def fit_recording(
     estimator = _estimator(model, rank=rank, max_epochs=max_epochs, seed=seed, device=device, assignments=assignments)
     output = _output(output, uri, overwrite)
 
-    from nwb_lrrnn.io.nwb import open_nwb
+    from nwb_lrrnn.io.reading.recording import open_nwb
 
     with open_nwb(uri) as recording:
         select = {"align": align, "window": window, "intervals": intervals, "trials": _ids_or_query(trials)}
@@ -162,7 +162,7 @@ def _output(output: Path | None, uri: str, overwrite: bool) -> Path:
         raise FileNotFoundError(f"--output: the folder {str(path.absolute().parent)!r} does not exist; make it first")
     if path.exists() and not overwrite:
         raise FileExistsError(f"--output: {str(path)!r} exists; choose another name with -o, or pass --overwrite")
-    from nwb_lrrnn.io.processing_module import is_result_file
+    from nwb_lrrnn.io.writing.processing_module import is_result_file
 
     if path.exists() and not is_result_file(path):
         raise FileExistsError(

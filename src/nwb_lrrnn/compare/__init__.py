@@ -3,36 +3,24 @@
 `compare_baselines` makes the table, whose attrs hold the verdict on nonlinear dynamics. Its steps, each in a file:
 `held_out_scores` (who is fitted to what and scored by whom), `tabulate` (scores to a table), `paired_difference` (its
 intervals, over trials or over blocks of windows of one recording) and `judge_nonlinearity` (the verdict).
-
-Are groups of latents there? `judge_groups` (a verdict on held-out bins), `select_groups` (their number and sizes),
-`select_rank`, `group_stability`, and `compare_disentanglement`, which sets them beside other ways to choose latents.
+`select_rank` chooses the number of latents by the same scores.
 """
 
 from nwb_lrrnn.compare.baselines import REFERENCE, baselines_of
-from nwb_lrrnn.compare.disentanglement import compare_disentanglement
-from nwb_lrrnn.compare.group_search import GroupSearch, select_groups
-from nwb_lrrnn.compare.groups import GroupVerdict, judge_groups
 from nwb_lrrnn.compare.intervals import paired_difference
 from nwb_lrrnn.compare.rank import RankChoice, select_rank
 from nwb_lrrnn.compare.scores import held_out_scores
-from nwb_lrrnn.compare.stability import group_stability
 from nwb_lrrnn.compare.table import compare_baselines, tabulate
 from nwb_lrrnn.compare.verdict import judge_nonlinearity
 
 __all__ = [
     "REFERENCE",
-    "GroupSearch",
-    "GroupVerdict",
     "RankChoice",
     "baselines_of",
     "compare_baselines",
-    "compare_disentanglement",
-    "group_stability",
     "held_out_scores",
-    "judge_groups",
     "judge_nonlinearity",
     "paired_difference",
-    "select_groups",
     "select_rank",
     "tabulate",
 ]

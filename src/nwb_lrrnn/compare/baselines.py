@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from nwb_lrrnn.models.linear import FactorAnalysis, LinearStateSpace, MeanRate, VectorAutoregression
 
-logger = logging.getLogger("nwb_lrrnn")
+logger = logging.getLogger(__name__)
 
 REFERENCE = "mean rate"
 _LARGEST = 64  # latents: EM takes time with the cube of the rank

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import numbers
 
 import numpy as np
 import xarray as xr
 
 from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
+from nwb_lrrnn.parameters import choose
 
 DIMS = {
     "left_vectors": ("neuron", "latent"),
@@ -41,15 +41,6 @@ CHOICES = {
 }
 _COVARIANCES = ("latent_noise", "initial_covariance", "latent_covariance")
 _NON_NEGATIVE = ("private_noise", "observation_variance", "dispersion")
-
-
-def choose(argument: str, got: object, valid: tuple[str, ...]) -> str:
-    """Return `got` when it is one of `valid`; else raise a ValueError that lists them and the closest match."""
-    if isinstance(got, str) and got in valid:
-        return got
-    close = difflib.get_close_matches(str(got), valid, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"{argument}: got {got!r}, wanted one of {', '.join(map(repr, valid))}{hint}")
 
 
 def normalise(net) -> None:

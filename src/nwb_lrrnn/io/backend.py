@@ -9,7 +9,7 @@ import xarray as xr
 from xarray.backends import BackendEntrypoint
 
 if TYPE_CHECKING:
-    from .recording import Recording
+    from nwb_lrrnn.io.reading.recording import Recording
 
 # Pages and identifiers of a DANDI archive, and files by the end of their name.
 _NWB = re.compile(r"dandi://|DANDI:\d{6}|.*\.nwb(\.zarr)?/?$", re.IGNORECASE)
@@ -68,7 +68,7 @@ class NWBBackend(BackendEntrypoint):
         ValueError
             If nothing, or more than one thing, in the recording has that name; or as `open_nwb`.
         """
-        from nwb_lrrnn.io.views.tree import one_dataset, root_dataset
+        from nwb_lrrnn.io.reading.views.tree import one_dataset, root_dataset
 
         recording = _open(filename_or_obj)
         if group is None or not group.strip("/"):
@@ -92,7 +92,7 @@ class NWBBackend(BackendEntrypoint):
         ValueError
             If there is nothing below that path; or as `open_nwb`.
         """
-        from nwb_lrrnn.io.views.tree import datasets
+        from nwb_lrrnn.io.reading.views.tree import datasets
 
         recording = _open(filename_or_obj)
         below = "/" + (group or "").strip("/")
@@ -120,7 +120,7 @@ class NWBBackend(BackendEntrypoint):
 
 def _open(filename_or_obj: Any) -> "Recording":
     """Return the recording."""
-    from .recording import open_nwb
+    from nwb_lrrnn.io.reading.recording import open_nwb
 
     return open_nwb(filename_or_obj)
 

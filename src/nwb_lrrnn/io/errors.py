@@ -43,3 +43,7 @@ class AccessDeniedError(RemoteError, PermissionError):
 
 class MissingRemoteFileError(RemoteError, FileNotFoundError):
     """The server has no such file."""
+
+
+class AddressError(ValueError):
+    """The text names no single file in a network."""

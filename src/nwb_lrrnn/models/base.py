@@ -14,10 +14,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.dynamics import LowRankDynamics
-from nwb_lrrnn.models.parameters import choose
+from nwb_lrrnn.parameters import choose
 from nwb_lrrnn.trials import LazyTrials, Trials, as_lazy_trials, as_trials, blocks, check_observed, is_lazy, map_trials
 
-logger = logging.getLogger("nwb_lrrnn")
+logger = logging.getLogger(__name__)
 
 LIKELIHOODS = ("auto", "gaussian", "poisson", "negative_binomial")
 

@@ -14,7 +14,7 @@ from nwb_lrrnn.trials import is_lazy
 from nwb_lrrnn.trials.gate import _bin_size_of_one
 from nwb_lrrnn.trials.lazy import refuse_unreadable
 
-logger = logging.getLogger("nwb_lrrnn")
+logger = logging.getLogger(__name__)
 
 
 def chop(X: Any, duration: float) -> xr.DataArray:

@@ -10,8 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_lrrnn.dynamics.fields import choose
-from nwb_lrrnn.parameters import positive
+from nwb_lrrnn.parameters import choose, positive
 from nwb_lrrnn.preprocessing.base import Step, described
 from nwb_lrrnn.preprocessing.parts import Part, Place
 from nwb_lrrnn.preprocessing.passes import extremes, merge_extremes, one_pass

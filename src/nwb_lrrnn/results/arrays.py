@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lrrnn.io.secrets import without_secrets
+from nwb_lrrnn.io.files.secrets import without_secrets
 
 if TYPE_CHECKING:
     from nwb_lrrnn.models.base import LatentModel

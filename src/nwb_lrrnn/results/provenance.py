@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from nwb_lrrnn.io.nwb import Recording, open_nwb
-from nwb_lrrnn.io.secrets import is_address, without_secrets
-from nwb_lrrnn.io.session import SESSION_FIELDS, SUBJECT_FIELDS
+from nwb_lrrnn.io.files.secrets import is_address, without_secrets
+from nwb_lrrnn.io.reading.recording import Recording, open_nwb
+from nwb_lrrnn.io.writing.session import SESSION_FIELDS, SUBJECT_FIELDS
 
 if TYPE_CHECKING:
     from nwb_lrrnn.models.base import LatentModel

@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lrrnn.io.module_into import write_module_into
-from nwb_lrrnn.io.nwb import Recording, open_nwb
-from nwb_lrrnn.io.processing_module import read_module, write_module
-from nwb_lrrnn.io.writable import writable
+from nwb_lrrnn.io.reading.recording import Recording, open_nwb
+from nwb_lrrnn.io.writing.module_into import write_module_into
+from nwb_lrrnn.io.writing.processing_module import read_module, write_module
+from nwb_lrrnn.io.writing.writable import writable
 from nwb_lrrnn.results.arrays import as_array
 from nwb_lrrnn.results.provenance import as_recording, check_source, is_same_file, provenance, session_of
 from nwb_lrrnn.results.units import described_loadings, plain_text, units_of_source, units_within
 
 if TYPE_CHECKING:
-    from nwb_lrrnn.io.module_pieces import ModulePieces
+    from nwb_lrrnn.io.writing.module_pieces import ModulePieces
     from nwb_lrrnn.models.base import LatentModel
 
 
@@ -96,9 +96,9 @@ def write_results(
         If latents or rates have another shape than the model gives them or times that are not one bin apart, or an
         option goes with the other of `path` and `into`. scikit-learn's NotFittedError is one of these. With `into`
         also: if the latents came from another file and no `source` is given; if units of the model are not in the
-        recording; UnwritableRecordingError (`nwb_lrrnn.io.writable`) if it cannot be written into (an address,
+        recording; UnwritableRecordingError (`nwb_lrrnn.io.writing.writable`) if it cannot be written into (an address,
         read-only, a file of git-annex or DataLad, a full disk, open elsewhere, a schema before NWB 2.2);
-        RecordingInUseError (`nwb_lrrnn.io.lock`) if another process is writing into it; ChangedFileError
+        RecordingInUseError (`nwb_lrrnn.io.writing.lock`) if another process is writing into it; ChangedFileError
         (`nwb_lrrnn.io.errors`) if another program changed it meanwhile.
 
     Examples

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lrrnn.io.nwb import Recording
-from nwb_lrrnn.io.unit_rows import UnitRows, find_units
+from nwb_lrrnn.io.reading.recording import Recording
+from nwb_lrrnn.io.writing.unit_rows import UnitRows, find_units
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from nwb_lrrnn.trials.lazy import (
     rows_of,
     stand_in,
 )
-from nwb_lrrnn.trials.summary import Summary, pooled, summarise
+from nwb_lrrnn.trials.summary import Summary, pooled
 
 Rows = NDArray[np.int64]
 
@@ -64,7 +64,7 @@ class LazyTrials:
     @cached_property
     def summary(self) -> Summary:
         """What one pass over all trials tells; bad values anywhere are found here."""
-        parts = ((rows, summarise(block), not block.values.any()) for rows, block in self.blocks())
+        parts = ((rows, block.summary, not block.values.any()) for rows, block in self.blocks())
         whole = pooled(parts, len(self.lengths))
         check_observed(whole.n_observed)
         return whole

@@ -82,7 +82,7 @@ class Trials:
     @cached_property
     def summary(self) -> Summary:
         """What one pass over all trials tells."""
-        return summarise(self)
+        return summarise(self.values, self.observed, self.bins)
 
     def blocks(self, rng: np.random.Generator | None = None) -> Iterator[tuple[NDArray[np.int64], Trials]]:
         """Yield all trials as one block, and their numbers, like `LazyTrials.blocks`."""

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from nwb_lrrnn.trials.gate import Trials
 
 
 @dataclass(frozen=True)
@@ -36,19 +32,18 @@ class Summary:
     are_counts: bool
 
 
-def summarise(trials: Trials) -> Summary:
-    """Return the summary of trials in memory."""
-    values = trials.values
-    if trials.observed is None:
+def summarise(values: NDArray[np.float64], observed: NDArray[np.bool_] | None, bins: NDArray[np.bool_]) -> Summary:
+    """Return the summary of values and what is observed of them (trial, time, unit), and of bins (trial, time)."""
+    if observed is None:
         n = np.full(values.shape[2], float(values.shape[0] * values.shape[1]))
         mean, variance = values.mean(axis=(0, 1)), values.var(axis=(0, 1))
     else:
-        n = trials.observed.sum(axis=(0, 1)).astype(np.float64)
+        n = observed.sum(axis=(0, 1)).astype(np.float64)
         mean = values.sum(axis=(0, 1)) / np.maximum(n, 1.0)
-        residual = np.where(trials.observed, values - mean, 0.0)
+        residual = np.where(observed, values - mean, 0.0)
         variance = (residual**2).sum(axis=(0, 1)) / np.maximum(n, 1.0)
     are_counts = bool((values >= 0).all() and (values == np.round(values)).all() and values.any())
-    return Summary(n, mean, variance, trials.bins.sum(axis=1), are_counts)
+    return Summary(n, mean, variance, bins.sum(axis=1), are_counts)
 
 
 def pooled(parts: Iterable[tuple[NDArray[np.int64], Summary, bool]], n_trials: int) -> Summary:

@@ -11,16 +11,16 @@ import numpy as np
 import xarray as xr
 from sklearn.utils.validation import check_is_fitted
 
-from nwb_lrrnn.align import Gauge, change_gauge
+from nwb_lrrnn.align import Gauge, change_gauge, slices
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models.base import LatentModel
-from nwb_lrrnn.models.devices import one_thread
 from nwb_lrrnn.models.dis import routes, stored
 from nwb_lrrnn.models.dis.connectivity import standard_errors
-from nwb_lrrnn.models.dis.gauge import group_gauge, slices
+from nwb_lrrnn.models.dis.gauge import group_gauge
 from nwb_lrrnn.models.dis.network import GroupNetwork
 from nwb_lrrnn.models.dis.settings import POSTERIORS, check_parameters, group_ranks_of
-from nwb_lrrnn.models.parameters import choose
+from nwb_lrrnn.models.training.devices import one_thread
+from nwb_lrrnn.parameters import choose
 from nwb_lrrnn.trials import Trials
 
 _NO_DYNAMICS = (

@@ -7,21 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.align import slices
+
 Array = NDArray[np.floating]
 
 _TIE = 1e-9  # numbers closer than this (relative) are equal: rounding must not choose a sign
-
-
-def slices(group_ranks: Sequence[int]) -> list[slice]:
-    """Return where the latents of each group are.
-
-    Examples
-    --------
-    >>> slices((2, 1))
-    [slice(0, 2, None), slice(2, 3, None)]
-    """
-    ends = np.cumsum(group_ranks)
-    return [slice(int(end - rank), int(end)) for end, rank in zip(ends, group_ranks, strict=True)]
 
 
 def group_gauge(loadings: Array, covariance: Array, group_ranks: Sequence[int]) -> Array:

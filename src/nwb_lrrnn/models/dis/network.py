@@ -102,7 +102,7 @@ class GroupNetwork:
         """Return what the encoder reads of the bins before each bin (trial, time, feature), and where it is known."""
         before, complete = history(self.units.features(trials.values), whole_bins(trials), self.n_lags)
         if self.mlp is not None:
-            from nwb_lrrnn.models.dis.mlp import encode
+            from nwb_lrrnn.models.dis.paper.mlp import encode
 
             before = encode(self.mlp, before)
         return before, complete

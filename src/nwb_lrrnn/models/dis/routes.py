@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nwb_lrrnn.models.dis import connectivity, fitting, regression
 from nwb_lrrnn.models.dis.network import GroupNetwork
 from nwb_lrrnn.models.dis.pairs import Pairs, folds, whole_bins
-from nwb_lrrnn.models.ending import Ending
+from nwb_lrrnn.models.training.ending import Ending
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
@@ -58,7 +58,8 @@ def _given(network_inputs: Array, pairs: Pairs) -> Array | None:
 
 def _by_gradients(model: Any, trials: Trials, choice, ranks, seed) -> tuple[GroupNetwork, Ending]:
     """Return the network of the paper's objective; its noise is the maximum likelihood of its residuals."""
-    from nwb_lrrnn.models.dis import paper, training
+    from nwb_lrrnn.models.dis.paper import objective as paper
+    from nwb_lrrnn.models.dis.paper import training
 
     pairs = choice.pairs
     given = None
@@ -92,14 +93,14 @@ def _from_training(model: Any, trials: Trials, choice, found) -> tuple[GroupNetw
 
 
 def _encoded(mlp, pairs: Pairs) -> Pairs:
-    from nwb_lrrnn.models.dis.mlp import encode
+    from nwb_lrrnn.models.dis.paper.mlp import encode
 
     return replace(pairs, features=encode(mlp, pairs.features))
 
 
 def _with_mlp(model: Any, trials: Trials, choice, network: GroupNetwork, ending: Ending, seed):
     """Return the network with an MLP that predicts its smoothed latents from the bins before."""
-    from nwb_lrrnn.models.dis.mlp import fit_mlp
+    from nwb_lrrnn.models.dis.paper.mlp import fit_mlp
 
     pairs = choice.pairs
     latents = network.smoothed(trials)[pairs.trial, pairs.time]
@@ -124,7 +125,8 @@ def _with_mlp(model: Any, trials: Trials, choice, network: GroupNetwork, ending:
 
 def _fine_tuned(model: Any, trials: Trials, choice, network: GroupNetwork, ranks, seed):
     """Return the network after epochs of the paper's objective from where the closed form ended."""
-    from nwb_lrrnn.models.dis import paper, training
+    from nwb_lrrnn.models.dis.paper import objective as paper
+    from nwb_lrrnn.models.dis.paper import training
 
     pairs, linear = choice.pairs, network.linear
     weights = {"penalty": float(model.penalty), "block_penalty": float(model.block_penalty)}

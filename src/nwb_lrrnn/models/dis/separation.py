@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.linalg import expm, expm_frechet
 from scipy.optimize import minimize
 
-from nwb_lrrnn.models.dis.gauge import slices
+from nwb_lrrnn.align import slices
 from nwb_lrrnn.models.dis.grouping import best_partitions
 from nwb_lrrnn.models.dis.lagged import (
     Windows,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nwb_lrrnn.models import parameters as check
+from nwb_lrrnn import parameters as check
 from nwb_lrrnn.models.dis.pairs import history
 from nwb_lrrnn.trials import Trials
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.dynamics.nonlinearity import phi
 from nwb_lrrnn.models.linear.observations import moments_of_units
-from nwb_lrrnn.models.scales import scales_of
+from nwb_lrrnn.models.networks.scales import scales_of
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.models.linear.autoregression import Lagged
+from nwb_lrrnn.models.linear.lagged import Lagged
 from nwb_lrrnn.models.linear.laplace import CountModel
 from nwb_lrrnn.trials import Trials
 

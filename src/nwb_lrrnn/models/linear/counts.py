@@ -12,7 +12,7 @@ from nwb_lrrnn.models.linear.climb import Climb, race
 from nwb_lrrnn.models.linear.laplace import CountModel
 from nwb_lrrnn.models.linear.smoothing import Moments, Patterns
 from nwb_lrrnn.models.linear.system import LinearSystem, canonical_gauge
-from nwb_lrrnn.models.threads import over_ranges
+from nwb_lrrnn.models.training.threads import over_ranges
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]

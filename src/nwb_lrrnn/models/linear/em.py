@@ -21,7 +21,7 @@ from nwb_lrrnn.models.linear.system import LinearSystem, canonical_gauge
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
-logger = logging.getLogger("nwb_lrrnn")
+logger = logging.getLogger(__name__)
 
 _LEAST_NOISE = 1e-8  # smallest eigenvalue of Q and Sigma_1; the latents start with variance 1
 _HIGHER = 3e-3  # of the advantage over constant rates: less is the same place, a few iterations apart

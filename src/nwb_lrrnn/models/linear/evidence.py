@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from nwb_lrrnn.models.linear import laplace
 from nwb_lrrnn.models.linear.system import LinearSystem
 from nwb_lrrnn.models.particles import noise_of_trial, seed_of
-from nwb_lrrnn.models.threads import over_ranges
+from nwb_lrrnn.models.training.threads import over_ranges
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]

@@ -10,7 +10,7 @@ from scipy.special import gammaln
 
 from nwb_lrrnn.models.linear.smoothing import Moments
 from nwb_lrrnn.models.linear.system import LinearSystem
-from nwb_lrrnn.models.threads import over_ranges
+from nwb_lrrnn.models.training.threads import over_ranges
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]

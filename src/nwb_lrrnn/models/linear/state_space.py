@@ -17,7 +17,7 @@ from nwb_lrrnn.models.base import LatentModel
 from nwb_lrrnn.models.linear import em
 from nwb_lrrnn.models.linear.smoothing import Moments, smooth
 from nwb_lrrnn.models.linear.system import LinearSystem, from_dynamics, to_dynamics
-from nwb_lrrnn.models.parameters import choose, positive, whole_number
+from nwb_lrrnn.parameters import choose, positive, whole_number
 from nwb_lrrnn.trials import Trials
 
 POSTERIORS = ("smoothed", "filtered", "delayed")

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nwb_lrrnn.models import likelihoods
-from nwb_lrrnn.models.shooting import Network
+from nwb_lrrnn.models.low_rank.shooting import Network
+from nwb_lrrnn.models.observation import likelihoods
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]

@@ -10,21 +10,22 @@ import numpy as np
 import torch
 import xarray as xr
 
+from nwb_lrrnn import parameters as check
 from nwb_lrrnn.align import canonicalize
-from nwb_lrrnn.models import parameters as check
 from nwb_lrrnn.models.base import LatentModel
-from nwb_lrrnn.models.checkpoints import checkpoint_of
-from nwb_lrrnn.models.devices import one_thread, resolve
-from nwb_lrrnn.models.likelihoods import Likelihood
 from nwb_lrrnn.models.low_rank import encoder, fitting, network, streaming
 from nwb_lrrnn.models.low_rank.inference import FINE, infer
 from nwb_lrrnn.models.low_rank.objective import latent_moments
+from nwb_lrrnn.models.low_rank.shooting import Network, Posterior
 from nwb_lrrnn.models.low_rank.start import LinearStart, WarmStart
-from nwb_lrrnn.models.scales import scales_of
-from nwb_lrrnn.models.shooting import Network, Posterior
-from nwb_lrrnn.models.splitting import all_but_held_out, hold_out, put_back
-from nwb_lrrnn.models.training import Schedule
-from nwb_lrrnn.models.windows import Windows, join
+from nwb_lrrnn.models.low_rank.windows import Windows, join
+from nwb_lrrnn.models.networks.checks import check_network
+from nwb_lrrnn.models.networks.scales import scales_of
+from nwb_lrrnn.models.observation.likelihoods import Likelihood
+from nwb_lrrnn.models.training.checkpoints import checkpoint_of
+from nwb_lrrnn.models.training.devices import one_thread, resolve
+from nwb_lrrnn.models.training.loop import Schedule
+from nwb_lrrnn.models.training.splitting import all_but_held_out, hold_out, put_back
 from nwb_lrrnn.trials import LazyTrials, Trials
 
 
@@ -230,7 +231,7 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         )
 
     def _check_parameters(self, trials: Trials) -> Schedule:
-        check.network(self, trials)
+        check_network(self, trials)
         check.whole_number("n_neurons", self.n_neurons)
         check.positive("shooting_window", self.shooting_window, optional=True)
         return Schedule(self.max_epochs, self.patience, self.learning_rate)

@@ -10,18 +10,18 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nwb_lrrnn.models.checkpoints import NO_CHECKPOINT, Checkpoint
-from nwb_lrrnn.models.ending import Ending
-from nwb_lrrnn.models.likelihoods import constant_log_density
 from nwb_lrrnn.models.low_rank import encoder
 from nwb_lrrnn.models.low_rank.inference import FINE, cut_like, infer
 from nwb_lrrnn.models.low_rank.network import Form
 from nwb_lrrnn.models.low_rank.objective import ShootingObjective, select, update_prior, with_prior
 from nwb_lrrnn.models.low_rank.regression import regress
+from nwb_lrrnn.models.low_rank.shooting import Network, Posterior, Prior, posterior
 from nwb_lrrnn.models.low_rank.start import LinearStart, WarmStart
-from nwb_lrrnn.models.shooting import Network, Posterior, Prior, posterior
-from nwb_lrrnn.models.training import Schedule, train
-from nwb_lrrnn.models.windows import Windows
+from nwb_lrrnn.models.low_rank.windows import Windows
+from nwb_lrrnn.models.observation.likelihoods import constant_log_density
+from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT, Checkpoint
+from nwb_lrrnn.models.training.ending import Ending
+from nwb_lrrnn.models.training.loop import Schedule, train
 from nwb_lrrnn.trials import Trials
 
 SHORT = 5  # bins of the shortest windows: the latents follow the data almost freely

@@ -11,11 +11,11 @@ from __future__ import annotations
 import torch
 from numpy.typing import NDArray
 
-from nwb_lrrnn.models.likelihoods import Likelihood
 from nwb_lrrnn.models.low_rank import encoder
 from nwb_lrrnn.models.low_rank.objective import with_prior
-from nwb_lrrnn.models.shooting import Network, Posterior, Prior, posterior
-from nwb_lrrnn.models.windows import Windows, cut, join
+from nwb_lrrnn.models.low_rank.shooting import Network, Posterior, Prior, posterior
+from nwb_lrrnn.models.low_rank.windows import Windows, cut, join
+from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.trials import Trials
 
 FINE = 20  # bins of the short windows

@@ -14,17 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nwb_lrrnn.models import readouts, scan
 from nwb_lrrnn.models.low_rank.network import Form
-from nwb_lrrnn.models.shooting import (
-    Network,
-    Posterior,
-    Prior,
-    gaussian_log_density,
-    last_latents,
-    posterior,
-)
-from nwb_lrrnn.models.windows import Windows, join
+from nwb_lrrnn.models.low_rank.shooting import Network, Posterior, Prior, gaussian_log_density, last_latents, posterior
+from nwb_lrrnn.models.low_rank.windows import Windows, join
+from nwb_lrrnn.models.networks import scan
+from nwb_lrrnn.models.observation import readouts
 
 _FLOOR = 1e-6  # of the latents' own variance: no law of a node is narrower
 _PRIOR_TRIALS = 1.0  # pseudo-observations that keep covariances proper with few trials

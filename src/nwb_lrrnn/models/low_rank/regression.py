@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nwb_lrrnn.models import likelihoods
-from nwb_lrrnn.models.likelihoods import Likelihood
-from nwb_lrrnn.models.readouts import Data, Readout
+from nwb_lrrnn.models.observation import likelihoods
+from nwb_lrrnn.models.observation.likelihoods import Likelihood
+from nwb_lrrnn.models.observation.readouts import Data, Readout
 
 _STEPS = 8
 _RIDGE = 1e-4  # relative to the curvature of each coefficient's own direction

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from nwb_lrrnn.dynamics import nonlinearity
-from nwb_lrrnn.models.checkpoints import NO_CHECKPOINT, Checkpoint
 from nwb_lrrnn.models.linear import laplace, smoothing
-from nwb_lrrnn.models.linear_start import linear_model
+from nwb_lrrnn.models.linear.as_start import linear_model
 from nwb_lrrnn.models.low_rank.inference import infer
 from nwb_lrrnn.models.low_rank.network import Form
-from nwb_lrrnn.models.random_neurons import draw_neurons
-from nwb_lrrnn.models.shooting import Network, Prior
-from nwb_lrrnn.models.windows import join
+from nwb_lrrnn.models.low_rank.shooting import Network, Prior
+from nwb_lrrnn.models.low_rank.windows import join
+from nwb_lrrnn.models.networks.random_neurons import draw_neurons
+from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT, Checkpoint
 from nwb_lrrnn.trials import Trials
 
 ALPHA = 0.2  # where alpha is fitted, it starts here

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nwb_lrrnn.models.checkpoints import Checkpoint
-from nwb_lrrnn.models.ending import Ending
 from nwb_lrrnn.models.low_rank.fitting import Fit, Stages, end_to_end, flat_of, on_path
 from nwb_lrrnn.models.low_rank.inference import cut_like, infer, nodes_on
 from nwb_lrrnn.models.low_rank.network import Form
 from nwb_lrrnn.models.low_rank.objective import judged, negative_joint, select, update_prior
+from nwb_lrrnn.models.low_rank.shooting import Network, Prior, posterior
 from nwb_lrrnn.models.low_rank.start import WarmStart
-from nwb_lrrnn.models.shooting import Network, Prior, posterior
-from nwb_lrrnn.models.training import train
-from nwb_lrrnn.models.windows import Windows, join
+from nwb_lrrnn.models.low_rank.windows import Windows, join
+from nwb_lrrnn.models.training.checkpoints import Checkpoint
+from nwb_lrrnn.models.training.ending import Ending
+from nwb_lrrnn.models.training.loop import train
 from nwb_lrrnn.trials import LazyTrials, Trials
 
 

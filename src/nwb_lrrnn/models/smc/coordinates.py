@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nwb_lrrnn.models.smc import encoder
-from nwb_lrrnn.models.training import Layout
+from nwb_lrrnn.models.training.loop import Layout
 
 _FLOOR = 1e-3  # relative to the mean variance of the rates: directions below it count as this large
 _FREE = 100  # numbers that may wander at once at no great loss; more take smaller steps each

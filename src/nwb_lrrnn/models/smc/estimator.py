@@ -13,22 +13,22 @@ import torch
 import xarray as xr
 from sklearn.utils.validation import check_is_fitted
 
+from nwb_lrrnn import parameters as check
 from nwb_lrrnn.align import Gauge, canonicalize, change_gauge
 from nwb_lrrnn.dynamics import LowRankDynamics
-from nwb_lrrnn.models import parameters as check
 from nwb_lrrnn.models.base import LatentModel
-from nwb_lrrnn.models.checkpoints import Checkpoint, checkpoint_of
-from nwb_lrrnn.models.devices import one_thread, resolve
 from nwb_lrrnn.models.particles import seed_of
 from nwb_lrrnn.models.smc import bound, encoder, fitting, inference, network, settings
 from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.forecasts import Forecasts
 from nwb_lrrnn.models.smc.network import Form, Network
 from nwb_lrrnn.models.smc.start import LinearStart
-from nwb_lrrnn.models.splitting import all_but_held_out, hold_out
+from nwb_lrrnn.models.training.checkpoints import Checkpoint, checkpoint_of
+from nwb_lrrnn.models.training.devices import one_thread, resolve
+from nwb_lrrnn.models.training.splitting import all_but_held_out, hold_out
 from nwb_lrrnn.trials import LazyTrials, Trials
 
-logger = logging.getLogger("nwb_lrrnn")
+logger = logging.getLogger(__name__)
 
 _BATCH = 16  # trials per gradient step
 _SHARE = 4  # of a sample of trials, one in so many: particles take more memory than trials

@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nwb_lrrnn.models.checkpoints import NO_CHECKPOINT, Checkpoint, Step, fingerprint
-from nwb_lrrnn.models.ending import Ending
-from nwb_lrrnn.models.likelihoods import constant_log_density
+from nwb_lrrnn.models.observation.likelihoods import constant_log_density
 from nwb_lrrnn.models.smc import bound
 from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.coordinates import decorrelated
@@ -21,7 +19,9 @@ from nwb_lrrnn.models.smc.network import Form, Network
 from nwb_lrrnn.models.smc.objective import FilterObjective
 from nwb_lrrnn.models.smc.regression import RIDGES, rates_of, refit
 from nwb_lrrnn.models.smc.smoothing import smooth
-from nwb_lrrnn.models.training import Schedule, train
+from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT, Checkpoint, Step, fingerprint
+from nwb_lrrnn.models.training.ending import Ending
+from nwb_lrrnn.models.training.loop import Schedule, train
 from nwb_lrrnn.trials import LazyTrials, Trials
 
 PARTICLES = (16, 64, 256)  # the numbers of particles that are tried where none is asked for

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lrrnn.models import parameters as check
-from nwb_lrrnn.models.devices import one_thread
+from nwb_lrrnn import parameters as check
 from nwb_lrrnn.models.smc import inference
+from nwb_lrrnn.models.training.devices import one_thread
 from nwb_lrrnn.trials import Trials
 
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from nwb_lrrnn.dynamics import LowRankDynamics
-from nwb_lrrnn.models.cells import Cell, cell_of, filtered
 from nwb_lrrnn.models.kernels.particle_types import Moves
-from nwb_lrrnn.models.likelihoods import Likelihood
-from nwb_lrrnn.models.readouts import Readout
+from nwb_lrrnn.models.networks.cells import Cell, cell_of, filtered
+from nwb_lrrnn.models.observation.likelihoods import Likelihood
+from nwb_lrrnn.models.observation.readouts import Readout
 from nwb_lrrnn.models.smc.data import TrialData
 from nwb_lrrnn.models.smc.encoder import Design, Encoder, encoder_of, parts_of
 from nwb_lrrnn.models.smc.filtering import Law
-from nwb_lrrnn.models.training import Layout
+from nwb_lrrnn.models.training.loop import Layout
 
 SMALLEST = 1e-4  # s.d. of the latents' noise, in units of the latents at the start of a fit
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nwb_lrrnn.models import cells, likelihoods
+from nwb_lrrnn.models.networks import cells
+from nwb_lrrnn.models.observation import likelihoods
 from nwb_lrrnn.models.smc.data import TrialData
 from nwb_lrrnn.models.smc.network import Form, Network, free_numbers
 

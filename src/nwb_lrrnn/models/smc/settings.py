@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from nwb_lrrnn.models import parameters as check
-from nwb_lrrnn.models.likelihoods import Likelihood
-from nwb_lrrnn.models.scales import scales_of
+from nwb_lrrnn import parameters as check
+from nwb_lrrnn.models.networks.checks import check_network
+from nwb_lrrnn.models.networks.scales import scales_of
+from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.smc import bound, encoder
 from nwb_lrrnn.models.smc.network import Form
-from nwb_lrrnn.models.training import Schedule
+from nwb_lrrnn.models.training.loop import Schedule
 from nwb_lrrnn.trials import Trials
 
 POSTERIORS = ("smoothed", "filtered", "delayed")
@@ -86,7 +87,7 @@ def link_of(model: Any) -> str:
 
 def schedule_of(model: Any, trials: Trials) -> Schedule:
     """Return the training schedule of a model, after checking all of its parameters."""
-    check.network(model, trials)
+    check_network(model, trials)
     n_units = trials.values.shape[2]
     check.whole_number("n_trajectories", model.n_trajectories)
     for name in ("n_neurons", "n_particles"):

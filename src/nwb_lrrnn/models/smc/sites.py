@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nwb_lrrnn.models import cells, likelihoods
 from nwb_lrrnn.models.kernels.particle_types import Moves
+from nwb_lrrnn.models.networks import cells
+from nwb_lrrnn.models.observation import likelihoods
 from nwb_lrrnn.models.smc.steps import Options, View, currents, log_density, predictor
 
 _HALVINGS = 3

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nwb_lrrnn.dynamics import nonlinearity
-from nwb_lrrnn.models.checkpoints import NO_CHECKPOINT, Checkpoint
-from nwb_lrrnn.models.linear_start import linear_model
-from nwb_lrrnn.models.random_neurons import draw_neurons, ridge, straighten
+from nwb_lrrnn.models.linear.as_start import linear_model
+from nwb_lrrnn.models.networks.random_neurons import draw_neurons, ridge, straighten
 from nwb_lrrnn.models.smc import encoder
 from nwb_lrrnn.models.smc.network import Form, free_numbers
+from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT, Checkpoint
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]

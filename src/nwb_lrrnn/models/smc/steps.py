@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nwb_lrrnn.models import cells, likelihoods
 from nwb_lrrnn.models.kernels.particle_types import BEFORE, EVERY_STEP, LOW_ESS, Moves, Proposal
-from nwb_lrrnn.models.likelihoods import Likelihood
+from nwb_lrrnn.models.networks import cells
+from nwb_lrrnn.models.observation import likelihoods
+from nwb_lrrnn.models.observation.likelihoods import Likelihood
 
 
 class Options(NamedTuple):

@@ -1,0 +1,89 @@
+"""One part of a recording to fit groups to, and the rest to test them on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nwb_lrrnn.analysis.independence import DependenceTest, dependence
+from nwb_lrrnn.compare.split import take
+from nwb_lrrnn.groups.padding import until
+from nwb_lrrnn.trials import as_trials
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is fitted and what is tested.
+
+    Attributes
+    ----------
+    X_train, inputs_train : like X and inputs of `fit`
+    seen : array (trial, time), bool
+        Of all of X.
+    trained, tested : arrays (trial, time), bool
+    held : array (trial,), int, or None
+        The trials that are tested; None: the end of a single recording is.
+    conditions : array (trial,) or None
+    """
+
+    X_train: Any
+    inputs_train: Any
+    seen: Mask
+    trained: Mask
+    tested: Mask
+    held: NDArray[np.int64] | None
+    conditions: NDArray | None
+
+    def test(self, latents: NDArray[np.floating], group_ranks: Sequence[int], **options: Any) -> DependenceTest:
+        """Return the test of groups of latents (trial, time, latent) of all of X on the tested bins."""
+        if self.held is None:
+            null = "auto" if self.seen.all() else "shift"
+            return dependence(latents, self.seen, group_ranks, tested=self.tested, null=null, **options)
+        conditions = None if self.conditions is None else self.conditions[self.held]
+        return dependence(latents[self.held], self.seen[self.held], group_ranks, conditions=conditions, **options)
+
+
+def part_of(X: Any, inputs: Any, conditions: ArrayLike | None, test_fraction: float, random_state: int | None) -> Part:
+    """Return a share of the trials for the test, drawn at random, or the end of a single recording.
+
+    Neighbours of the tested bins of a single recording are in neither part.
+
+    Raises
+    ------
+    ValueError
+        If `test_fraction` is not between 0 and 1, there are too few trials for both parts, or not one condition each.
+    """
+    check_share("test_fraction", test_fraction)
+    seen = np.asarray(as_trials(X, inputs=inputs).bins, dtype=bool)
+    n_trials, n_bins = seen.shape
+    strata = None if conditions is None else np.asarray(conditions)
+    if strata is not None and strata.shape != (n_trials,):
+        raise ValueError(f"conditions: got shape {strata.shape}, wanted one per trial, ({n_trials},)")
+    if n_trials == 1:
+        held = int(round(test_fraction * n_bins))
+        end = n_bins - held - min(held // 4, n_bins // 20)
+        time = np.arange(n_bins)
+        trained, tested = seen & (time < end), seen & (time >= n_bins - held)
+        return Part(until(X, end), until(inputs, end), seen, trained, tested, None, strata)
+    n_held = int(round(test_fraction * n_trials))
+    if not 2 <= n_held <= n_trials - 2:
+        raise ValueError(
+            f"test_fraction: got {test_fraction} of {n_trials} trials, wanted at least two trials in each part"
+        )
+    order = np.random.default_rng(random_state).permutation(n_trials)
+    fitted, held = np.sort(order[n_held:]), np.sort(order[:n_held])
+    trained, tested = seen.copy(), seen.copy()
+    trained[held], tested[fitted] = False, False
+    return Part(take(X, fitted), take(inputs, fitted), seen, trained, tested, held, strata)
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise unless a number is between 0 and 1."""
+    if not 0 < value < 1:
+        raise ValueError(f"{name}: got {value!r}, wanted a number between 0 and 1")

@@ -1,0 +1,98 @@
+"""Values, bins and metadata put together as one DataArray with the coordinates of the data contract."""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwb_lrrnn.io.reading.catalog import listed
+from nwb_lrrnn.io.reading.grid import Grid
+from nwb_lrrnn.io.reading.tables import Rows
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import xarray as xr
+
+logger = logging.getLogger(__name__)
+
+# Names with a meaning of their own in the data contract; a table column of that name becomes <dim>_<name>.
+_RESERVED = {"trial", "time", "unit", "input", "latent", "neuron", "align_time", "observed", "unit_kind", "segment"}
+
+
+def assemble(
+    values: "da.Array",
+    grid: Grid,
+    units: Rows | None,
+    *,
+    unit_kind: str = "unit",
+    inputs: list[str] | None = None,
+    observed: NDArray[np.bool_] | None = None,
+    time_index: "xr.Coordinates | None" = None,
+    attrs: dict[str, Any],
+) -> "xr.DataArray":
+    """Return values as a DataArray (trial, time, unit), or (time, unit) where the grid is one stretch.
+
+    Parameters
+    ----------
+    values : dask array, shape (trial, time, unit)
+        Where the grid is one stretch, (time, unit), or one trial.
+    grid : Grid
+        The bins.
+    units : Rows or None
+        Ids and metadata of the last dim; None where it holds inputs.
+    unit_kind : {"unit", "roi", "channel"}
+        What a unit is.
+    inputs : list of str, optional
+        Names of the inputs, in place of `units`.
+    observed : ndarray of bool, shape (trial, time) or (trial, time, unit), optional
+        Attached where some bin is unobserved.
+    time_index : xr.Coordinates, optional
+        A RangeIndex in place of `grid.time`.
+    attrs : dict
+        Attributes.
+
+    Returns
+    -------
+    array : DataArray
+        Lazy.
+    """
+    import xarray as xr
+
+    one_stretch = grid.trials is None
+    last = "input" if inputs is not None else "unit"
+    dims = ("time", last) if one_stretch else ("trial", "time", last)
+    coords: dict[str, Any] = {} if time_index is not None else {"time": grid.time}
+    coords["align_time"] = float(grid.align_time[0]) if one_stretch else ("trial", grid.align_time)
+    if inputs is not None:
+        coords["input"] = inputs
+    if grid.trials is not None:
+        coords["trial"] = grid.trials.ids
+    if units is not None:
+        coords |= {"unit": units.ids, "unit_kind": unit_kind}
+    taken = _RESERVED if grid.trials is None else _RESERVED | set(grid.trials.columns)
+    if grid.trials is not None:
+        coords |= {_free_name("trial", name, _RESERVED): ("trial", v) for name, v in grid.trials.columns.items()}
+    if units is not None:
+        coords |= {_free_name("unit", name, taken): ("unit", v) for name, v in units.columns.items()}
+    if observed is not None and not observed.all():
+        coords["observed"] = (dims if observed.ndim == 3 else dims[:-1], observed[0] if one_stretch else observed)
+    array = xr.DataArray(values[0] if values.ndim > len(dims) else values, dims=dims, coords=coords, attrs=attrs)
+    if time_index is not None:
+        array = array.assign_coords(time_index)
+    array["time"].attrs["units"] = "s"
+    return array
+
+
+def report_dropped(grid: Grid, n_asked: int, attrs: dict[str, Any]) -> None:
+    """Write the trials that a selection dropped into attrs and the log."""
+    dropped = () if grid.trials is None else grid.trials.dropped
+    if dropped:
+        said = [f"{id_}: {reason}" for id_, reason in dropped]
+        attrs["dropped_trials"] = said
+        logger.warning("dropped %d of %d trials: %s", len(said), n_asked, listed(said, at_most=5))
+
+
+def _free_name(dim: str, name: str, taken: set[str]) -> str:
+    """Return the coordinate name of a table column."""
+    return f"{dim}_{name}" if name in taken else name

@@ -1,0 +1,196 @@
+"""Spike times of a Units table: kept where they are few, read unit by unit where they would fill the memory."""
+
+import functools
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwb_lrrnn.binning import clean_spike_times
+from nwb_lrrnn.io.errors import ChangedFileError
+from nwb_lrrnn.io.files.chunks.reading import read_dataset
+from nwb_lrrnn.io.files.source import Source
+from nwb_lrrnn.io.reading.tables import read_ends
+
+_KEPT_BYTES = 256 * 2**20  # of float64: the spike times of a table up to this size are held in memory
+_BATCH_BYTES = 32 * 2**20  # of float64: what is read of a larger one at a time, or one unit
+_TYPES = (np.uint8, np.uint16)
+_READING = threading.Lock()  # so that two threads that need the same spike times read them once
+
+
+@dataclass(frozen=True, eq=False)
+class SpikeSummary:
+    """What is known of the spikes of each row without keeping them.
+
+    Attributes
+    ----------
+    n : ndarray of int, shape (row,)
+        Finite spike times.
+    first, last : ndarray, shape (row,)
+        In s; NaN without spikes.
+    repeats : ndarray of bool, shape (row,)
+        Whether two spikes have the same time.
+    crowded : ndarray, shape (row, 2)
+        Shortest time in s that holds 256, and 65536 spikes; inf where there are fewer.
+    problems : dict of int to str
+        What was wrong with the spike times, by row number.
+    """
+
+    n: NDArray[np.int64]
+    first: NDArray[np.float64]
+    last: NDArray[np.float64]
+    repeats: NDArray[np.bool_]
+    crowded: NDArray[np.float64]
+    problems: dict[int, str]
+
+    def count_dtype(self, rows: NDArray[np.intp], bin_size: float) -> np.dtype[Any]:
+        """Return the smallest unsigned type that holds the spikes of any of some rows in any window of one bin.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (unit,)
+            Row numbers.
+        bin_size : float
+            In s.
+        """
+        # Spike k + 255 within a bin of spike k would be one too many; the slack covers the tolerance of the edges.
+        for dtype, shortest in zip(_TYPES, self.crowded[rows].T, strict=True):
+            if (shortest > bin_size * 1.00001).all():
+                return np.dtype(dtype)
+        return np.dtype(np.uint32)
+
+
+@dataclass(frozen=True, eq=False)
+class SpikeTable:
+    """Where spike times lie: the file, the Units table, its number of rows and of spikes, and s per unit of time."""
+
+    source: Source
+    path: str
+    n_rows: int
+    n_spikes: int
+    time_scale: float = 1.0
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the spike times are read anew for what is asked for, and not kept."""
+        return self.n_spikes * 8 > _KEPT_BYTES
+
+    def summary(self) -> SpikeSummary:
+        """Return what is known of the spikes of each row, from one reading of all of them."""
+        with _READING:
+            return _summary(*self._identity)
+
+    def times(self, rows: Sequence[int] | NDArray[np.intp]) -> list[NDArray[np.float64]]:
+        """Return sorted finite spike times of some rows in s."""
+        if self.is_large:
+            found = dict(_read(self, np.unique(np.asarray(rows, dtype=np.intp))))
+            return [clean_spike_times(found[row])[0] for row in rows]
+        with _READING:
+            kept = _kept(*self._identity)
+        return [kept[row][0] for row in rows]
+
+    def groups(self, rows: NDArray[np.intp], bytes_of_unit: int) -> tuple[int, ...]:
+        """Return how many of some rows after each other make a block: of little memory, spikes and result.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (unit,)
+            Row numbers.
+        bytes_of_unit : int
+            Of the result.
+        """
+        n_spikes = np.diff(_ends(self.source, self.path, self.n_rows, self.n_spikes), prepend=0)[rows]
+        sizes: list[int] = []
+        spikes = 0
+        for n in n_spikes.tolist():
+            spikes += n * 8
+            if sizes and spikes <= _BATCH_BYTES and (sizes[-1] + 1) * bytes_of_unit <= _BATCH_BYTES:
+                sizes[-1] += 1
+            else:
+                sizes.append(1)
+                spikes = n * 8
+        return tuple(sizes)
+
+    @property
+    def _identity(self) -> tuple[Source, str, int, int, float]:
+        return self.source, self.path, self.n_rows, self.n_spikes, self.time_scale
+
+
+@functools.lru_cache(maxsize=2)
+def _kept(
+    source: Source, path: str, n_rows: int, n_spikes: int, time_scale: float
+) -> list[tuple[NDArray[np.float64], str | None]]:
+    """Return spike times of each row and what was wrong; kept, since every block of trials needs every unit."""
+    table = SpikeTable(source, path, n_rows, n_spikes, time_scale)
+    return [clean_spike_times(times) for _, times in _read(table, np.arange(n_rows))]
+
+
+@functools.lru_cache(maxsize=8)
+def _summary(source: Source, path: str, n_rows: int, n_spikes: int, time_scale: float) -> SpikeSummary:
+    """Return what `SpikeTable.summary` returns."""
+    table = SpikeTable(source, path, n_rows, n_spikes, time_scale)
+    n, repeats = np.zeros(n_rows, dtype=np.int64), np.zeros(n_rows, dtype=bool)
+    first, last, crowded = np.full(n_rows, np.nan), np.full(n_rows, np.nan), np.full((n_rows, len(_TYPES)), np.inf)
+    problems: dict[int, str] = {}
+    if table.is_large:
+        cleaned = (clean_spike_times(times) for _, times in _read(table, np.arange(n_rows)))
+    else:
+        cleaned = iter(_kept(source, path, n_rows, n_spikes, time_scale))
+    for row, (times, problem) in enumerate(cleaned):
+        if problem is not None:
+            problems[row] = problem
+        if not len(times):
+            continue
+        n[row], first[row], last[row] = len(times), times[0], times[-1]
+        repeats[row] = bool((times[1:] == times[:-1]).any())
+        for k, dtype in enumerate(_TYPES):
+            more = int(np.iinfo(dtype).max)
+            crowded[row, k] = (times[more:] - times[:-more]).min(initial=np.inf)
+    return SpikeSummary(n, first, last, repeats, crowded, problems)
+
+
+@functools.lru_cache(maxsize=8)
+def _ends(source: Source, path: str, n_rows: int, n_spikes: int) -> NDArray[np.int64]:
+    """Return where the spikes of each row end in the flat column."""
+    with source.open() as file:
+        if path not in file or "spike_times" not in file[path] or file[path]["spike_times"].shape != (n_spikes,):
+            raise ChangedFileError(
+                f"{source.uri}: {path}/spike_times has another shape than when the file was opened, or is gone; "
+                "the file was written anew: open it again with open_nwb"
+            )
+        return read_ends(file, path, "spike_times", n_rows)
+
+
+def _read(table: SpikeTable, rows: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """Yield ascending row numbers with their spike times in s as stored, read in batches of neighbouring rows."""
+    table = replace(table, source=table.source.current())  # ends and times of one version of the file
+    ends = _ends(table.source, table.path, table.n_rows, table.n_spikes)
+    begins = np.append(0, ends[:-1])
+    most = _BATCH_BYTES // 8 if table.is_large else table.n_spikes
+    at = 0
+    while at < len(rows):
+        stop = at + 1
+        while (
+            stop < len(rows)
+            and begins[rows[stop]] == ends[rows[stop - 1]]
+            and ends[rows[stop]] - begins[rows[at]] <= most
+        ):
+            stop += 1
+        first = int(begins[rows[at]])
+        flat = _flat(table, first, int(ends[rows[stop - 1]]))
+        for row in rows[at:stop].tolist():
+            yield row, flat[begins[row] - first : ends[row] - first]
+        at = stop
+
+
+def _flat(table: SpikeTable, first: int, stop: int) -> NDArray[np.float64]:
+    """Return entries `first` to `stop` of the flat column of spike times in s."""
+    path = f"{table.path}/spike_times"
+    stored = read_dataset(table.source, path, slice(first, stop), shape=(table.n_spikes,))
+    if stored.dtype.kind not in "fiu":
+        return stored  # refused with its type by what cleans them
+    times = stored.astype(np.float64, copy=False)
+    return times if table.time_scale == 1.0 else times * table.time_scale

@@ -1,0 +1,56 @@
+"""A recording as pynwb's object: the way to what this package does not read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from nwb_lrrnn.io.files.source import Source
+
+if TYPE_CHECKING:
+    import pynwb
+
+
+class NotBuiltError(ValueError):
+    """pynwb cannot build the objects of a file that is otherwise in order."""
+
+
+@contextmanager
+def pynwb_file(source: Source) -> "Iterator[pynwb.NWBFile]":
+    """Yield a recording as pynwb's object, as `Recording.as_pynwb` describes it.
+
+    Parameters
+    ----------
+    source : Source
+        The file, local or streamed.
+
+    Yields
+    ------
+    nwbfile : pynwb.NWBFile
+        Until the end of the block.
+
+    Raises
+    ------
+    NotBuiltError
+        If pynwb cannot build the objects of this file.
+    """
+    from hdmf.build.errors import BuildError, ConstructError
+    from pynwb import NWBHDF5IO
+
+    if source.is_zarr:
+        raise NotBuiltError(
+            f"{source.uri}: pynwb reads HDF5, but this is a Zarr store: read it with hdmf_zarr.NWBZarrIO "
+            '(pip install "nwb-lrrnn[zarr]"), or with recording.to_datatree()'
+        )
+    with source.open() as file:
+        try:
+            reader = NWBHDF5IO(file=file, mode="r", load_namespaces=True)
+            nwbfile: Any = reader.read()
+        # what hdmf and pynwb raise where a schema is missing, or an old or odd file does not follow it
+        except (BuildError, ConstructError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            said = str(error.args[-1] if error.args else error).strip().split("\n")[0][:300]
+            raise NotBuiltError(
+                f"{source.uri}: pynwb cannot build the objects of this file ({said}); where it names an extension, "
+                "install that first, else read the file with recording.to_datatree()"
+            ) from error
+        with reader:
+            yield nwbfile

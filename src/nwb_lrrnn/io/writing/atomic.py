@@ -1,0 +1,79 @@
+"""A new NWB file appears whole or not at all."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nwb_lrrnn.io.files.secrets import is_address, without_secrets
+from nwb_lrrnn.io.writing.beside import short
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path]:
+    """Yield the path of a temporary file that takes the place of `path` when the block ends without an error.
+
+    The temporary file lies in the same directory, so that the replacement is one rename; it is flushed to the disk
+    before, and removed after an error or an interruption.
+
+    Parameters
+    ----------
+    path : path-like
+        Where the file shall be.
+    overwrite : bool
+        Whether a file that is there already may be replaced.
+
+    Yields
+    ------
+    temporary : Path
+        Where to write.
+
+    Raises
+    ------
+    ValueError
+        If the name does not end in .nwb, or is an address.
+    FileNotFoundError
+        If the directory does not exist.
+    FileExistsError
+        If the file exists and may not be replaced, or if a directory lies there.
+    """
+    target = Path(path)
+    if is_address(path):
+        raise ValueError(f"path: got the address {without_secrets(path)}, wanted the path of a local file to write")
+    if target.suffix != ".nwb":
+        raise ValueError(f"path: got {str(target)!r}, wanted a name that ends in .nwb")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"path: got {str(target)!r}, but the directory {str(target.parent)!r} does not exist; make it first"
+        )
+    if target.is_dir():
+        raise FileExistsError(f"path: got {str(target)!r}, which is a directory, wanted the name of a file in it")
+    if not overwrite and os.path.lexists(target):
+        raise FileExistsError(
+            f"path: got {str(target)!r}, which exists; choose another name, or pass overwrite=True to replace it"
+        )
+    temporary = target.with_name(f".{short(target.stem)}.{uuid.uuid4().hex[:8]}.tmp.nwb")
+    try:
+        yield temporary
+        flush(temporary)
+        os.replace(temporary, target)
+        if os.name == "posix":  # elsewhere a directory cannot be opened
+            flush(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file or the entries of a directory are on the disk.
+
+    Parameters
+    ----------
+    path : Path
+        File or directory.
+    """
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,117 @@
+"""Which rows of which table of a recording the units of a model are."""
+
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nwb_lrrnn.io.reading.catalog import choose, listed
+from nwb_lrrnn.io.reading.spikes import choose_units, read_units
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.io.reading.recording import Recording
+
+
+@dataclass(frozen=True, eq=False)
+class UnitRows:
+    """The units of a population in a recording.
+
+    Parameters
+    ----------
+    known : DataFrame
+        What the recording says of each unit, by id, with the column `source_row`: its place in the population.
+    table : str
+        Path of the table with a row for each unit; "" where there is none.
+    rows : ndarray of int, shape (unit,)
+        Row of each unit in that table.
+    n_population : int
+        Number of units of the whole population.
+    """
+
+    known: pd.DataFrame
+    table: str
+    rows: NDArray[np.intp]
+    n_population: int
+
+    def of(self, ids: Sequence[Any]) -> "UnitRows":
+        """Return the units with these ids, in this order."""
+        known = self.known.loc[list(ids)]
+        rows = self.rows[known["source_row"].to_numpy()] if self.table else self.rows
+        return UnitRows(known, self.table, rows, self.n_population)
+
+
+def find_units(recording: "Recording", ids: Sequence[Any], nwb_path: str | None = None) -> UnitRows | None:
+    """Return the units with these ids in the one population of a recording that has them all.
+
+    Parameters
+    ----------
+    recording : Recording
+        The file.
+    ids : sequence
+        Unit ids, as `recording.spikes` and `recording.series` give them.
+    nwb_path : str, optional
+        Path of the population; by default every one is looked at.
+
+    Returns
+    -------
+    units : UnitRows or None
+        In the order of `ids`. None where several populations with tables of their own have such ids.
+
+    Raises
+    ------
+    ValueError
+        If no population has them all.
+    """
+    populations = [content for content in recording.fittable if nwb_path in (None, content.path)]
+    found = []
+    for content in populations:
+        # a series that cannot be read: nothing was fitted to it; what is odd in one was said when it was read
+        with suppress(ValueError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            found.append(_population(recording, content))
+    having = [units.of(ids) for units in found if set(ids) <= set(units.known.index)]
+    if not having:
+        lacking = [set(ids) - set(units.known.index) for units in found]
+        missing = listed(sorted(min(lacking, key=len), key=str), at_most=5) if lacking else listed(list(ids), at_most=5)
+        raise ValueError(
+            f"the units {missing} of the model are in no population of {recording.source.name}; pass the recording "
+            "that the model was fitted to"
+        )
+    first = having[0]
+    if any(units.table != first.table or not np.array_equal(units.rows, first.rows) for units in having[1:]):
+        return None
+    return first if first.table or len(having) == 1 else None
+
+
+def _population(recording: "Recording", content: Any) -> UnitRows:
+    """Return every unit of one population."""
+    if content.kind == "units":
+        rows = read_units(recording.source, choose_units(recording.catalog, content.path)).rows
+        frame = pd.DataFrame(rows.columns, index=pd.Index(rows.ids))
+        return UnitRows(frame.assign(source_row=np.arange(len(frame))), content.path, np.arange(len(frame)), len(frame))
+    coords = recording.series(content.path).coords
+    columns = {str(name): c.values for name, c in coords.items() if c.dims == ("unit",)}
+    frame = pd.DataFrame(columns).set_index("unit")
+    table, places = _region(recording, content.path, len(frame))
+    return UnitRows(frame.assign(source_row=np.arange(len(frame))), table, places, len(frame))
+
+
+def _region(recording: "Recording", path: str, n_units: int) -> tuple[str, NDArray[np.intp]]:
+    """Return the table and the rows that a series names for its columns; "" where it names none."""
+    entry = choose(recording.catalog.series, path, "nwb_path", "series")
+    nothing = "", np.empty(0, dtype=np.intp)
+    if entry.region is None or entry.n_region != n_units:
+        return nothing
+    with recording.source.open() as file:
+        region = file[path][entry.region]
+        reference = region.attrs.get("table")
+        table = file[reference] if reference else None
+        places = region[()].astype(np.intp)
+        if table is None or "id" not in table or not ((places >= 0) & (places < table["id"].shape[0])).all():
+            return nothing
+        return str(table.name), places

@@ -1,0 +1,59 @@
+"""Which torch device a name means, and how many threads torch takes there."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+
+def resolve(name: str) -> torch.device:
+    """Return the device called `name`: "cpu", "cuda", "cuda:1", ..., or "auto" (CUDA where there is one)."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device: got {name!r}, wanted 'cpu', 'cuda', 'cuda:0', ... or 'auto'") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device: got {name!r}, but torch sees no CUDA device; use device='cpu' or 'auto'")
+    if device.type == "cpu" and torch.cuda.is_available():
+        logger.info("device='cpu' while a CUDA device idles; device='auto' would use it")
+    return device
+
+
+_inside = threading.Lock()
+_n_inside = 0
+_before: tuple[int, Any] = (1, None)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch and BLAS to one thread inside the block, and give the caller's number back after it.
+
+    What they compute beside our kernels are batches of R x R matrices; their threads would only wait for each other,
+    and on a busy machine slow a fit tenfold. The kernels bring threads of their own. Blocks of several threads may
+    overlap: the first sets the numbers, the last gives BLAS its own back.
+    """
+    from threadpoolctl import threadpool_limits
+
+    global _n_inside, _before
+    with _inside:
+        if _n_inside == 0:
+            _before = (torch.get_num_threads(), threadpool_limits(1))
+        _n_inside += 1
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _inside:
+            _n_inside -= 1
+            torch.set_num_threads(_before[0])  # torch keeps a number for every thread
+            if _n_inside == 0:
+                _before[1].restore_original_limits()

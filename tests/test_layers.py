@@ -22,8 +22,9 @@ LEVELS = {
     5: ("__init__", "__main__", "cli"),
 }
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
-# within one level: the gauge is that of a network, so `align` stands on `dynamics`; the command speaks the user's names
-BESIDE = {("align", "dynamics"), ("cli", "__init__"), ("__main__", "cli")}
+# within one level: the gauge is that of a network, so `align` stands on `dynamics`, whose choices are checked like any
+# parameter; the command speaks the user's names
+BESIDE = {("align", "dynamics"), ("dynamics", "parameters"), ("cli", "__init__"), ("__main__", "cli")}
 
 # where each heavy or special dependency may be imported at all (folders or modules of the package)
 HOMES = {

@@ -1,7 +1,8 @@
 """One epoch of a variational autoencoder with groups of latents: the loss, its hand-written gradient, and AdamW.
 
-A restart is a job. Its parameters are one flat vector; `models.dis.paper.objective` has the same loss in torch, and says what it
-means. The pairs of the partial correlation are most of the work: all loops over them run along contiguous rows.
+A restart is a job. Its parameters are one flat vector; `models.dis.paper.objective` has the same loss in torch, and
+says what it means. The pairs of the partial correlation are most of the work: all loops over them run along
+contiguous rows.
 """
 
 import math

@@ -55,13 +55,13 @@ def test_blocks_that_two_threads_need_are_fetched_once(content):
     def read_many(wanted):
         log.append(wanted)
         begun.set()
-        assert go_on.wait(5)
+        assert go_on.wait(120)
         return [content[offset : offset + size] for offset, size in wanted]
 
     cache = BlockCache(read_many, len(content))
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(cache.read, 640, 100)
-        assert begun.wait(5)
+        assert begun.wait(120)
         others = [pool.submit(cache.read, 640 + place, 50) for place in range(3)]
         go_on.set()
         assert first.result() == content[640:740]
@@ -83,16 +83,16 @@ def test_threads_that_wait_for_a_block_hear_of_a_failure_and_nothing_is_kept(con
     def read_many(wanted):
         if next(n_asked) == 0:
             begun.set()
-            assert go_on.wait(5)
+            assert go_on.wait(120)
             raise error
         return [content[offset : offset + size] for offset, size in wanted]
 
     cache = BlockCache(read_many, len(content))
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(cache.read, 640, 10)
-        assert begun.wait(5)
+        assert begun.wait(120)
         second = pool.submit(cache.read, 640, 10)
-        assert waits.wait(5)
+        assert waits.wait(120)
         go_on.set()
         assert isinstance(first.exception(), type(error))
         if isinstance(error, OSError):

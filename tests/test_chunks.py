@@ -298,7 +298,7 @@ def test_reading_inside_of_the_reading_threads_does_not_wait_for_itself(write):
     source = Remote(write(x, chunks=(MB // 4,)))
     busy = [chunks._pool(os.getpid()).submit(read_dataset, source, "x") for _ in range(10)]
     for reading in busy:
-        np.testing.assert_array_equal(reading.result(timeout=20), x)
+        np.testing.assert_array_equal(reading.result(timeout=120), x)
 
 
 def test_a_failure_stops_the_other_threads(write):
@@ -332,7 +332,7 @@ def test_a_forked_process_reads_with_threads_of_its_own(write):
         "    os._exit(0 if chunks.read_dataset(source, 'x').sum() == total else 1)\n"
         "print(os.waitpid(child, 0)[1])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
     assert done.stdout == "0\n"
 
 

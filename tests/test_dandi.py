@@ -1,7 +1,7 @@
 """Files of a DANDI archive: which one, in which version, under which URL, with whose key, and in how many requests."""
 
 import hashlib
-import time
+import threading
 from types import SimpleNamespace
 
 import dandi.dandiapi
@@ -246,11 +246,12 @@ def test_no_connection_is_said_at_once(archive):
 
 
 def test_silence_ends(archive, monkeypatch):
-    monkeypatch.setattr(nwb_lrrnn.io.files.dandi.client, "_TIMEOUT", (1.0, 0.05))
-    answer = archive.api.answer
-    archive.api.answer = lambda request: time.sleep(0.2) or answer(request)
+    monkeypatch.setattr(nwb_lrrnn.io.files.dandi.client, "_TIMEOUT", (120.0, 0.05))
+    answer, is_over = archive.api.answer, threading.Event()
+    archive.api.answer = lambda request: is_over.wait(120) and answer(request)
     with pytest.raises(UnreachableError, match=r"does not answer \(ReadTimeout\); check the network"):
         locate(f"dandi://000140/{PATH}")
+    is_over.set()
 
 
 @pytest.mark.parametrize("answer", [b'{"identifier": "000140"}', b'{"detail": "hello"}', b"[]"])

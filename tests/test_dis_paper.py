@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from nwb_lrrnn.models.dis.paper.objective import Form, Settings
 
 from nwb_lrrnn.models.dis.paper import mlp, training
 from nwb_lrrnn.models.dis.paper import objective as paper
+from nwb_lrrnn.models.dis.paper.objective import Form, Settings
 from nwb_lrrnn.models.kernels import paper_objective as kernels
 
 LOG_SD = -0.7

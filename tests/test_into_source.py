@@ -179,7 +179,7 @@ def test_threads_do_not_meet(two):
 
     def write(path):
         for _ in range(3):
-            barrier.wait(30)
+            barrier.wait(120)
             write_module_into(path, latents=make_latents(), info=INFO, if_exists="new")
 
     with ThreadPoolExecutor(2) as pool:

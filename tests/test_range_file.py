@@ -170,6 +170,6 @@ except OSError as error:
 @pytest.mark.parametrize(("reads", "text"), [(True, "signature not found"), (False, "down")])
 def test_python_exits_in_peace_while_an_error_is_held(reads, text):
     program = f"READS = {reads}{PROGRAM}"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0
     assert text in done.stdout

@@ -316,7 +316,7 @@ def test_redirects_without_end_and_to_nowhere(server):
 
 def test_large_range_is_fetched_in_pieces_side_by_side(server, monkeypatch):
     monkeypatch.setattr(ranges, "PIECE", 500)
-    everyone = threading.Barrier(4, timeout=5)
+    everyone = threading.Barrier(4, timeout=120)
     server.faults = lambda request: everyone.wait() and None
     assert opened(server).read(7, 1999) == CONTENT[7:2006]
     assert sorted(request.range for request in server.counts.log) == [(7, 499), (506, 500), (1006, 500), (1506, 500)]
@@ -331,7 +331,7 @@ def test_several_ranges_keep_their_order(server, monkeypatch):
 
 def test_eight_requests_at_once_at_most(server, monkeypatch):
     monkeypatch.setattr(ranges, "PIECE", 100)
-    server.latency = 0.01
+    server.latency = 0.05
     readers = [threading.Thread(target=opened(server).read, args=(0, 1000)) for _ in range(4)]
     for reader in readers:
         reader.start()

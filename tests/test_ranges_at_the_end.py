@@ -7,12 +7,17 @@ import threading
 from small_server import RangeServer
 
 CONTENT = bytes(range(256)) * 40
+LONGEST = 120.0  # s; only lest a test hangs: a read that nothing cuts off waits for hours here
 
 
+# A shell starts what runs in its background with SIGINT ignored; children inherit that, and Python then keeps it so.
 _INTERRUPTED = """
 import os, signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from nwb_lrrnn.io.files.locate import locate
+from nwb_lrrnn.io.files.network import web
 from nwb_lrrnn.io.files.network.ranges import Ranges
+web.READ_TIMEOUT = 1e4
 thread = threading.Thread(target=Ranges(locate(sys.argv[1]), 10).read, args=(0, 10))
 threading.excepthook = lambda _: None
 thread.start()
@@ -26,14 +31,14 @@ def test_python_ends_after_an_interrupt_though_a_thread_waits_for_a_silent_serve
 
     def stall(request):
         asked.set()
-        return ("stall", 60.0)
+        return ("stall", 4 * LONGEST)
 
     with RangeServer({"a.nwb": CONTENT}, faults=stall) as server:
         command = [sys.executable, "-c", _INTERRUPTED, server.url("a.nwb")]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             try:
-                assert asked.wait(20)
-                _, said = process.communicate("\n", timeout=20)  # the read alone would wait for 30 s, three times
+                assert asked.wait(LONGEST)
+                _, said = process.communicate("\n", timeout=LONGEST)
             finally:
                 process.kill()
     assert said.rstrip().endswith("KeyboardInterrupt")
@@ -55,6 +60,7 @@ threading.Thread(target=read).start()
 
 def test_threads_of_the_user_read_on_after_the_main_one_has_ended():
     with RangeServer({"a.nwb": CONTENT}) as server:
-        ended = subprocess.run([sys.executable, "-c", _LATE, server.url("a.nwb")], capture_output=True, timeout=20)
+        command = [sys.executable, "-c", _LATE, server.url("a.nwb")]
+        ended = subprocess.run(command, capture_output=True, timeout=LONGEST)
     assert ended.stdout == CONTENT
     assert ended.stderr == b""

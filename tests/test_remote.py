@@ -224,7 +224,7 @@ def test_other_processes_and_their_forks_connect_by_themselves(server, content):
     arguments = [connection.uri, str(connection.size), connection.version_tag]
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PROGRAM, *arguments],
-        capture_output=True, text=True, check=True, timeout=30,
+        capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     places = (100, 0, 0, 200)
     assert done.stdout.split() == [content[place : place + 5].hex() for place in places]
@@ -262,7 +262,7 @@ def test_disk_that_is_full_breaks_nothing(server, content, tmp_path, monkeypatch
 
 
 FATAL = ["404", "whole", "total", "etag"]
-PASSING = ["drop", "503", ("429", "1"), "short", "shorter", "shifted", "no range", "403", ("stall", 0.06)]
+PASSING = ["drop", "503", ("429", "1"), "short", "shorter", "shifted", "no range", "403", ("stall", 0.25)]
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
@@ -273,7 +273,7 @@ def test_two_hundred_reads_through_every_fault(server, content, tmp_path, monkey
     monkeypatch.setattr(block_cache, "BLOCK", 4 * BLOCK)
     monkeypatch.setattr(block_cache, "CAPACITY", 40 * BLOCK)
     monkeypatch.setattr(ranges, "PIECE", 30 * BLOCK)
-    monkeypatch.setattr(web, "READ_TIMEOUT", 0.05)
+    monkeypatch.setattr(web, "READ_TIMEOUT", 0.2)  # a busy machine lets good answers wait for a while too
     server.signed = True
 
     def fault(request):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from nwb_lrrnn.models.training.loop import Schedule, train
 from sklearn.exceptions import ConvergenceWarning
 
 from nwb_lrrnn.models.linear import LinearStateSpace
@@ -15,6 +14,7 @@ from nwb_lrrnn.models.low_rank.objective import ShootingObjective
 from nwb_lrrnn.models.networks.scales import scales_of
 from nwb_lrrnn.models.smc import SMCLowRankRNN, estimator
 from nwb_lrrnn.models.smc.objective import FilterObjective
+from nwb_lrrnn.models.training.loop import Schedule, train
 from nwb_lrrnn.trials import as_trials
 
 

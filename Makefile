@@ -5,13 +5,16 @@ PY     := $(VENV)/bin/python
 WORKERS ?= 2
 PIP    := $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow test-cuda lint build clean
+.PHONY: demo test coverage test-slow test-cuda lint build clean
 
 demo: $(VENV)/.installed
 	$(PY) -m nwb_lrrnn demo
 
 test: $(VENV)/.installed-test
-	$(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+coverage: $(VENV)/.installed-test
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-test
 	$(PY) -m pytest -m slow $(PYTEST_ARGS)

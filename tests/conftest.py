@@ -1,7 +1,7 @@
 """Fixtures that more than one test file uses."""
 
 import os
-import re
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +12,42 @@ from nwb_lrrnn.io.reading.recording import open_nwb
 from small_archive import without_accounts
 from small_nwb import new_nwb
 
-# A fresh machine compiles kernels for minutes: tests that need the same ones go to one worker, which does it once.
-_KERNELS = {
-    "particles": "smc|particle|baseline|linear|FactorAnalysis|compare|demo|cli|readme|example",
-    "trajectories": "low_?rank|trajector|scan|train",
-    "groups": r"dis(rnn|ent|[_.\-\]])|paper|group",
-}
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    """Give tests to workers by the kernels that their names tell, the others by file, whose fixtures they share."""
-    from xdist.scheduler import LoadScopeScheduling
+@pytest.fixture(scope="session", autouse=True)
+def _every_kernel_is_compiled_once(tmp_path_factory):
+    """Let a worker that needs a kernel which another compiles wait for it, and load it.
 
-    class ByKernels(LoadScopeScheduling):
-        def _split_scope(self, nodeid):
-            found = (name for name, words in _KERNELS.items() if re.search(words, nodeid, re.IGNORECASE))
-            return next(found, nodeid.split("::")[0])
+    A fresh machine compiles for minutes. Twice over is dear, and workers that compile at once end with kernels that
+    differ in their last bits, by what of each other's they find.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ or fcntl is None:
+        yield
+        return
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.dispatcher import Dispatcher
 
-    return ByKernels(config, log)
+    folder = tmp_path_factory.getbasetemp().parent / "kernels"  # of this run, all workers see it
+    folder.mkdir(exist_ok=True)
+    compile_now = Dispatcher.compile
+
+    def compile_in_turn(kernel, signature):
+        name = f"{kernel.py_func.__module__}.{kernel.py_func.__qualname__}"
+        if not name.startswith("nwb_lrrnn."):
+            return compile_now(kernel, signature)
+        of_types = blake2b(str(signature).encode(), digest_size=8).hexdigest()
+        # one thread of a worker at a time, and no kernel calls itself, even through others: nobody waits in a circle
+        with global_compiler_lock, (folder / f"{name}.{of_types}").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            return compile_now(kernel, signature)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dispatcher, "compile", compile_in_turn)
+        yield
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from nwb_lrrnn.models.observation.readouts import Readout
 from nwb_lrrnn.models.smc import bound, filtering
 from nwb_lrrnn.models.smc.data import TrialData
 from nwb_lrrnn.models.smc.filtering import Law
-from nwb_lrrnn.models.smc.network import Network, Start
+from nwb_lrrnn.models.smc.network import InitialLaw, ParticleNetwork
 from nwb_lrrnn.models.smc.proposals import masks_of
 from nwb_lrrnn.models.training.threads import over_ranges
 
@@ -48,7 +48,7 @@ QUICK = {
 }
 
 
-def network_of(plain: plain_filter.Network, options: dict, device: str) -> tuple[Network, list[torch.Tensor]]:
+def network_of(plain: plain_filter.Network, options: dict, device: str) -> tuple[ParticleNetwork, list[torch.Tensor]]:
     """Return the package's form of a plain network in float32, and its tensors that get gradients."""
     leaves = {k: v.float().to(device).requires_grad_() for k, v in plain._asdict().items() if v.numel()}
     neurons, rank = plain.left_vectors.shape
@@ -60,20 +60,22 @@ def network_of(plain: plain_filter.Network, options: dict, device: str) -> tuple
     )  # fmt: skip
     poisson = options.get("likelihood") == "poisson"
     name, link = ("poisson", "softplus") if poisson else ("gaussian", "identity")
-    network = Network(
+    network = ParticleNetwork(
         options.get("nonlinearity", "relu"),
         Likelihood(name, link, options.get("bin_size", 1.0)),
-        options.get("readout", "latents"),
         cell,
         Readout(leaves["loadings"][None], leaves["offset"][None], leaves["variance"][None]),
-        Start(leaves["initial_mean"][None], torch.zeros(1, rank, 0, device=device)),
-        Law(leaves["initial_root"][None], leaves["noise_root"][None]),
         False,
+        options.get("readout", "latents"),
+        InitialLaw(leaves["initial_mean"][None], torch.zeros(1, rank, 0, device=device)),
+        Law(leaves["initial_root"][None], leaves["noise_root"][None]),
     )
     return network, list(leaves.values())
 
 
-def problem(size: tuple[int, ...], options: dict, device: str = "cpu") -> tuple[Network, list[torch.Tensor], TrialData]:
+def problem(
+    size: tuple[int, ...], options: dict, device: str = "cpu"
+) -> tuple[ParticleNetwork, list[torch.Tensor], TrialData]:
     """Return the network of `plain_filter.cost` and its data."""
     trials, steps, _, neurons, rank, units = size
     plain = plain_filter.draw_network(neurons, rank, units, options.get("readout", "latents"))

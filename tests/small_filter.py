@@ -13,18 +13,18 @@ from nwb_lrrnn.models.observation.readouts import Readout
 from nwb_lrrnn.models.smc import bound
 from nwb_lrrnn.models.smc.data import TrialData, trial_data
 from nwb_lrrnn.models.smc.filtering import Law
-from nwb_lrrnn.models.smc.network import Network, Start
+from nwb_lrrnn.models.smc.network import InitialLaw, ParticleNetwork
 from nwb_lrrnn.models.smc.steps import Options
 from nwb_lrrnn.trials import as_trials
 
 LENGTHS = (6, 3, 5)
-KINDS = {"cell": Cell, "readout": Readout, "start": Start, "law": Law}
+KINDS = {"cell": Cell, "readout": Readout, "start": InitialLaw, "law": Law}
 
 
 def small_network(
     nonlinearity="tanh", likelihood="gaussian", readout="latents", *, link=None, rank=2, nets=2, seed=0,
     filter_inputs=True,
-) -> Network:  # fmt: skip
+) -> ParticleNetwork:  # fmt: skip
     """Return S networks of 9 neurons, 4 units (or one per neuron) and 2 inputs, every parameter drawn."""
     rng = np.random.default_rng(seed)
     neurons, inputs = 9, 2
@@ -41,23 +41,23 @@ def small_network(
     def root(sd):
         return sd * (torch.tril(0.2 * draw(rank, rank)) + torch.eye(rank))
 
-    return Network(
+    return ParticleNetwork(
         nonlinearity,
         Likelihood(likelihood, link or ("identity" if likelihood == "gaussian" else "softplus"), 0.5),
-        readout,
         Cell(
             draw(rank, neurons), draw(rank, neurons), 0.3 * draw(neurons), thresholds,
             0.5 * draw(inputs, neurons), 0.3 * draw(rank), 0.3 * draw(rank, inputs),
             torch.linspace(0.3, 0.6, nets, dtype=torch.float64),
         ),
         Readout(size * draw(*shape), 0.5 * draw(units), torch.exp(0.3 * draw(units))),
-        Start(draw(rank), 0.5 * draw(rank, inputs)),
-        Law(root(1.0), root(0.4)),
         filter_inputs,
+        readout,
+        InitialLaw(draw(rank), 0.5 * draw(rank, inputs)),
+        Law(root(1.0), root(0.4)),
     )  # fmt: skip
 
 
-def small_data(net: Network, mask="units", seed=0, device="cpu") -> TrialData:
+def small_data(net: ParticleNetwork, mask="units", seed=0, device="cpu") -> TrialData:
     """Return three trials of unequal length; `mask` hides single entries ("units"), a whole bin ("bins") or none."""
     rng = np.random.default_rng([1, seed])
     units, inputs = net.readout.offset.shape[1], net.cell.input_weights.shape[1]
@@ -74,19 +74,19 @@ def small_data(net: Network, mask="units", seed=0, device="cpu") -> TrialData:
     return trial_data(as_trials(trials, inputs=given, bin_size=0.5, allow_nan=True), device)
 
 
-def small_noise(net: Network, data: TrialData, n_particles=7, scheme="systematic", seed=0) -> Noise:
+def small_noise(net: ParticleNetwork, data: TrialData, n_particles=7, scheme="systematic", seed=0) -> Noise:
     """Return the noise of a filter, in the type of the network."""
     generator = torch.Generator().manual_seed(seed)
     like = net.cell.left_vectors.detach()
     return bound.draw_noise(scheme, data.y.shape[:2], n_particles, like.shape[1], like, generator)
 
 
-def parts_of(net: Network) -> dict[str, torch.Tensor]:
+def parts_of(net: ParticleNetwork) -> dict[str, torch.Tensor]:
     """Return every parameter array by name."""
     return {f"{kind}.{name}": t for kind in KINDS for name, t in getattr(net, kind)._asdict().items()}
 
 
-def with_parts(net: Network, parts: dict[str, torch.Tensor]) -> Network:
+def with_parts(net: ParticleNetwork, parts: dict[str, torch.Tensor]) -> ParticleNetwork:
     """Return the network with other parameter arrays."""
     fields = {
         kind: maker(*(parts[f"{kind}.{name}"] for name in maker._fields))  # type: ignore[attr-defined]
@@ -95,7 +95,9 @@ def with_parts(net: Network, parts: dict[str, torch.Tensor]) -> Network:
     return dataclasses.replace(net, **fields)
 
 
-def with_leaves(net: Network, dtype=torch.float64, device="cpu") -> tuple[Network, dict[str, torch.Tensor]]:
+def with_leaves(
+    net: ParticleNetwork, dtype=torch.float64, device="cpu"
+) -> tuple[ParticleNetwork, dict[str, torch.Tensor]]:
     """Return the network made of leaves that want gradients, and these; readout and law stay in float64."""
     leaves = {
         name: t.to(device, torch.float64 if name.startswith(("readout", "law")) else dtype).clone().requires_grad_()

@@ -6,6 +6,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lrrnn import DisRNN, LinearStateSpace, LowRankRNN, SMCLowRankRNN
+from nwb_lrrnn.models import ESTIMATORS
 from nwb_lrrnn.models.linear import FactorAnalysis, MeanRate, VectorAutoregression
 
 N_TRIALS, N_BINS = 6, 12
@@ -21,8 +22,8 @@ MODELS = {
     "MeanRate": MeanRate(bin_size=BIN),
     "VectorAutoregression": VectorAutoregression(1, alpha=1.0, bin_size=BIN),
 }
-WITH_LATENTS = [name for name in MODELS if name not in ("MeanRate", "VectorAutoregression")]
-NETWORKS = ["LowRankRNN", "SMCLowRankRNN", "DisRNN", "LinearStateSpace"]
+WITH_LATENTS = list(ESTIMATORS)
+NETWORKS = [name for name, entry in ESTIMATORS.items() if entry.word]
 GRIDS = {
     **dict.fromkeys(WITH_LATENTS, {"rank": [1, 2]}),
     "MeanRate": {"likelihood": ["gaussian", "auto"]},

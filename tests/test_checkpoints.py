@@ -17,7 +17,7 @@ from nwb_lrrnn.models.linear import as_start as linear_start
 from nwb_lrrnn.models.low_rank import LowRankRNN
 from nwb_lrrnn.models.low_rank.objective import ShootingObjective
 from nwb_lrrnn.models.smc import SMCLowRankRNN
-from nwb_lrrnn.models.smc.fitting import Climb
+from nwb_lrrnn.models.smc.fitting import ParticleEM
 from nwb_lrrnn.models.smc.objective import FilterObjective
 from nwb_lrrnn.models.training import checkpoints
 from nwb_lrrnn.models.training.checkpoints import Checkpoint, fingerprint
@@ -41,10 +41,10 @@ PLACES = {
     "low_rank, first epoch": (low_rank, ShootingObjective, "judge", 1),
     "low_rank, short windows": (low_rank, ShootingObjective, "judge", 4),
     "low_rank, inside an epoch of the last windows": (low_rank, ShootingObjective, "loss", 11),
-    "smc, first round": (smc, Climb, "_round", 0),
-    "smc, later round": (smc, Climb, "_round", 3),
+    "smc, first round": (smc, ParticleEM, "_round", 0),
+    "smc, later round": (smc, ParticleEM, "_round", 3),
     "smc, inside an epoch": (smc, FilterObjective, "loss", 7),
-    "smc, all trials": (smc, Climb, "on_all_trials", 0),
+    "smc, all trials": (smc, ParticleEM, "on_all_trials", 0),
 }
 
 
@@ -131,7 +131,7 @@ def test_a_finished_fit_is_taken_from_the_file(waves, uninterrupted, tmp_path, m
         with monkeypatch.context() as patch:
             for owner in (ShootingObjective, FilterObjective):
                 patch.setattr(owner, "judge", lambda self: pytest.fail("trained again"))
-            patch.setattr(Climb, "_round", lambda *_: pytest.fail("climbed again"))
+            patch.setattr(ParticleEM, "_round", lambda *_: pytest.fail("climbed again"))
             patch.setattr(linear_start.em, "fit", lambda *_, **__: pytest.fail("started again"))
             same(make(checkpoint=str(path)).fit(waves), uninterrupted[name])
         assert path.stat().st_mtime_ns == before

@@ -12,44 +12,33 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from nwb_lrrnn.models.dis import DisRNN
-from nwb_lrrnn.models.linear import FactorAnalysis, LinearStateSpace, MeanRate, VectorAutoregression
-from nwb_lrrnn.models.low_rank import LowRankRNN
-from nwb_lrrnn.models.smc import SMCLowRankRNN
+from nwb_lrrnn import models
+from nwb_lrrnn.models import ESTIMATORS
+from small_models import MODELS, NETWORKS
 
 ORDER = {
     "check_methods_sample_order_invariance": "time bins are not exchangeable",
     "check_methods_subset_invariance": "time bins are not independent of each other",
 }
-SMALL = [
-    (LowRankRNN(rank=1, n_neurons=5, max_epochs=2, validation_fraction=0.0, random_state=0), ORDER),
-    (
-        SMCLowRankRNN(
-            rank=1,
-            n_neurons=5,
-            n_particles=8,
-            n_trajectories=8,
-            max_epochs=2,
-            validation_fraction=0.0,
-            random_state=0,
-        ),
-        ORDER,
-    ),
-    (DisRNN(rank=1, n_groups=1, n_bootstraps=2, random_state=0), ORDER),
-    (LinearStateSpace(rank=1, max_iter=3), ORDER),
-    (FactorAnalysis(rank=1), {}),
-    (MeanRate(), {}),
-    (VectorAutoregression(alpha=1.0), {}),
-]
+# times count in bins, and the fit chooses the windows
+SMALL = {name: clone(model).set_params(bin_size=None) for name, model in MODELS.items()}
+SMALL["LowRankRNN"].set_params(shooting_window=None)
+
+
+def test_every_estimator_has_a_small_instance():
+    assert set(ESTIMATORS) <= set(SMALL)
+    for name, model in SMALL.items():
+        assert type(model).__name__ == name
+        assert name not in ESTIMATORS or type(model) is getattr(models, name)
 
 
 def checks():
-    for estimator, failing in SMALL:
+    for name, estimator in SMALL.items():
+        failing = ORDER if name in NETWORKS else {}
         for instance, check in estimator_checks_generator(estimator, expected_failed_checks=None, mark=None):
-            name = check.func.__name__
-            reason = failing.get(name)
+            reason = failing.get(check.func.__name__)
             marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
-            yield pytest.param(instance, check, marks=marks, id=f"{type(estimator).__name__}-{name}")
+            yield pytest.param(instance, check, marks=marks, id=f"{name}-{check.func.__name__}")
 
 
 @pytest.mark.parametrize(("estimator", "check"), list(checks()))
@@ -76,8 +65,8 @@ def _few_epochs_do_not_converge():
 @pytest.mark.parametrize("kind", ["array", "list"])
 @pytest.mark.parametrize(
     "model",
-    [LinearStateSpace(1, max_iter=5), SMALL[0][0], SMALL[1][0], SMALL[2][0]],
-    ids=["linear", "lowrank", "smc", "dis"],
+    [SMALL[name] for name in NETWORKS],
+    ids=NETWORKS,
 )
 def test_grid_search_and_cross_validation_run_over_trials(trials, model, kind):
     X = trials if kind == "array" else list(trials)
@@ -88,7 +77,7 @@ def test_grid_search_and_cross_validation_run_over_trials(trials, model, kind):
 
 
 @pytest.mark.parametrize(
-    "model", [LinearStateSpace(1, max_iter=5), SMALL[1][0], SMALL[2][0]], ids=["linear", "smc", "dis"]
+    "model", [SMALL[name] for name in NETWORKS if name != "LowRankRNN"], ids=lambda model: type(model).__name__
 )
 def test_inputs_go_through_a_pipeline_and_a_grid_search(trials, model):
     u = np.random.default_rng(1).standard_normal((6, 20, 1))

@@ -12,8 +12,8 @@ from pynwb import NWBHDF5IO, validate
 
 from nwb_lrrnn.io.reading.recording import open_nwb
 from nwb_lrrnn.io.writing.module_info import read_info
+from nwb_lrrnn.models import ESTIMATORS
 from nwb_lrrnn.results import load_model, read_results
-from nwb_lrrnn.results.store import _estimators
 
 FOLDER = Path(__file__).parent / "fixtures"
 # Groups beside trials, units, history and model.
@@ -34,7 +34,7 @@ FIXTURES = {
         "smc_poisson": set(),
     },
 }
-KNOWN = set(_estimators())
+KNOWN = set(ESTIMATORS)
 NAMES = [f"{folder}/{name}" for folder, names in FIXTURES.items() for name in names]
 
 # One computation, on another processor or with another version of a library: sums in another order.

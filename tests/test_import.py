@@ -77,10 +77,13 @@ def test_unknown_names_are_refused():
 
 
 def test_estimators_are_in_models_too():
-    assert nwb_lrrnn.models.DisRNN is nwb_lrrnn.DisRNN
-    assert nwb_lrrnn.models.LowRankRNN is nwb_lrrnn.LowRankRNN
-    assert nwb_lrrnn.models.SMCLowRankRNN is nwb_lrrnn.SMCLowRankRNN
-    assert {"DisRNN", "LinearStateSpace", "LowRankRNN", "SMCLowRankRNN"} <= set(dir(nwb_lrrnn.models))
+    assert {"DisRNN", "LinearStateSpace", "LowRankRNN", "SMCLowRankRNN"} <= set(nwb_lrrnn.models.ESTIMATORS)
+    assert set(nwb_lrrnn.models.ESTIMATORS) <= set(dir(nwb_lrrnn.models))
+    for name, entry in nwb_lrrnn.models.ESTIMATORS.items():
+        estimator = getattr(nwb_lrrnn.models, name)
+        assert estimator.__name__ == name
+        assert (name in nwb_lrrnn.__all__) == (entry.word is not None)
+        assert entry.word is None or estimator is getattr(nwb_lrrnn, name)
 
 
 def test_module_runs_as_the_command():

@@ -16,7 +16,7 @@ from nwb_lrrnn.models.smc import bound, filtering
 from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.data import trial_data
 from nwb_lrrnn.models.smc.filtering import Law
-from nwb_lrrnn.models.smc.network import Network, Start
+from nwb_lrrnn.models.smc.network import InitialLaw, ParticleNetwork
 from nwb_lrrnn.models.training.devices import one_thread
 from nwb_lrrnn.trials import as_trials
 from small_filter import (
@@ -155,15 +155,15 @@ def as_network(plain, nonlinearity, likelihood, readout, filter_inputs):
         latent_last(plain.left_vectors), latent_last(plain.right_vectors), plain.bias[None], plain.thresholds[None],
         latent_last(plain.input_weights), plain.drive[None], plain.latent_input_weights[None], plain.alpha[None],
     )  # fmt: skip
-    return Network(
+    return ParticleNetwork(
         nonlinearity,
         Likelihood(likelihood, "identity" if likelihood == "gaussian" else "softplus", 0.5),
-        readout,
         cell,
         Readout(plain.loadings[None], plain.offset[None], plain.variance[None]),
-        Start(plain.initial_mean[None], plain.initial_input_weights[None]),
-        Law(plain.initial_root[None], plain.noise_root[None]),
         filter_inputs,
+        readout,
+        InitialLaw(plain.initial_mean[None], plain.initial_input_weights[None]),
+        Law(plain.initial_root[None], plain.noise_root[None]),
     )
 
 

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from nwb_lrrnn.models import ESTIMATORS
+
 if TYPE_CHECKING:
     from nwb_lrrnn.analysis.fixed_points import find_fixed_points
     from nwb_lrrnn.compare import compare_baselines, select_rank
@@ -10,10 +12,10 @@ if TYPE_CHECKING:
     from nwb_lrrnn.io.files.dandi.listing import list_assets
     from nwb_lrrnn.io.reading.recording import Recording, open_nwb
     from nwb_lrrnn.io.writing.recording_file import write_recording
-    from nwb_lrrnn.models.dis import DisRNN
-    from nwb_lrrnn.models.linear import LinearStateSpace
-    from nwb_lrrnn.models.low_rank import LowRankRNN
-    from nwb_lrrnn.models.smc import SMCLowRankRNN
+    from nwb_lrrnn.models.dis import DisRNN as DisRNN
+    from nwb_lrrnn.models.linear import LinearStateSpace as LinearStateSpace
+    from nwb_lrrnn.models.low_rank import LowRankRNN as LowRankRNN
+    from nwb_lrrnn.models.smc import SMCLowRankRNN as SMCLowRankRNN
     from nwb_lrrnn.preprocessing import (
         DeltaFOverF,
         Filter,
@@ -33,15 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DeltaFOverF",
-    "DisRNN",
     "Filter",
-    "LinearStateSpace",
     "LowRankDynamics",
-    "LowRankRNN",
     "PCADenoise",
     "Recording",
     "Resample",
-    "SMCLowRankRNN",
     "SelectUnits",
     "Smooth",
     "SoftNormalise",
@@ -66,17 +64,15 @@ __all__ = [
 ]
 
 # Where each name lives. Modules are imported when a name is first used: `import nwb_lrrnn` alone loads none of them.
+_ESTIMATORS = {name: f"models.{entry.home}" for name, entry in ESTIMATORS.items() if entry.word}
 _HOMES = {
+    **_ESTIMATORS,
     "DeltaFOverF": "preprocessing",
-    "DisRNN": "models.dis",
     "Filter": "preprocessing",
-    "LinearStateSpace": "models.linear",
     "LowRankDynamics": "dynamics",
-    "LowRankRNN": "models.low_rank",
     "PCADenoise": "preprocessing",
     "Recording": "io.reading.recording",
     "Resample": "preprocessing",
-    "SMCLowRankRNN": "models.smc",
     "SelectUnits": "preprocessing",
     "Smooth": "preprocessing",
     "SoftNormalise": "preprocessing",
@@ -98,6 +94,7 @@ _HOMES = {
     "write_recording": "io.writing.recording_file",
     "write_results": "results",
 }
+__all__ += list(_ESTIMATORS)  # pyright: ignore[reportUnsupportedDunderAll]  (it reads them above, "X as X")
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from nwb_lrrnn.cli.fit import fit_recording
+from nwb_lrrnn.cli.fit import fit_recording, models_text
 
 # What users cause, with a message of one sentence; anything else is a bug, and its traceback is wanted.
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError, ArithmeticError, MemoryError, RuntimeError)
@@ -176,7 +176,7 @@ def _needed(recording: Any) -> str:
     "--model",
     default="lowrank",
     show_default=True,
-    help="lowrank (deterministic), smc (stochastic), dis (groups), linear.",
+    help=models_text(),
 )
 @click.option("--rank", type=int, help="Number of latents.  [default: 2]")
 @click.option("--bin-size", type=_POSITIVE, help="Seconds.  [default: 0.02 for spikes, the rate of a series]")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nwb_lrrnn import models
 from nwb_lrrnn.io.files.secrets import is_address
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from nwb_lrrnn.io.reading.recording import Recording
 
-_MODELS = ("lowrank", "smc", "dis", "linear")
+_MODELS = {entry.word: name for name, entry in models.ESTIMATORS.items() if entry.word}
 _LATER = ("leastsquares",)
 _N_WINDOWS = 40  # a recording without trials is cut into this many; an interval needs 8 of them held out
 
@@ -72,6 +73,12 @@ def fit_recording(
     click.echo(f"Result: {output} (nwb_lrrnn.load_model gives the model, nwb_lrrnn.read_results the latents)")
 
 
+def models_text() -> str:
+    """Return the models that can be fitted, for the help: lowrank (deterministic), and so on."""
+    hints = ((word, models.ESTIMATORS[name].hint) for word, name in _MODELS.items())
+    return ", ".join(f"{word} ({hint})" if hint else word for word, hint in hints) + "."
+
+
 # --- what the options say -------------------------------------------------------------------------------------------
 
 
@@ -79,16 +86,17 @@ def _estimator(
     name: str, *, rank: int | None, max_epochs: int | None, seed: int, device: str | None, assignments: Sequence[str]
 ) -> Any:
     """Return the unfitted model that the options describe."""
-    if name in _LATER:
+    words = list(_MODELS)
+    if name not in words and name in _LATER:
         raise click.UsageError(
             f"--model: {name!r} is not in this version yet and comes with a later one; this version has "
-            f"{', '.join(_MODELS[:-1])} and {_MODELS[-1]}"
+            f"{', '.join(words[:-1])} and {words[-1]}"
         )
-    if name not in _MODELS:
+    if name not in words:
         raise click.UsageError(
-            f"--model: got {name!r}, wanted {', '.join(_MODELS[:-1])} or {_MODELS[-1]}{_closest(name, _MODELS)}"
+            f"--model: got {name!r}, wanted {', '.join(words[:-1])} or {words[-1]}{_closest(name, words)}"
         )
-    cls = _class(name)
+    cls = getattr(models, _MODELS[name])
     known = [key for key in inspect.signature(cls).parameters if key != "self"]
     steps = "max_epochs" if "max_epochs" in known else "max_iter"
     given = {"rank": rank, steps: max_epochs, "device": device}
@@ -109,24 +117,6 @@ def _estimator(
         parameters[key] = _literal(value)
     parameters.setdefault("random_state", seed)
     return cls(**parameters)
-
-
-def _class(name: str) -> Any:
-    if name == "linear":
-        from nwb_lrrnn.models.linear import LinearStateSpace
-
-        return LinearStateSpace
-    if name == "smc":
-        from nwb_lrrnn.models.smc import SMCLowRankRNN
-
-        return SMCLowRankRNN
-    if name == "dis":
-        from nwb_lrrnn.models.dis import DisRNN
-
-        return DisRNN
-    from nwb_lrrnn.models.low_rank import LowRankRNN
-
-    return LowRankRNN
 
 
 def _literal(text: str) -> Any:

@@ -1,25 +1,35 @@
-"""Estimators: scikit-learn verbs on the outside, torch and numba inside."""
+"""Estimators: scikit-learn verbs on the outside, torch and numba inside.
 
-from typing import TYPE_CHECKING, Any
+`ESTIMATORS` is the one table of them: the package root, result files, the command and the tests read it.
+"""
 
-if TYPE_CHECKING:
-    from nwb_lrrnn.models.dis import DisRNN
-    from nwb_lrrnn.models.linear import LinearStateSpace
-    from nwb_lrrnn.models.low_rank import LowRankRNN
-    from nwb_lrrnn.models.smc import SMCLowRankRNN
+from typing import Any, NamedTuple
 
-__all__ = ["DisRNN", "LinearStateSpace", "LowRankRNN", "SMCLowRankRNN"]
 
-_HOMES = {"DisRNN": "dis", "LinearStateSpace": "linear", "LowRankRNN": "low_rank", "SMCLowRankRNN": "smc"}
+class Entry(NamedTuple):
+    """Where an estimator lives, and what the command calls it and says of it."""
+
+    home: str  # module within this package
+    word: str | None  # of `nwb-lrrnn fit --model`; None: a baseline, which neither the command nor the root offers
+    hint: str = ""
+
+
+ESTIMATORS = {
+    "LowRankRNN": Entry("low_rank", "lowrank", "deterministic"),
+    "SMCLowRankRNN": Entry("smc", "smc", "stochastic"),
+    "DisRNN": Entry("dis", "dis", "groups"),
+    "LinearStateSpace": Entry("linear", "linear"),
+    "FactorAnalysis": Entry("linear", None),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in ESTIMATORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{ESTIMATORS[name].home}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *ESTIMATORS})

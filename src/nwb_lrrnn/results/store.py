@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from nwb_lrrnn import models
 from nwb_lrrnn.io.reading.recording import Recording, open_nwb
 from nwb_lrrnn.io.writing.module_into import write_module_into
 from nwb_lrrnn.io.writing.processing_module import read_module, write_module
@@ -109,9 +110,9 @@ def write_results(
     """
     _check_place(path, into, overwrite, if_exists)
     kind = type(model).__name__
-    if model is None or kind not in _estimators():
+    if model is None or kind not in models.ESTIMATORS:
         steps = "; pass its last step, pipeline[-1], and latents=pipeline.transform(X)" if kind == "Pipeline" else ""
-        raise TypeError(f"model: got a {kind}, wanted a fitted {' or '.join(_estimators())}{steps}")
+        raise TypeError(f"model: got a {kind}, wanted a fitted {' or '.join(models.ESTIMATORS)}{steps}")
     scores, tables = _metric_pieces(metrics)
     if into is not None:  # what is wrong with the place is said before anything is computed
         writable(into)
@@ -243,14 +244,13 @@ def load_model(path: str | os.PathLike[str], module: str | None = None) -> "Late
     >>> model = load_model("session_lrrnn.nwb")  # doctest: +SKIP
     """
     pieces = read_module(path, module)
-    known = _estimators()
     kind = pieces["info"].get("model", {}).get("estimator")
-    if kind not in known:
+    if kind not in models.ESTIMATORS:  # a name from a file is looked up there and nowhere else
         raise ValueError(
             f"{os.fspath(path)}: the file holds a model of the kind {kind!r}, but this version "
-            f"({version('nwb-lrrnn')}) knows {', '.join(known)}; update nwb-lrrnn"
+            f"({version('nwb-lrrnn')}) knows {', '.join(models.ESTIMATORS)}; update nwb-lrrnn"
         )
-    model = known[kind].from_dataset(_model_dataset(pieces))
+    model = getattr(models, kind).from_dataset(_model_dataset(pieces))
     history = pieces["tables"].get("history")
     if history is not None:
         model.history_ = history
@@ -293,17 +293,6 @@ def _metric_pieces(metrics: Any) -> tuple[list[tuple[str, str, float]], dict[str
             raise TypeError(f"metrics: got {type(value).__name__} for {name!r}, {wanted}")
         rows.append(("metrics", str(name), float(number)))
     return rows, {}
-
-
-def _estimators() -> dict[str, Any]:
-    """Return the classes by the names that stand in files; a name from a file is looked up here and nowhere else."""
-    from nwb_lrrnn.models.dis import DisRNN
-    from nwb_lrrnn.models.linear.baselines import FactorAnalysis
-    from nwb_lrrnn.models.linear.state_space import LinearStateSpace
-    from nwb_lrrnn.models.low_rank import LowRankRNN
-    from nwb_lrrnn.models.smc import SMCLowRankRNN
-
-    return {cls.__name__: cls for cls in (LowRankRNN, SMCLowRankRNN, DisRNN, LinearStateSpace, FactorAnalysis)}
 
 
 def _with_loadings(dataset: xr.Dataset, model: "LatentModel") -> xr.Dataset:

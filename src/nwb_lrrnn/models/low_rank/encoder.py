@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nwb_lrrnn.models.low_rank.shooting import Network
+from nwb_lrrnn.models.low_rank.shooting import ShootingNetwork
 from nwb_lrrnn.models.observation import likelihoods
 from nwb_lrrnn.trials import Trials
 
@@ -21,14 +21,14 @@ REACH = 16  # bins on each side that a node's guess looks at
 _GROUP_BYTES = 4 * 2**20  # of the float64 values of the trials that are projected at once
 
 
-def projections(net: Network, trials: Trials) -> Array:
+def projections(net: ShootingNetwork, trials: Trials) -> Array:
     """Return each bin's own estimate of the latents, (trial, time, latent), shrunk to 0; 0 where unobserved."""
     size = max(1, _GROUP_BYTES // max(1, trials.values[:1].nbytes))
     groups = [_projections(net, trials, slice(a, a + size)) for a in range(0, len(trials.values), size)]
     return groups[0] if len(groups) == 1 else np.concatenate(groups)
 
 
-def _projections(net: Network, trials: Trials, rows: slice) -> Array:
+def _projections(net: ShootingNetwork, trials: Trials, rows: slice) -> Array:
     """Return the projections of some trials: several arrays as large as these are made on the way."""
     loadings, offset, spread = (t[:1] for t in net.readout)
     y = torch.tensor(trials.values[rows], dtype=loadings.dtype, device=loadings.device)
@@ -43,7 +43,7 @@ def _projections(net: Network, trials: Trials, rows: slice) -> Array:
     return (score @ shrunk).cpu().double().numpy()
 
 
-def fit_encoders(net: Network, trials: Trials, latents: Array, every: int) -> dict[str, Array]:
+def fit_encoders(net: ShootingNetwork, trials: Trials, latents: Array, every: int) -> dict[str, Array]:
     """Return the encoders' weights (feature + 1, latent): `encoder_first` of first bins, `encoder_later` of others.
 
     Parameters
@@ -69,7 +69,7 @@ def fit_encoders(net: Network, trials: Trials, latents: Array, every: int) -> di
     return encoders
 
 
-def encode(encoders: dict[str, Array], net: Network, trials: Trials, spans: NDArray) -> Array:
+def encode(encoders: dict[str, Array], net: ShootingNetwork, trials: Trials, spans: NDArray) -> Array:
     """Return guesses of the latents at the start of each span (span, latent).
 
     Where an encoder was never fitted they are the bins' own estimates about the prior mean.

@@ -16,7 +16,7 @@ from nwb_lrrnn.models.base import LatentModel
 from nwb_lrrnn.models.low_rank import encoder, fitting, network, streaming
 from nwb_lrrnn.models.low_rank.inference import FINE, infer
 from nwb_lrrnn.models.low_rank.objective import latent_moments
-from nwb_lrrnn.models.low_rank.shooting import Network, Posterior
+from nwb_lrrnn.models.low_rank.shooting import Posterior, ShootingNetwork
 from nwb_lrrnn.models.low_rank.start import LinearStart, WarmStart
 from nwb_lrrnn.models.low_rank.windows import Windows, join
 from nwb_lrrnn.models.networks.checks import check_network
@@ -202,7 +202,7 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
     def _warm_start(self) -> WarmStart:
         return WarmStart(self._network(torch.float64, "cpu"), self.encoders_, self._spread(), self.shooting_bins_)
 
-    def _keep(self, trials: Trials, net: Network, post: Posterior, windows: Windows) -> None:
+    def _keep(self, trials: Trials, net: ShootingNetwork, post: Posterior, windows: Windows) -> None:
         """Set the fitted attributes, in the canonical gauge and the units of X."""
         moments = tuple(t[0].cpu().double().numpy() for t in latent_moments(post.latents, windows))
         fitted = network.to_dynamics(net, 0, trials.bin_size, trials.unit_ids, moments)
@@ -214,10 +214,10 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         sd = latent_moments(post.latents, windows)[1][0].diagonal().sqrt()
         self.largest_jump_ = float((jumps / sd).max()) if len(jumps) else 0.0
 
-    def _form(self, trials: Trials | LazyTrials, dtype: torch.dtype, device: torch.device) -> network.Form:
+    def _form(self, trials: Trials | LazyTrials, dtype: torch.dtype, device: torch.device) -> network.ShootingForm:
         link = self.link or ("identity" if self.likelihood_ == "gaussian" else "softplus")
         scale, centre = scales_of(trials, self.likelihood_, link)
-        return network.Form(
+        return network.ShootingForm(
             rank=self.rank,
             n_neurons=self.n_neurons,
             n_units=len(scale),
@@ -268,7 +268,7 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
 
     # --- inference -------------------------------------------------------------------------------------------------
 
-    def _network(self, dtype: torch.dtype, device: Any) -> Network:
+    def _network(self, dtype: torch.dtype, device: Any) -> ShootingNetwork:
         return network.from_dynamics(self.dynamics_, self.node_covariance_, dtype=dtype, device=device)
 
     def _spread(self) -> np.ndarray:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from nwb_lrrnn.models.low_rank import encoder
 from nwb_lrrnn.models.low_rank.inference import FINE, cut_like, infer
-from nwb_lrrnn.models.low_rank.network import Form
+from nwb_lrrnn.models.low_rank.network import ShootingForm
 from nwb_lrrnn.models.low_rank.objective import ShootingObjective, select, update_prior, with_prior
 from nwb_lrrnn.models.low_rank.regression import regress
-from nwb_lrrnn.models.low_rank.shooting import Network, Posterior, Prior, posterior
+from nwb_lrrnn.models.low_rank.shooting import Posterior, Prior, ShootingNetwork, posterior
 from nwb_lrrnn.models.low_rank.start import LinearStart, WarmStart
 from nwb_lrrnn.models.low_rank.windows import Windows
 from nwb_lrrnn.models.observation.likelihoods import constant_log_density
@@ -31,10 +31,10 @@ _JUDGED = 30  # trials that candidates for a start are judged on
 
 
 @dataclass(frozen=True)
-class Fit:
+class ShootingFit:
     """The best restart after training, and how it came about."""
 
-    net: Network  # one network
+    net: ShootingNetwork  # one network
     path: NDArray  # its latents of the training trials (trial, time, latent)
     window_bins: int
     ending: Ending
@@ -62,7 +62,7 @@ class Stages:
 
     def __init__(
         self,
-        form: Form,
+        form: ShootingForm,
         train_trials: Trials,
         held_trials: Trials | None,
         schedule: Schedule,
@@ -132,7 +132,7 @@ class Stages:
 
 def run(
     stages: Stages, start: LinearStart | WarmStart, window_bins: int | None, seeds: list[np.random.SeedSequence]
-) -> Fit:
+) -> ShootingFit:
     """Return the best of the restarts, one a seed, trained side by side; `window_bins` None: chosen by evidence."""
     form, trials = stages.form, stages.train_trials
     path = start.smoothed(trials, form)[None]
@@ -144,10 +144,10 @@ def run(
     net = select(form.network(form.layout(), stage.flat, stage.prior), best)
     history = end_to_end(stages.histories).isel(restart=best, drop=True)
     ending = Ending(history, stage.validation, tuple(stages.not_finite), stage.not_converged)
-    return Fit(net, stage.path[best], stage.window_bins, ending)
+    return ShootingFit(net, stage.path[best], stage.window_bins, ending)
 
 
-def again(fit: Fit, train_trials: Trials) -> WarmStart:
+def again(fit: ShootingFit, train_trials: Trials) -> WarmStart:
     """Return a fit, with encoders made of its training trials, as the start of another."""
     encoders = encoder.fit_encoders(fit.net, train_trials, fit.path, FINE)
     rank = fit.path.shape[2]
@@ -155,7 +155,7 @@ def again(fit: Fit, train_trials: Trials) -> WarmStart:
     return WarmStart(fit.net, encoders, spread, fit.window_bins)
 
 
-def settle(fit: Fit, train_trials: Trials, trials: Trials) -> tuple[Network, Posterior, Windows]:
+def settle(fit: ShootingFit, train_trials: Trials, trials: Trials) -> tuple[ShootingNetwork, Posterior, Windows]:
     """Return the network with the laws of its nodes estimated on all trials, the posterior there, and the windows."""
     start, net = again(fit, train_trials), fit.net
     post, windows = infer(net, start.encoders, trials, fit.window_bins, start.spread)
@@ -165,7 +165,7 @@ def settle(fit: Fit, train_trials: Trials, trials: Trials) -> tuple[Network, Pos
     return net, post, windows
 
 
-def _best_start(form: Form, start, trials: Trials, window_bins: int, path: NDArray, seed) -> Tensor:
+def _best_start(form: ShootingForm, start, trials: Trials, window_bins: int, path: NDArray, seed) -> Tensor:
     """Return the flat parameters (1, size) of the candidate whose short trajectories explain the recording best."""
     candidates = start.candidates(form, np.random.default_rng(seed))
     flat = flat_of(form, candidates)
@@ -187,14 +187,14 @@ def _best_start(form: Form, start, trials: Trials, window_bins: int, path: NDArr
     return form.with_readout(chosen, readout)
 
 
-def flat_of(form: Form, networks: list[dict[str, NDArray]]) -> Tensor:
+def flat_of(form: ShootingForm, networks: list[dict[str, NDArray]]) -> Tensor:
     """Return the parameters of all restarts as one flat tensor (S, size)."""
     layout, like = form.layout(), form.scale
     parts = {name: np.stack([np.asarray(p[name], dtype=float) for p in networks]) for name in layout.shapes}
     return layout.pack({name: torch.tensor(a, dtype=like.dtype, device=like.device) for name, a in parts.items()})
 
 
-def on_path(form: Form, trials: Trials, bins: int, path: NDArray, n_nets: int) -> tuple[Windows, Tensor]:
+def on_path(form: ShootingForm, trials: Trials, bins: int, path: NDArray, n_nets: int) -> tuple[Windows, Tensor]:
     """Return trials cut into windows, and nodes (S, window, latent) on given trajectories (S, trial, time, latent)."""
     windows = cut_like(form.scale, form.likelihood, trials, bins)
     at = path[:, windows.spans[:, 0], windows.spans[:, 1]]

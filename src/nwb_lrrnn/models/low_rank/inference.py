@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.models.low_rank import encoder
 from nwb_lrrnn.models.low_rank.objective import with_prior
-from nwb_lrrnn.models.low_rank.shooting import Network, Posterior, Prior, posterior
+from nwb_lrrnn.models.low_rank.shooting import Posterior, Prior, ShootingNetwork, posterior
 from nwb_lrrnn.models.low_rank.windows import Windows, cut, join
 from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.trials import Trials
@@ -28,7 +28,7 @@ def cut_like(like: torch.Tensor, likelihood: Likelihood, trials: Trials, window_
 
 
 def infer(
-    net: Network, encoders: dict[str, NDArray], trials: Trials, window_bins: int, spread: NDArray
+    net: ShootingNetwork, encoders: dict[str, NDArray], trials: Trials, window_bins: int, spread: NDArray
 ) -> tuple[Posterior, Windows]:
     """Return the posterior of the nodes of every trial, and the windows that they start.
 

@@ -14,8 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nwb_lrrnn.models.low_rank.network import Form
-from nwb_lrrnn.models.low_rank.shooting import Network, Posterior, Prior, gaussian_log_density, last_latents, posterior
+from nwb_lrrnn.models.low_rank.network import ShootingForm
+from nwb_lrrnn.models.low_rank.shooting import (
+    Posterior,
+    Prior,
+    ShootingNetwork,
+    gaussian_log_density,
+    last_latents,
+    posterior,
+)
 from nwb_lrrnn.models.low_rank.windows import Windows, join
 from nwb_lrrnn.models.networks import scan
 from nwb_lrrnn.models.observation import readouts
@@ -29,7 +36,7 @@ class ShootingObjective:
 
     def __init__(
         self,
-        form: Form,
+        form: ShootingForm,
         flat: Tensor,
         prior: Prior,
         train: tuple[Windows, Tensor],
@@ -50,7 +57,7 @@ class ShootingObjective:
         self.terms: dict[str, Tensor] = {}
         self.n_bins = self.windows.bins.sum()
 
-    def network(self, flat: Tensor) -> Network:
+    def network(self, flat: Tensor) -> ShootingNetwork:
         """Return the networks of flat parameters, with the current laws of the nodes."""
         return self.form.network(self.layout, flat, self.prior)
 
@@ -125,7 +132,7 @@ class ShootingObjective:
             self.held_out = self.held_out[0], found["held_out_nodes"]
 
 
-def negative_joint(net: Network, windows: Windows, nodes: Tensor, following: Tensor | None) -> Tensor:
+def negative_joint(net: ShootingNetwork, windows: Windows, nodes: Tensor, following: Tensor | None) -> Tensor:
     """Return minus the log joint density per observed bin (S,) of windows from nodes (S, window, R).
 
     `following` are the nodes of the windows after each, None where no window has one after it.
@@ -139,14 +146,16 @@ def negative_joint(net: Network, windows: Windows, nodes: Tensor, following: Ten
     return -total / windows.bins.sum().clamp(min=1.0)  # of a batch in which nothing is observed
 
 
-def judged(net: Network, windows: Windows, nodes: Tensor, damping: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def judged(
+    net: ShootingNetwork, windows: Windows, nodes: Tensor, damping: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the evidence per bin (S,) after a step or two of held-out nodes, the nodes there and their damping."""
     steps = 8 if damping is None else 2
     post = posterior(net, windows, [nodes], max_steps=steps, damping=damping, approximate=True)
     return post.log_evidence.sum(1) / windows.bins.sum(), post.nodes, post.damping.clamp(max=1e3)
 
 
-def update_prior(net: Network, windows: Windows, post: Posterior) -> Prior:
+def update_prior(net: ShootingNetwork, windows: Windows, post: Posterior) -> Prior:
     """Return the laws of the nodes at their optimum given the posterior of the nodes (the M-step)."""
     prior = net.prior
     scale = latent_moments(post.latents, windows)[1]  # (S, R, R)
@@ -191,12 +200,12 @@ def latent_moments(latents: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
     return mean, torch.einsum("swtr,swtq->srq", centred, centred) / n
 
 
-def with_prior(net: Network, prior: Prior) -> Network:
+def with_prior(net: ShootingNetwork, prior: Prior) -> ShootingNetwork:
     """Return the networks with other laws of the nodes."""
     return dataclasses.replace(net, prior=prior)
 
 
-def select(net: Network, row: int) -> Network:
+def select(net: ShootingNetwork, row: int) -> ShootingNetwork:
     """Return one of S networks as a network of one."""
     rows = slice(row, row + 1)
 

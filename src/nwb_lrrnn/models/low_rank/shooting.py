@@ -19,10 +19,8 @@ from torch import Tensor
 
 from nwb_lrrnn.models.low_rank.windows import Windows
 from nwb_lrrnn.models.networks import scan
-from nwb_lrrnn.models.networks.cells import Cell
+from nwb_lrrnn.models.networks.form import StackedNetwork
 from nwb_lrrnn.models.observation import readouts
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
-from nwb_lrrnn.models.observation.readouts import Readout
 
 
 class Prior(NamedTuple):
@@ -35,15 +33,10 @@ class Prior(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Network:
+class ShootingNetwork(StackedNetwork):
     """S networks with all that makes a density of X: dynamics, readout, likelihood and the laws of the nodes."""
 
-    nonlinearity: str
-    cell: Cell
-    readout: Readout
-    likelihood: Likelihood
     prior: Prior
-    filter_inputs: bool = False
 
 
 class Evaluation(NamedTuple):
@@ -75,7 +68,7 @@ def last_latents(windows: Windows, latents: Tensor) -> Tensor:
     return latents.gather(2, index)[:, :, 0]
 
 
-def evaluate(net: Network, windows: Windows, drive: scan.Drive, nodes: Tensor) -> Evaluation:
+def evaluate(net: ShootingNetwork, windows: Windows, drive: scan.Drive, nodes: Tensor) -> Evaluation:
     """Return the trajectory from nodes (S, window, R) and log p(Y, nodes) of each trial."""
     latents = scan.trajectory(net.nonlinearity, net.cell, nodes, drive)
     log_p = readouts.log_likelihood(net.likelihood, net.readout, latents, windows.data)
@@ -102,7 +95,7 @@ def gaussian_log_density(residuals: Tensor, covariance: Tensor) -> Tensor:
 
 @torch.no_grad()
 def posterior(
-    net: Network,
+    net: ShootingNetwork,
     windows: Windows,
     starts: list[Tensor],
     *,
@@ -151,7 +144,9 @@ def posterior(
     return _laplace(net, windows, here, nodes, system, lam)
 
 
-def _polished(net: Network, windows: Windows, drive: scan.Drive, here: Evaluation, nodes: Tensor, system: _System):
+def _polished(
+    net: ShootingNetwork, windows: Windows, drive: scan.Drive, here: Evaluation, nodes: Tensor, system: _System
+):
     """Return the mode after one more undamped step, where it promises too little to be judged by the density."""
     delta, promise = _newton_step(windows, system, torch.zeros_like(here.joint))
     small = _of_windows(windows, promise.abs() < 1e-6)[..., None]
@@ -185,7 +180,7 @@ class _System(NamedTuple):
     to_next: Tensor  # (S, window, R, R)
 
 
-def _system(net: Network, windows: Windows, drive: scan.Drive, here: Evaluation) -> _System:
+def _system(net: ShootingNetwork, windows: Windows, drive: scan.Drive, here: Evaluation) -> _System:
     gradient, information = readouts.curvature(net.likelihood, net.readout, here.latents, windows.data)
     rank = gradient.shape[-1]
     g, h, to_next = scan.pulled_back(net.nonlinearity, net.cell, here.latents, drive, gradient, information)
@@ -240,7 +235,7 @@ def _to_windows(windows: Windows, by_node: Tensor) -> Tensor:
 
 
 def _laplace(
-    net: Network, windows: Windows, here: Evaluation, nodes: Tensor, system: _System, lam: Tensor
+    net: ShootingNetwork, windows: Windows, here: Evaluation, nodes: Tensor, system: _System, lam: Tensor
 ) -> Posterior:
     roots, _ = _eliminate(system.diagonal, system.upper, system.gradient)
     log_det = sum(2 * torch.log(torch.diagonal(root, dim1=-2, dim2=-1)).sum(-1) for root in roots)

@@ -15,10 +15,10 @@ from nwb_lrrnn.dynamics import nonlinearity
 from nwb_lrrnn.models.linear import laplace, smoothing
 from nwb_lrrnn.models.linear.as_start import linear_model
 from nwb_lrrnn.models.low_rank.inference import infer
-from nwb_lrrnn.models.low_rank.network import Form
-from nwb_lrrnn.models.low_rank.shooting import Network, Prior
+from nwb_lrrnn.models.low_rank.network import ShootingForm
+from nwb_lrrnn.models.low_rank.shooting import Prior, ShootingNetwork
 from nwb_lrrnn.models.low_rank.windows import join
-from nwb_lrrnn.models.networks.random_neurons import draw_neurons
+from nwb_lrrnn.models.networks.random_neurons import draw_neurons, ridges
 from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT, Checkpoint
 from nwb_lrrnn.trials import Trials
 
@@ -30,7 +30,7 @@ N_DRAWS = 2  # of random neurons, for every start
 class LinearStart:
     """Latents of a linear model of the recording, standardised, and the readout that goes with them."""
 
-    def __init__(self, trials: Trials, form: Form, log: Checkpoint = NO_CHECKPOINT):
+    def __init__(self, trials: Trials, form: ShootingForm, log: Checkpoint = NO_CHECKPOINT):
         self.system, self.latents = linear_model(trials, form.rank, form.likelihood, log, "linear start")
         self.trials = trials
         inside = np.arange(self.latents.shape[1])[None] < trials.lengths[:, None]
@@ -38,11 +38,11 @@ class LinearStart:
         self.centre, self.scale = pooled.mean(0), pooled.std(0) + 1e-12
         self.latents = (self.latents - self.centre) / self.scale
 
-    def candidates(self, form: Form, rng: np.random.Generator) -> list[dict[str, NDArray]]:
+    def candidates(self, form: ShootingForm, rng: np.random.Generator) -> list[dict[str, NDArray]]:
         """Return networks to choose a start from: random neurons, their right vectors by ridge, the linear readout."""
         return [parameters for _ in range(N_DRAWS) for parameters in self._one_draw(form, rng)]
 
-    def _one_draw(self, form: Form, rng: np.random.Generator) -> list[dict[str, NDArray]]:
+    def _one_draw(self, form: ShootingForm, rng: np.random.Generator) -> list[dict[str, NDArray]]:
         left, bias, thresholds, weights = draw_neurons(
             form.rank, form.n_neurons, form.n_inputs, self.trials.inputs, rng
         )
@@ -74,19 +74,8 @@ class LinearStart:
         u = None if self.trials.inputs is None else self.trials.inputs[:, :-1][pair]
         x = now @ left + bias if u is None else now @ left + bias + u @ weights
         rates = nonlinearity.phi(form.nonlinearity, x, thresholds)
-        mean_rate = rates.mean(0)
-        rates = rates - mean_rate
-        gram = rates.T @ rates / len(rates)
-        unit = max(np.diag(gram).mean(), 1e-12) * np.eye(len(gram))
-        fields = []
-        for moved in self._targets(now, then, u):
-            target = (moved - (1 - alpha) * now) / alpha
-            mean_target = target.mean(0)
-            cross = rates.T @ (target - mean_target) / len(rates)
-            for ridge in RIDGES:
-                n = np.linalg.solve(gram + ridge * unit, cross)  # (neuron, latent)
-                fields.append((n.T * form.n_neurons, mean_target - mean_rate @ n))
-        return fields
+        targets = ((moved - (1 - alpha) * now) / alpha for moved in self._targets(now, then, u))
+        return [(n.T * form.n_neurons, drive) for n, drive in ridges(rates, targets, RIDGES)]
 
     def _targets(self, now: NDArray, then: NDArray, u: NDArray | None) -> list[NDArray]:
         """Return where the latents `now` should move in one bin, (pair, latent), by three answers.
@@ -101,7 +90,7 @@ class LinearStart:
         radius = max(np.abs(np.linalg.eigvals(transition)).max(), 1e-3)
         return [then, now @ transition.T + drive, now @ transition.T / radius + drive]
 
-    def smoothed(self, trials: Trials, form: Form) -> np.ndarray:
+    def smoothed(self, trials: Trials, form: ShootingForm) -> np.ndarray:
         """Return the standardised latents of other trials (trial, time, latent)."""
         if form.likelihood.name == "gaussian":
             means = smoothing.smooth(self.system, trials, trials.inputs).means
@@ -111,7 +100,7 @@ class LinearStart:
             ).means
         return (means - self.centre) / self.scale
 
-    def prior(self, n_nets: int, form: Form, like: torch.Tensor) -> Prior:
+    def prior(self, n_nets: int, form: ShootingForm, like: torch.Tensor) -> Prior:
         """Return broad laws of the nodes in standardised latents."""
         rank = form.rank
         eye = torch.eye(rank, dtype=like.dtype, device=like.device).expand(n_nets, rank, rank).clone()
@@ -123,42 +112,25 @@ class LinearStart:
 class WarmStart:
     """A fitted network as the start of another fit; all restarts begin there."""
 
-    def __init__(self, net: Network, encoders: dict[str, NDArray], spread: NDArray, window_bins: int):
+    def __init__(self, net: ShootingNetwork, encoders: dict[str, NDArray], spread: NDArray, window_bins: int):
         self.net, self.encoders, self.spread, self.window_bins = net, encoders, spread, window_bins
 
-    def candidates(self, form: Form, rng: np.random.Generator) -> list[dict[str, NDArray]]:
+    def candidates(self, form: ShootingForm, rng: np.random.Generator) -> list[dict[str, NDArray]]:
         """Return the fitted network's parameters in the scales of `form`, the one candidate; `rng` is not used."""
         self._check(form)
-        cell = [t[0].numpy() for t in self.net.cell]
-        left, right, bias, thresholds, weights, drive, _, alpha = cell
-        loadings, offset, spread = (t[0].numpy() for t in self.net.readout)
-        scale, centre = form.scale.cpu().numpy(), form.centre.cpu().numpy()
-        alpha = float(np.clip(alpha, 1e-6, 1 - 1e-6))
-        parameters = {
-            "left_vectors": left,
-            "right_vectors": right,
-            "bias": bias,
-            "input_weights": weights,
-            "drive": drive,
-            "loadings": loadings / scale[:, None],
-            "offset": (offset - centre) / scale,
-            "log_thresholds": np.log(np.maximum(thresholds, 1e-12)),
-            "logit_alpha": np.array(np.log(alpha / (1 - alpha))),
-            "log_spread": np.log(spread / (scale**2 if form.likelihood.name == "gaussian" else 1.0)),
-        }
-        return [parameters]
+        return [{name: part[0].numpy() for name, part in form.parts_of_network(self.net).items()}]
 
-    def smoothed(self, trials: Trials, form: Form) -> NDArray:
+    def smoothed(self, trials: Trials, form: ShootingForm) -> NDArray:
         """Return the fitted network's latents of trials (trial, time, latent)."""
         self._check(form)
         post, windows = infer(self.net, self.encoders, trials, self.window_bins, self.spread)
         return join(post.latents[0].numpy(), windows, trials.values.shape[:2])
 
-    def prior(self, n_nets: int, form: Form, like: torch.Tensor) -> Prior:
+    def prior(self, n_nets: int, form: ShootingForm, like: torch.Tensor) -> Prior:
         """Return the fitted laws of the nodes."""
         return Prior(*(t.to(like).repeat(n_nets, *([1] * (t.ndim - 1))) for t in self.net.prior))
 
-    def _check(self, form: Form) -> None:
+    def _check(self, form: ShootingForm) -> None:
         rank, neurons = self.net.cell.left_vectors.shape[1:]
         got = rank, neurons, self.net.readout.offset.shape[1], self.net.cell.input_weights.shape[1]
         wanted = form.rank, form.n_neurons, form.n_units, form.n_inputs

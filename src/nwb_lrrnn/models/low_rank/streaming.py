@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nwb_lrrnn.models.low_rank.fitting import Fit, Stages, end_to_end, flat_of, on_path
+from nwb_lrrnn.models.low_rank.fitting import ShootingFit, Stages, end_to_end, flat_of, on_path
 from nwb_lrrnn.models.low_rank.inference import cut_like, infer, nodes_on
-from nwb_lrrnn.models.low_rank.network import Form
+from nwb_lrrnn.models.low_rank.network import ShootingForm
 from nwb_lrrnn.models.low_rank.objective import judged, negative_joint, select, update_prior
-from nwb_lrrnn.models.low_rank.shooting import Network, Prior, posterior
+from nwb_lrrnn.models.low_rank.shooting import Prior, ShootingNetwork, posterior
 from nwb_lrrnn.models.low_rank.start import WarmStart
 from nwb_lrrnn.models.low_rank.windows import Windows, join
 from nwb_lrrnn.models.training.checkpoints import Checkpoint
@@ -28,7 +28,7 @@ from nwb_lrrnn.models.training.loop import train
 from nwb_lrrnn.trials import LazyTrials, Trials
 
 
-def go_on(fit: Fit, start: WarmStart, stages: Stages, trials: LazyTrials, log: Checkpoint) -> Fit:
+def go_on(fit: ShootingFit, start: WarmStart, stages: Stages, trials: LazyTrials, log: Checkpoint) -> ShootingFit:
     """Return the fit of a sample after training on all trials, block by block; held-out trials say where it ends.
 
     `stages` is what trained on the sample; `trials` are all but the held-out ones.
@@ -47,7 +47,7 @@ def go_on(fit: Fit, start: WarmStart, stages: Stages, trials: LazyTrials, log: C
     history = history.assign(shooting_bins=("epoch", np.full(outcome.n_epochs, fit.window_bins)))
     said = (*fit.ending.not_finite, *([f"on blocks, {outcome.not_finite}"] if outcome.not_finite else []))
     ending = Ending(end_to_end([fit.ending.history, history]), fit.ending.restart_scores, said, outcome.not_converged)
-    return Fit(net, path, fit.window_bins, ending)
+    return ShootingFit(net, path, fit.window_bins, ending)
 
 
 class _Batch(NamedTuple):
@@ -85,7 +85,7 @@ class BlockObjective:
 
     def __init__(
         self,
-        form: Form,
+        form: ShootingForm,
         start: WarmStart,
         trials: LazyTrials,
         held_out: tuple[Windows, Tensor] | None,
@@ -108,7 +108,7 @@ class BlockObjective:
         zero = self.form.scale.new_zeros(1)
         return _Sums([], [], zero, zero, zero)
 
-    def network(self, flat: Tensor) -> Network:
+    def network(self, flat: Tensor) -> ShootingNetwork:
         """Return the networks of flat parameters, with the current laws of the nodes."""
         return self.form.network(self.layout, flat, self.prior)
 

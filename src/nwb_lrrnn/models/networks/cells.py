@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,15 +26,20 @@ class Cell(NamedTuple):
     alpha: Tensor  # (S,)
 
 
+def stacked(array: Any, *shape: int, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """Return an array as that of one network, (1, ...); zeros (1, *shape) for None."""
+    if array is None:
+        return torch.zeros((1, *shape), dtype=dtype, device=device)
+    return torch.tensor(array, dtype=dtype, device=device)[None]
+
+
 def cell_of(dynamics: LowRankDynamics, *, dtype: torch.dtype, device: torch.device | str) -> Cell:
     """Return the parameters of one network, S = 1; what it lacks is 0."""
 
-    def tensor(array, *shape: int) -> Tensor:
-        if array is None:
-            return torch.zeros((1, *shape), dtype=dtype, device=device)
-        return torch.tensor(array, dtype=dtype, device=device)[None]
+    def tensor(array: Any, *shape: int) -> Tensor:
+        return stacked(array, *shape, dtype=dtype, device=device)
 
-    def transposed(array):
+    def transposed(array: Any) -> Any:
         return None if array is None else array.T.copy()
 
     rank, neurons, inputs = dynamics.rank, dynamics.n_neurons, dynamics.n_inputs

@@ -6,6 +6,8 @@ construction of Arora & Pillow 2025).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,17 +29,23 @@ def draw_neurons(
     return left, bias, thresholds, weights
 
 
-def ridge(rates: Array, target: Array, strength: float) -> tuple[Array, Array]:
-    """Return n (N, R) and s (R,) of the regression target = rates @ n + s.
+def ridges(rates: Array, targets: Iterable[Array], strengths: Sequence[float]) -> list[tuple[Array, Array]]:
+    """Return n (N, R) and s (R,) of the regression target = rates @ n + s, for every target and every strength of it.
 
-    rates (bin, N), target (bin, R); strength is relative to the rates' mean square.
+    rates (bin, N), targets (bin, R); a strength is relative to the rates' mean square.
     """
-    mean_rate, mean_target = rates.mean(0), target.mean(0)
+    mean_rate = rates.mean(0)
     centred = rates - mean_rate
     gram = centred.T @ centred / len(centred)
     unit = max(np.diag(gram).mean(), 1e-12) * np.eye(len(gram))
-    n = np.linalg.solve(gram + strength * unit, centred.T @ (target - mean_target) / len(centred))
-    return n, mean_target - mean_rate @ n
+    fits = []
+    for target in targets:
+        mean_target = target.mean(0)
+        cross = centred.T @ (target - mean_target) / len(centred)
+        for strength in strengths:
+            n = np.linalg.solve(gram + strength * unit, cross)
+            fits.append((n, mean_target - mean_rate @ n))
+    return fits
 
 
 def straighten(nonlinearity: str, left: Array, bias: Array, thresholds: Array) -> None:

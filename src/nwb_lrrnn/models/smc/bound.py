@@ -11,7 +11,7 @@ from torch import Tensor
 from nwb_lrrnn.models.kernels.particle_types import BEFORE, EVERY_STEP, LOW_ESS, Moves, Noise, Record, Seen
 from nwb_lrrnn.models.smc import encoder, filtering
 from nwb_lrrnn.models.smc.data import TrialData
-from nwb_lrrnn.models.smc.network import Network
+from nwb_lrrnn.models.smc.network import ParticleNetwork
 from nwb_lrrnn.models.smc.proposals import Sites, blind_sites, gaussian_sites
 from nwb_lrrnn.models.smc.steps import Options
 
@@ -73,7 +73,7 @@ def points_of(scheme: str, uniforms: Tensor, n_particles: int) -> Tensor:
 
 
 def run(
-    net: Network, data: TrialData, plan: Plan, noise: Noise, *, kernels: bool | None = None
+    net: ParticleNetwork, data: TrialData, plan: Plan, noise: Noise, *, kernels: bool | None = None
 ) -> tuple[Tensor, Record]:
     """Return the increments (S, B, T) of ln p(Y) and the record of the filter."""
     moves = net.moves(data)
@@ -104,7 +104,7 @@ def _bins_of_latents(moves: Moves, data: TrialData) -> Tensor:
     return data.y.new_zeros((nets, trials, data.y.shape[1], rank))
 
 
-def constants(net: Network, data: TrialData, spread: Tensor) -> Tensor:
+def constants(net: ParticleNetwork, data: TrialData, spread: Tensor) -> Tensor:
     """Return the terms of ln p(y | z) that do not depend on z, summed over the observed units, (S, B, T)."""
     y, r = data.y[None], spread[:, None, None]
     if net.likelihood.name == "gaussian":

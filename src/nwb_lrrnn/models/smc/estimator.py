@@ -21,8 +21,8 @@ from nwb_lrrnn.models.particles import seed_of
 from nwb_lrrnn.models.smc import bound, encoder, fitting, inference, network, settings
 from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.forecasts import Forecasts
-from nwb_lrrnn.models.smc.network import Form, Network
-from nwb_lrrnn.models.smc.start import LinearStart
+from nwb_lrrnn.models.smc.network import ParticleForm, ParticleNetwork
+from nwb_lrrnn.models.smc.start import ParticleStart
 from nwb_lrrnn.models.training.checkpoints import Checkpoint, checkpoint_of
 from nwb_lrrnn.models.training.devices import one_thread, resolve
 from nwb_lrrnn.models.training.splitting import all_but_held_out, hold_out
@@ -246,7 +246,7 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
             self._keep(trials, fit)
         fit.ending.tell(self)
 
-    def _goes_on(self, form: Form, seed: np.random.SeedSequence) -> tuple[Form, torch.Tensor]:
+    def _goes_on(self, form: ParticleForm, seed: np.random.SeedSequence) -> tuple[ParticleForm, torch.Tensor]:
         """Return the form and parameters (size,) of the current fit, an encoder's included."""
         net = self._network(torch.float64, "cpu")
         if self.latent_noise == "diagonal" and self.dynamics_.latent_noise is not None:
@@ -262,7 +262,7 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
         design = encoder.resumed(net.encoder.design, form.encoder)
         return dataclasses.replace(form, encoder=design), network.flat_of(net, form)
 
-    def _keep(self, trials: Trials, fit: fitting.Fit) -> None:
+    def _keep(self, trials: Trials, fit: fitting.ParticleFit) -> None:
         """Set the fitted attributes, in the canonical gauge and the units of X."""
         self.n_particles_ = fit.plan.n_particles
         means = inference.posterior_means(fit.net, trials, fit.plan, 0, "smoothed", self.n_trajectories)
@@ -281,7 +281,7 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
         proposal = bound.resolve(self.proposal, self.likelihood_, self.readout)
         return Plan(proposal, n_particles, self.resampling, self.resample_when)
 
-    def _network(self, dtype: torch.dtype, device: Any) -> Network:
+    def _network(self, dtype: torch.dtype, device: Any) -> ParticleNetwork:
         net = network.from_dynamics(self.dynamics_, dtype=dtype, device=device)
         if not hasattr(self, "encoder_"):
             return net
@@ -289,7 +289,7 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
         found = encoder.from_arrays(self.encoder_, takes_roots=counts, dtype=dtype, device=device)
         return dataclasses.replace(net, encoder=found)
 
-    def _ready(self) -> tuple[Network, Plan, int]:
+    def _ready(self) -> tuple[ParticleNetwork, Plan, int]:
         net = self._network(getattr(torch, self.dtype), resolve(self.device))
         plan = self._plan(self.n_particles_)
         if plan.proposal == "encoder" and net.encoder is None:
@@ -372,8 +372,8 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
 
 
 def _starts(
-    trials: Trials, form: Form, seeds: list[np.random.SeedSequence], log: Checkpoint, name: str
+    trials: Trials, form: ParticleForm, seeds: list[np.random.SeedSequence], log: Checkpoint, name: str
 ) -> torch.Tensor:
     """Return the parameters (S, size) of one start for every restart, all of one linear model, the step `name`."""
-    start = LinearStart(trials, form, log, name)
+    start = ParticleStart(trials, form, log, name)
     return torch.stack([start.flat(form, np.random.default_rng(seed)) for seed in seeds]).to(form.scale)

@@ -15,11 +15,11 @@ from nwb_lrrnn.models.smc import bound
 from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.coordinates import decorrelated
 from nwb_lrrnn.models.smc.data import BlockWise, InMemory, TrialData, join, trial_data
-from nwb_lrrnn.models.smc.network import Form, Network
+from nwb_lrrnn.models.smc.network import ParticleForm, ParticleNetwork
 from nwb_lrrnn.models.smc.objective import FilterObjective
 from nwb_lrrnn.models.smc.regression import RIDGES, rates_of, refit
 from nwb_lrrnn.models.smc.smoothing import smooth
-from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT, Checkpoint, Step, fingerprint
+from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT, Checkpoint, LoggedStep, fingerprint
 from nwb_lrrnn.models.training.ending import Ending
 from nwb_lrrnn.models.training.loop import Schedule, train
 from nwb_lrrnn.trials import LazyTrials, Trials
@@ -40,16 +40,16 @@ _LEAST_GAIN, _LEAST_PER_UNIT = 2e-3, 3e-4  # nats per bin of the held-out bound:
 
 
 @dataclass(frozen=True)
-class Fit:
+class ParticleFit:
     """The best restart after training, and how it came about."""
 
-    net: Network  # one network
+    net: ParticleNetwork  # one network
     plan: Plan
     ending: Ending
 
 
 def run(
-    form: Form,
+    form: ParticleForm,
     starts: Tensor,
     all_starts: Tensor | None,
     train_trials: Trials,
@@ -62,7 +62,7 @@ def run(
     label: str,
     log: Checkpoint = NO_CHECKPOINT,
     whole: LazyTrials | None = None,
-) -> Fit:
+) -> ParticleFit:
     """Return the fit from starts (S, size) made of the training trials; `all_starts` are the same made of all trials.
 
     `plan` None: the number of particles is chosen, the rest is as in `scheme`. Held-out trials decide how far to go
@@ -81,7 +81,7 @@ def run(
         plan = choose_particles(form.network(form.layout(), starts[:1]), data, scheme, MOST_IN_TRAINING, choice_seed)
     encodes = plan.proposal == "encoder"
     guide = bound.guide_of(plan, form.likelihood.name, form.readout)  # trajectories come from a proposal that is ready
-    climb = Climb(form, guide, data, held, noise_seed)
+    climb = ParticleEM(form, guide, data, held, noise_seed)
     steps = [log.step(f"climb {k + 1}", partial(fingerprint, row.cpu())) for k, row in enumerate(starts.detach())]
     rows = zip(starts.double(), steps, strict=True)
     climbed = [(row, []) if encodes else climb.run(row, step) for row, step in rows]
@@ -110,7 +110,7 @@ def run(
         plan = choose_particles(net, held, plan, PARTICLES[-1], choice_seed)
     history = outcome.history.isel(restart=best, drop=True)
     not_finite = (outcome.not_finite,) if outcome.not_finite else ()
-    return Fit(net, plan, Ending(history, outcome.validation, not_finite, outcome.not_converged))
+    return ParticleFit(net, plan, Ending(history, outcome.validation, not_finite, outcome.not_converged))
 
 
 Recipe = list[tuple[float, int]]  # of every round: the ridge and the steps of the neurons
@@ -127,15 +127,15 @@ class _Reached(NamedTuple):
         return fingerprint(self.climbed.detach().cpu(), self.found.detach().cpu(), repr(self.recipe))
 
 
-class Climb:
+class ParticleEM:
     """Particle expectation maximisation of one network, while the held-out bound rises."""
 
-    def __init__(self, form: Form, plan: Plan, data: TrialData, held: TrialData, seed: int):
+    def __init__(self, form: ParticleForm, plan: Plan, data: TrialData, held: TrialData, seed: int):
         self.form, self.layout, self.data, self.held, self.seed = form, form.layout(), data, held, seed
         # latents must be known better than the bound: few particles do for trajectories, more for the comparison
         self.plan = plan._replace(n_particles=max(plan.n_particles, 32))
 
-    def run(self, flat: Tensor, step: Step) -> tuple[Tensor, Recipe]:
+    def run(self, flat: Tensor, step: LoggedStep) -> tuple[Tensor, Recipe]:
         """Return the parameters (size,) after as many rounds as raised the held-out bound, and how they came about."""
         first, start = flat, self.value(flat)
         best, chosen, recipe = start, flat, []
@@ -221,7 +221,7 @@ class Climb:
         fitted = refit(self.form, self.network(flat), parts, data, draws, ridge, n_steps)
         return self.layout.pack({name: fitted[name][None] for name in self.layout.shapes})[0]
 
-    def network(self, flat: Tensor) -> Network:
+    def network(self, flat: Tensor) -> ParticleNetwork:
         """Return the network of one vector of parameters."""
         kept = self.form.scale.dtype
         return self.form.network(self.layout, flat[None].to(kept))
@@ -262,7 +262,7 @@ def rises(after: Tensor, before: Tensor, data: TrialData) -> bool:
 
 
 @torch.no_grad()
-def choose_particles(net: Network, data: TrialData, plan: Plan, most: int, seed: int) -> Plan:
+def choose_particles(net: ParticleNetwork, data: TrialData, plan: Plan, most: int, seed: int) -> Plan:
     """Return the plan with the fewest particles, up to `most`, at which four times as many gain next to nothing."""
     n_trials = max(1, min(len(data.lengths), int(_JUDGED / max(float(data.n_bins.mean()), 1.0))))
     few = data.take(torch.arange(n_trials, device=data.lengths.device))
@@ -277,7 +277,7 @@ def choose_particles(net: Network, data: TrialData, plan: Plan, most: int, seed:
 
 
 @torch.no_grad()
-def trial_bounds(net: Network, data: TrialData, plan: Plan, seed: int) -> Tensor:
+def trial_bounds(net: ParticleNetwork, data: TrialData, plan: Plan, seed: int) -> Tensor:
     """Return the bound of every trial (B,) under noise from one seed."""
     like = net.cell.left_vectors
     generator = torch.Generator(device=like.device).manual_seed(seed)

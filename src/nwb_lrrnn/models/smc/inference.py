@@ -15,7 +15,7 @@ from nwb_lrrnn.models.particles import log_mean_exp, noise_of_trial, systematic_
 from nwb_lrrnn.models.smc import bound, smoothing
 from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.data import TrialData, trial_data
-from nwb_lrrnn.models.smc.network import Network
+from nwb_lrrnn.models.smc.network import ParticleNetwork
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
@@ -24,7 +24,7 @@ _AT_ONCE = 1_500_000  # particles times bins of one run: what bounds memory
 
 
 @torch.no_grad()
-def log_evidence(net: Network, trials: Trials, plan: Plan, seed: int) -> Array:
+def log_evidence(net: ParticleNetwork, trials: Trials, plan: Plan, seed: int) -> Array:
     """Return the bound of each bin, (trial, time): ln of the estimate of p(y_t | y_<t)."""
     out = np.zeros(trials.values.shape[:2])
     for rows, data, noise, _ in _runs(net, trials, plan, seed):
@@ -34,7 +34,9 @@ def log_evidence(net: Network, trials: Trials, plan: Plan, seed: int) -> Array:
 
 
 @torch.no_grad()
-def posterior_means(net: Network, trials: Trials, plan: Plan, seed: int, kind: str, n_trajectories: int) -> Array:
+def posterior_means(
+    net: ParticleNetwork, trials: Trials, plan: Plan, seed: int, kind: str, n_trajectories: int
+) -> Array:
     """Return posterior means (trial, time, latent), `kind` smoothed, filtered or delayed."""
     out = np.zeros((*trials.values.shape[:2], net.cell.left_vectors.shape[1]))
     for rows, data, noise, points in _runs(net, trials, plan, seed, n_trajectories):
@@ -48,7 +50,7 @@ def posterior_means(net: Network, trials: Trials, plan: Plan, seed: int, kind: s
 
 
 @torch.no_grad()
-def trajectories(net: Network, trials: Trials, plan: Plan, seed: int, n_trajectories: int) -> Array:
+def trajectories(net: ParticleNetwork, trials: Trials, plan: Plan, seed: int, n_trajectories: int) -> Array:
     """Return draws from the posterior of whole trajectories, (draw, trial, time, latent)."""
     out = np.zeros((n_trajectories, *trials.values.shape[:2], net.cell.left_vectors.shape[1]))
     for rows, data, noise, points in _runs(net, trials, plan, seed, n_trajectories):
@@ -59,7 +61,9 @@ def trajectories(net: Network, trials: Trials, plan: Plan, seed: int, n_trajecto
 
 
 @torch.no_grad()
-def marginal_forecasts(net: Network, dynamics: LowRankDynamics, trials: Trials, plan: Plan, seed: int, n: int) -> Array:
+def marginal_forecasts(
+    net: ParticleNetwork, dynamics: LowRankDynamics, trials: Trials, plan: Plan, seed: int, n: int
+) -> Array:
     """Return sum_t ln mean_k p(y_t | z_t^k) of each trial's last n bins (trial,), particles moving blindly.
 
     The particles of the bin before them are propagated without being weighed or resampled.
@@ -88,7 +92,7 @@ def marginal_forecasts(net: Network, dynamics: LowRankDynamics, trials: Trials, 
 
 
 def _runs(
-    net: Network, trials: Trials, plan: Plan, seed: int, n_trajectories: int = 0
+    net: ParticleNetwork, trials: Trials, plan: Plan, seed: int, n_trajectories: int = 0
 ) -> Iterator[tuple[slice, TrialData, Noise, torch.Tensor]]:
     """Yield slices of trials that fit the memory, with their data, noise and points of trajectories."""
     longest = max(1, int(trials.lengths.max()))
@@ -100,7 +104,9 @@ def _runs(
         yield rows, trial_data(part, net.cell.left_vectors.device), noise, points
 
 
-def _noise(net: Network, trials: Trials, plan: Plan, seed: int, n_trajectories: int) -> tuple[Noise, torch.Tensor]:
+def _noise(
+    net: ParticleNetwork, trials: Trials, plan: Plan, seed: int, n_trajectories: int
+) -> tuple[Noise, torch.Tensor]:
     """Return noise that depends on the seed and on each trial's own content: alone or in a batch it is the same."""
     n_trials, n_steps, _ = trials.values.shape
     rank, kept = net.cell.left_vectors.shape[1], net.cell.left_vectors

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models.kernels.particle_types import Moves
-from nwb_lrrnn.models.networks.cells import Cell, cell_of, filtered
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
+from nwb_lrrnn.models.networks import form as forms
+from nwb_lrrnn.models.networks.cells import filtered, stacked
+from nwb_lrrnn.models.networks.form import Array, NetworkForm, StackedNetwork
 from nwb_lrrnn.models.observation.readouts import Readout
 from nwb_lrrnn.models.smc.data import TrialData
 from nwb_lrrnn.models.smc.encoder import Design, Encoder, encoder_of, parts_of
@@ -21,7 +23,7 @@ from nwb_lrrnn.models.training.loop import Layout
 SMALLEST = 1e-4  # s.d. of the latents' noise, in units of the latents at the start of a fit
 
 
-class Start(NamedTuple):
+class InitialLaw(NamedTuple):
     """The law of z_1: N(mean + input_weights v_1, root root^T)."""
 
     mean: Tensor  # mu_1 (S, R)
@@ -29,17 +31,12 @@ class Start(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Network:
+class ParticleNetwork(StackedNetwork):
     """S networks side by side, ready to be filtered."""
 
-    nonlinearity: str
-    likelihood: Likelihood
     readout_of: str  # latents, currents or rates
-    cell: Cell
-    readout: Readout  # loadings C (S, unit, R), or c (S, N) for currents and rates
-    start: Start
+    start: InitialLaw
     law: Law
-    filter_inputs: bool
     encoder: Encoder | None = None  # the proposal's, where it has one
 
     def moves(self, data: TrialData) -> Moves:
@@ -80,73 +77,35 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Form:
-    """What is fixed while the parameters are fitted: sizes, functions, and the scale of every unit."""
+class ParticleForm(NetworkForm):
+    """The form of networks whose latents have noise, whose initial law is fitted, and that may have an encoder."""
 
-    rank: int
-    n_neurons: int
-    n_units: int
-    n_inputs: int
-    nonlinearity: str
-    likelihood: Likelihood
-    readout: str
-    latent_noise: str  # full or diagonal
-    alpha: float | None  # None: fitted
-    filter_inputs: bool
-    scale: Tensor  # (unit,): loadings and offsets are fitted in this unit, so that they are of order 1
-    centre: Tensor  # (unit,)
+    latent_noise: str = "full"  # or diagonal
     encoder: Design | None = None
 
     def layout(self) -> Layout:
-        """Return the flat vector's layout."""
-        rank, neurons, units = self.rank, self.n_neurons, self.n_units
-        shapes: dict[str, tuple[int, ...]] = {
-            "left_vectors": (rank, neurons),
-            "right_vectors": (rank, neurons),
-            "bias": (neurons,),
-            "input_weights": (self.n_inputs, neurons),
-            "drive": (rank,),
-            "loadings": (units, rank) if self.readout == "latents" else (units,),
-            "offset": (units,),
+        """Return the flat vector's layout, an encoder's weights last."""
+        shared = super().layout()
+        return shared if self.encoder is None else Layout(shared.shapes | self.encoder.shapes())
+
+    def _shapes_of_laws(self) -> dict[str, tuple[int, ...]]:
+        rank = self.rank
+        return {
             "noise": (rank, rank) if self.latent_noise == "full" else (rank,),
             "initial_noise": (rank, rank),
             "initial_mean": (rank,),
             "initial_input_weights": (rank, self.n_inputs),
         }
-        if self.nonlinearity == "clipped_relu":
-            shapes["log_thresholds"] = (neurons,)
-        if self.likelihood.name != "poisson":
-            shapes["log_spread"] = (units,)
-        if self.alpha is None:
-            shapes["logit_alpha"] = ()
-        if self.encoder is not None:
-            shapes |= self.encoder.shapes()
-        return Layout(shapes)
 
-    def network(self, layout: Layout, flat: Tensor) -> Network:
+    def network(self, layout: Layout, flat: Tensor) -> ParticleNetwork:
         """Return the S networks of flat parameters (S, size)."""
         p = layout.unpack(flat)
-        bias = p["bias"]
-        cell = Cell(
-            p["left_vectors"],
-            p["right_vectors"],
-            bias,
-            torch.exp(p["log_thresholds"]) if "log_thresholds" in p else torch.zeros_like(bias),
-            p["input_weights"],
-            p["drive"],
-            p["drive"].new_zeros((*p["drive"].shape, 0)),
-            torch.sigmoid(p["logit_alpha"]) if "logit_alpha" in p else torch.full_like(bias[:, 0], self.alpha or 0.5),
-        )
-        spread = torch.exp(p["log_spread"]) if "log_spread" in p else torch.ones_like(p["offset"])
-        if self.likelihood.name == "gaussian":
-            spread = spread * self.scale**2
-        scale = self.scale[:, None] if self.readout == "latents" else self.scale
-        readout = Readout(p["loadings"] * scale, p["offset"] * self.scale + self.centre, spread)
-        start = Start(p["initial_mean"], p["initial_input_weights"])
-        law = Law(root_of(p["initial_noise"]), root_of(p["noise"]))
-        encoder = None if self.encoder is None else encoder_of(self.encoder, p)
-        return Network(
-            self.nonlinearity, self.likelihood, self.readout, cell, readout, start, law, self.filter_inputs, encoder
+        return ParticleNetwork(
+            **self.shared(p),
+            readout_of=self.readout,
+            start=InitialLaw(p["initial_mean"], p["initial_input_weights"]),
+            law=Law(root_of(p["initial_noise"]), root_of(p["noise"])),
+            encoder=None if self.encoder is None else encoder_of(self.encoder, p),
         )
 
 
@@ -172,63 +131,24 @@ def free_numbers(covariance: Tensor, kind: str) -> Tensor:
     return torch.tril(root, -1) + torch.diag_embed(torch.log(root.diagonal(dim1=1, dim2=2)))
 
 
-def to_dynamics(net: Network, row: int, bin_size: float, unit_ids, moments) -> LowRankDynamics:
+def to_dynamics(
+    net: ParticleNetwork, row: int, bin_size: float, unit_ids: NDArray, moments: tuple[Array, Array]
+) -> LowRankDynamics:
     """Return one of the S networks as a `LowRankDynamics`; moments are its latents' mean and covariance."""
-
-    def array(tensor: Tensor):
-        return tensor[row].detach().cpu().double().numpy()
-
-    left, right, bias, thresholds, weights, drive, _, alpha = (array(t) for t in net.cell)
-    loadings, offset, spread = (array(t) for t in net.readout)
-    initial_root, noise_root = (array(t) for t in net.law)
-    driven = bool(weights.shape[0])
-    likelihood = net.likelihood.name
-    return LowRankDynamics(
-        left.T,
-        right.T,
-        dt=bin_size,
-        tau=bin_size / float(alpha),
-        nonlinearity=net.nonlinearity,
-        bias=bias,
-        thresholds=thresholds if net.nonlinearity == "clipped_relu" else None,
-        input_weights=weights.T if driven else None,
-        drive=drive,
-        filter_inputs=net.filter_inputs,
-        latent_noise=noise_root @ noise_root.T,
-        initial_mean=array(net.start.mean),
-        initial_covariance=initial_root @ initial_root.T,
-        initial_input_weights=array(net.start.input_weights) if driven else None,
-        readout=net.readout_of,
-        loadings=loadings,
-        offset=offset,
-        likelihood=likelihood,
-        link=net.likelihood.link,
-        observation_variance=spread if likelihood == "gaussian" else None,
-        dispersion=spread if likelihood == "negative_binomial" else None,
-        latent_mean=moments[0],
-        latent_covariance=moments[1],
-        unit_ids=unit_ids,
-    )
+    mean, input_weights, initial, noise = forms.arrays_of(row, *net.start, *net.law)
+    laws = {
+        "initial_mean": mean,
+        "initial_input_weights": input_weights,
+        "initial_covariance": initial @ initial.T,
+        "latent_noise": noise @ noise.T,
+    }
+    return forms.to_dynamics(net, row, bin_size, unit_ids, moments, laws, net.readout_of)
 
 
-def from_dynamics(dynamics: LowRankDynamics, *, dtype: torch.dtype, device) -> Network:
+def from_dynamics(dynamics: LowRankDynamics, *, dtype: torch.dtype, device: torch.device | str) -> ParticleNetwork:
     """Return a `LowRankDynamics` as one network, ready to be filtered."""
-
-    def tensor(array, *shape: int, kept: torch.dtype = dtype) -> Tensor:
-        if array is None:
-            return torch.zeros((1, *shape), dtype=kept, device=device)
-        return torch.tensor(array, dtype=kept, device=device)[None]
-
-    rank, inputs, units = dynamics.rank, dynamics.n_inputs, dynamics.n_units
-    cell = cell_of(dynamics, dtype=dtype, device=device)
+    rank = dynamics.rank
     wide = torch.float64  # what is not of the size of the neurons loses nothing
-    spread = dynamics.observation_variance if dynamics.likelihood == "gaussian" else dynamics.dispersion
-    readout = Readout(
-        tensor(dynamics.loadings, kept=wide),
-        tensor(dynamics.offset, units, kept=wide),
-        torch.ones((1, units), dtype=wide, device=device) if spread is None else tensor(spread, kept=wide),
-    )
-    start = Start(tensor(dynamics.initial_mean, rank), tensor(dynamics.initial_input_weights, rank, inputs))
     eye = torch.eye(rank, dtype=wide, device=device)
     roots = []
     for covariance in (dynamics.initial_covariance, dynamics.latent_noise):
@@ -238,13 +158,18 @@ def from_dynamics(dynamics: LowRankDynamics, *, dtype: torch.dtype, device) -> N
         c = torch.tensor(covariance, dtype=wide, device=device)
         lift = 1e-12 * torch.clamp(c.diagonal().mean(), min=1e-12)
         roots.append(torch.linalg.cholesky(c + lift * eye)[None])
-    likelihood = Likelihood(dynamics.likelihood, str(dynamics.link), dynamics.dt)
-    return Network(
-        dynamics.nonlinearity, likelihood, dynamics.readout, cell, readout, start, Law(*roots), dynamics.filter_inputs
+    return ParticleNetwork(
+        **forms.from_dynamics(dynamics, dtype=dtype, device=device, kept=wide),
+        readout_of=dynamics.readout,
+        start=InitialLaw(
+            stacked(dynamics.initial_mean, rank, dtype=dtype, device=device),
+            stacked(dynamics.initial_input_weights, rank, dynamics.n_inputs, dtype=dtype, device=device),
+        ),
+        law=Law(*roots),
     )
 
 
-def flat_of(net: Network, form: Form) -> Tensor:
+def flat_of(net: ParticleNetwork, form: ParticleForm) -> Tensor:
     """Return the parameters (size,) in the scales of `form` of one network, float64 on the CPU.
 
     Raises
@@ -252,35 +177,21 @@ def flat_of(net: Network, form: Form) -> Tensor:
     ValueError
         If the network has other sizes than `form` wants.
     """
-    left, right, bias, thresholds, weights, drive, _, alpha = (t[0].double() for t in net.cell)
-    loadings, offset, spread = (t[0].double() for t in net.readout)
-    got = (len(left), left.shape[1], len(offset), len(weights), net.readout_of)
+    _, rank, neurons = net.cell.left_vectors.shape
+    got = (rank, neurons, net.readout.offset.shape[1], net.cell.input_weights.shape[1], net.readout_of)
     wanted = (form.rank, form.n_neurons, form.n_units, form.n_inputs, form.readout)
     if got != wanted:
         raise ValueError(
             f"warm_start: the fitted network has rank, neurons, units, inputs, readout {got}, wanted {wanted}; "
             "set warm_start=False to start afresh"
         )
-    scale, centre = form.scale.double().cpu(), form.centre.double().cpu()
-    alpha = alpha.clamp(1e-6, 1 - 1e-6)
-    roots = [root.double() @ root.double().mT for root in net.law]
-    parts = {
-        "left_vectors": left,
-        "right_vectors": right,
-        "bias": bias,
-        "input_weights": weights,
-        "drive": drive,
-        "loadings": loadings / (scale[:, None] if form.readout == "latents" else scale),
-        "offset": (offset - centre) / scale,
-        "noise": free_numbers(roots[1], form.latent_noise)[0],
-        "initial_noise": free_numbers(roots[0], "full")[0],
-        "initial_mean": net.start.mean[0].double(),
-        "initial_input_weights": net.start.input_weights[0].double(),
-        "log_thresholds": torch.log(thresholds.clamp(min=1e-12)),
-        "log_spread": torch.log(spread / scale**2 if form.likelihood.name == "gaussian" else spread),
-        "logit_alpha": torch.log(alpha / (1 - alpha)),
+    initial, noise = (root.double() @ root.double().mT for root in net.law)
+    parts = form.parts_of_network(net) | {
+        "noise": free_numbers(noise, form.latent_noise),
+        "initial_noise": free_numbers(initial, "full"),
+        "initial_mean": net.start.mean.double(),
+        "initial_input_weights": net.start.input_weights.double(),
     }
     if net.encoder is not None:
-        parts |= {name: value[0].double() for name, value in parts_of(net.encoder).items()}
-    layout = form.layout()
-    return layout.pack({name: parts[name][None] for name in layout.shapes})[0]
+        parts |= {name: value.double() for name, value in parts_of(net.encoder).items()}
+    return form.layout().pack(parts)[0]

@@ -13,7 +13,7 @@ from nwb_lrrnn.models.smc import bound
 from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.coordinates import Coordinates
 from nwb_lrrnn.models.smc.data import Batches, TrialData
-from nwb_lrrnn.models.smc.network import Form, Network
+from nwb_lrrnn.models.smc.network import ParticleForm, ParticleNetwork
 
 
 class FilterObjective:
@@ -21,7 +21,7 @@ class FilterObjective:
 
     def __init__(
         self,
-        form: Form,
+        form: ParticleForm,
         coordinates: Coordinates,
         plan: Plan,
         source: Batches,
@@ -39,7 +39,7 @@ class FilterObjective:
         self.held_noise = self._noise(held_out)
         self.climbed: list[Tensor] = []
 
-    def network(self, free: Tensor) -> Network:
+    def network(self, free: Tensor) -> ParticleNetwork:
         """Return the networks of free numbers (S, size)."""
         return self.form.network(self.coordinates.layout, self.coordinates.parameters(free))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from nwb_lrrnn.models.networks import cells
 from nwb_lrrnn.models.observation import likelihoods
 from nwb_lrrnn.models.smc.data import TrialData
-from nwb_lrrnn.models.smc.network import Form, Network, free_numbers
+from nwb_lrrnn.models.smc.network import ParticleForm, ParticleNetwork, free_numbers
 
 RIDGES = (1.0, 1e-2, 1e-4)  # of the change of the right vectors, relative to the mean square of the rates
 _PAIRS = 12_000  # pairs of successive latents that the transition is fitted to,
@@ -25,7 +25,13 @@ _PRIOR_TRIALS = 1.0  # pseudo-observations that keep Sigma_1 proper with few tri
 
 
 def refit(
-    form: Form, net: Network, parts: dict[str, Tensor], data: TrialData, draws: Tensor, ridge: float, n_steps: int
+    form: ParticleForm,
+    net: ParticleNetwork,
+    parts: dict[str, Tensor],
+    data: TrialData,
+    draws: Tensor,
+    ridge: float,
+    n_steps: int,
 ) -> dict[str, Tensor]:
     """Return the parameters (by name, without the axis of restarts) at their optimum given trajectories.
 
@@ -49,7 +55,9 @@ def refit(
     return parts
 
 
-def _pairs(net: Network, data: TrialData, draws: Tensor, inside: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+def _pairs(
+    net: ParticleNetwork, data: TrialData, draws: Tensor, inside: Tensor, most: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return z_t (pair, R), z_{t+1} (pair, R) and v_t (pair, I) of at most so many pairs, evenly spaced."""
     pair = inside[:, 1:, None].expand(-1, -1, draws.shape[2])
     now, then = draws[:, :-1][pair], draws[:, 1:][pair]
@@ -62,7 +70,7 @@ def _pairs(net: Network, data: TrialData, draws: Tensor, inside: Tensor, most: i
     return now, then, v
 
 
-def _fit_start(net: Network, parts: dict[str, Tensor], data: TrialData, draws: Tensor) -> None:
+def _fit_start(net: ParticleNetwork, parts: dict[str, Tensor], data: TrialData, draws: Tensor) -> None:
     first = draws[:, 0]  # (B, M, R)
     if data.inputs.shape[-1]:
         v = net.moves(data).inputs[0, :, 0].double()
@@ -76,7 +84,9 @@ def _fit_start(net: Network, parts: dict[str, Tensor], data: TrialData, draws: T
     parts["initial_mean"], parts["initial_noise"] = mean, free_numbers(covariance[None], "full")[0]
 
 
-def _fit_readout(form: Form, net: Network, parts: dict[str, Tensor], data: TrialData, draws: Tensor) -> None:
+def _fit_readout(
+    form: ParticleForm, net: ParticleNetwork, parts: dict[str, Tensor], data: TrialData, draws: Tensor
+) -> None:
     """Fit C, d and the Gaussian variance by Fisher scoring, unit by unit; readouts of rates stay as they are."""
     if form.readout == "rates":
         return
@@ -120,7 +130,7 @@ def _fit_readout(form: Form, net: Network, parts: dict[str, Tensor], data: Trial
 
 
 def _fit_transition(
-    form: Form, parts: dict[str, Tensor], pairs: tuple[Tensor, Tensor, Tensor], ridge: float, n_steps: int
+    form: ParticleForm, parts: dict[str, Tensor], pairs: tuple[Tensor, Tensor, Tensor], ridge: float, n_steps: int
 ) -> None:
     """Fit the transition: neurons by L-BFGS, right vectors, drive and Sigma_z in closed form."""
     from scipy.optimize import minimize
@@ -155,7 +165,7 @@ def _fit_transition(
 
 
 def _solve(
-    form: Form, parts: dict[str, Tensor], pairs: tuple[Tensor, Tensor, Tensor], centre: Tensor, ridge: float
+    form: ParticleForm, parts: dict[str, Tensor], pairs: tuple[Tensor, Tensor, Tensor], centre: Tensor, ridge: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return n / N (N, R), s (R,) and the residual covariance (R, R) at their optimum given the neurons.
 
@@ -176,7 +186,7 @@ def _solve(
     return right, mean_target - mean_rate @ right, residual.T @ residual / len(residual)
 
 
-def rates_of(form: Form, parts: dict[str, Tensor], z: Tensor, v: Tensor) -> Tensor:
+def rates_of(form: ParticleForm, parts: dict[str, Tensor], z: Tensor, v: Tensor) -> Tensor:
     """Return phi(m z + B v + b) of latents z (pair, R) and inputs v (pair, I), (pair, N)."""
     x = z @ parts["left_vectors"] + parts["bias"]
     if v.shape[1]:

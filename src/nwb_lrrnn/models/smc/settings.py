@@ -12,7 +12,7 @@ from nwb_lrrnn.models.networks.checks import check_network
 from nwb_lrrnn.models.networks.scales import scales_of
 from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.smc import bound, encoder
-from nwb_lrrnn.models.smc.network import Form
+from nwb_lrrnn.models.smc.network import ParticleForm
 from nwb_lrrnn.models.training.loop import Schedule
 from nwb_lrrnn.trials import Trials
 
@@ -21,13 +21,13 @@ READOUTS = ("latents", "currents", "rates")
 _NEURONS = 100  # where the user says nothing and the units are not the neurons
 
 
-def form_of(model: Any, trials: Trials, dtype: torch.dtype, device: torch.device) -> Form:
+def form_of(model: Any, trials: Trials, dtype: torch.dtype, device: torch.device) -> ParticleForm:
     """Return the sizes, functions and scales that the parameters of a model and its data make."""
     values = np.where(trials.bins[:, :, None] if trials.observed is None else trials.observed, trials.values, 0.0)
     seen = np.broadcast_to(trials.bins[:, :, None], values.shape) if trials.observed is None else trials.observed
     scale, centre = scales_of(trials, model.likelihood_, link_of(model))
     n_units = values.shape[2]
-    return Form(
+    return ParticleForm(
         rank=model.rank,
         n_neurons=n_units if model.readout != "latents" else (model.n_neurons or _NEURONS),
         n_units=n_units,

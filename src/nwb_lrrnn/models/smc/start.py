@@ -14,9 +14,9 @@ from torch import Tensor
 
 from nwb_lrrnn.dynamics import nonlinearity
 from nwb_lrrnn.models.linear.as_start import linear_model
-from nwb_lrrnn.models.networks.random_neurons import draw_neurons, ridge, straighten
+from nwb_lrrnn.models.networks.random_neurons import draw_neurons, ridges, straighten
 from nwb_lrrnn.models.smc import encoder
-from nwb_lrrnn.models.smc.network import Form, free_numbers
+from nwb_lrrnn.models.smc.network import ParticleForm, free_numbers
 from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT, Checkpoint
 from nwb_lrrnn.trials import Trials
 
@@ -27,10 +27,10 @@ _SPREAD = 0.5  # s.d. of what is added to them, so that the field is known aroun
 _RIDGE = 1e-5
 
 
-class LinearStart:
+class ParticleStart:
     """A linear model of the recording, its latents standardised."""
 
-    def __init__(self, trials: Trials, form: Form, log: Checkpoint = NO_CHECKPOINT, name: str = "linear start"):
+    def __init__(self, trials: Trials, form: ParticleForm, log: Checkpoint = NO_CHECKPOINT, name: str = "linear start"):
         system, means = linear_model(trials, form.rank, form.likelihood, log, name)
         inside = np.arange(trials.values.shape[1])[None] < trials.lengths[:, None]
         pooled = means[inside]
@@ -40,7 +40,7 @@ class LinearStart:
         self.latents = (pooled - self.centre) / self.scale  # (bin, latent)
         self.inputs = None if trials.inputs is None else trials.inputs[inside]
 
-    def flat(self, form: Form, rng: np.random.Generator) -> Tensor:
+    def flat(self, form: ParticleForm, rng: np.random.Generator) -> Tensor:
         """Return the parameters (size,) of a network that moves and reads like the linear model."""
         system, scale, centre = self.system, form.scale.cpu().numpy(), form.centre.cpu().numpy()
         alpha = form.alpha
@@ -99,7 +99,8 @@ class LinearStart:
 
         rows = rng.integers(len(self.latents), size=_CLOUD)
         cloud = self.latents[rows] + _SPREAD * rng.standard_normal((_CLOUD, form.rank))
-        n, drive = ridge(*rates_and_target(cloud, None if self.inputs is None else self.inputs[rows]), _RIDGE)
+        rates, target = rates_and_target(cloud, None if self.inputs is None else self.inputs[rows])
+        [(n, drive)] = ridges(rates, [target], [_RIDGE])
         rates, target = rates_and_target(self.latents, self.inputs)
         missed = alpha * (target - rates @ n - drive)
         return n.T * form.n_neurons, drive, missed.T @ missed / len(missed)

@@ -79,9 +79,9 @@ class Checkpoint:
         """Return the seeds of the fit: those of `random_state`, or, for None, fresh ones that a resumed fit repeats."""
         return np.random.SeedSequence(self._entropy if random_state is None else random_state)
 
-    def step(self, name: str, key: Callable[[], str] = str) -> Step:
+    def step(self, name: str, key: Callable[[], str] = str) -> LoggedStep:
         """Return the step called `name`; `key` tells what it was made from, and a log of another key is not used."""
-        return Step(self, name, "" if self.path is None else key())
+        return LoggedStep(self, name, "" if self.path is None else key())
 
     def _recall(self, name: str, key: str) -> Arrays | None:
         known, arrays = self._steps.get(name, ("", None))
@@ -133,7 +133,7 @@ class Checkpoint:
             self._steps[name] = key, parts
 
 
-class Step:
+class LoggedStep:
     """One step of a log."""
 
     def __init__(self, log: Checkpoint, name: str, key: str):

@@ -1,5 +1,6 @@
 """What each thing in a file is to a model: a population, an input, events, trials, or why none of these."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,6 +160,23 @@ def contents(catalog: Catalog) -> list[Content]:
     found += [_intervals_content(table) for table in interval_tables(catalog)]
     found += [_results_content(result) for result in catalog.results]
     return sorted(found, key=lambda content: _ORDER.index(content.kind))
+
+
+def why_nothing(contents: Sequence[Content]) -> str | None:
+    """Return the one sentence why nothing in the file can be fitted: what it lacks, or the reason of what came closest.
+
+    None where something can be fitted.
+    """
+    if any(content.fittable for content in contents):
+        return None
+    reasons = [content.reason for content in contents if content.reason]
+    if reasons:
+        more = f" (and {len(reasons) - 1} more like it)" if len(reasons) > 1 else ""
+        return reasons[0] + more
+    if contents:
+        kinds = ", ".join(sorted({content.kind for content in contents}))
+        return f"the file holds {kinds}, but no population: no spike times, no ROI series and no electrical series"
+    return "the file holds no units, no time series and no intervals"
 
 
 def _units_content(table: TableEntry, several: bool) -> Content:

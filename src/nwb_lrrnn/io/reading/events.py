@@ -12,8 +12,7 @@ from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.arrays import assemble
 from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed
 from nwb_lrrnn.io.reading.clock import check_times
-from nwb_lrrnn.io.reading.contents import series_kind
-from nwb_lrrnn.io.reading.entries import SeriesEntry
+from nwb_lrrnn.io.reading.entries import SeriesEntry, series_kind
 from nwb_lrrnn.io.reading.grid import grid_like
 from nwb_lrrnn.io.reading.intervals import interval_tables, read_intervals
 

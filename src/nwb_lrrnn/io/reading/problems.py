@@ -5,8 +5,7 @@ import numpy as np
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, listed
 from nwb_lrrnn.io.reading.clock import read_clock
-from nwb_lrrnn.io.reading.contents import layout, series_kind, why_not_read
-from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry
+from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry, layout, series_kind, why_not_read
 from nwb_lrrnn.io.reading.intervals import interval_tables, read_intervals
 from nwb_lrrnn.io.reading.spike_table import SpikeTable
 from nwb_lrrnn.io.reading.spikes import looks_like_ms, read_units, why_no_spikes

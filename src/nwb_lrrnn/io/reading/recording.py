@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nwb_lrrnn.io.files.source import Source, resolve
 from nwb_lrrnn.io.reading.catalog import Catalog, read_catalog
-from nwb_lrrnn.io.reading.contents import Content, contents
+from nwb_lrrnn.io.reading.contents import Content, contents, why_nothing
 from nwb_lrrnn.io.reading.views.exports import Exports
 
 if TYPE_CHECKING:
@@ -89,12 +89,12 @@ class Recording(Exports):
     def __repr__(self) -> str:
         from nwb_lrrnn.io.reading.show import as_text
 
-        return as_text(self)
+        return as_text(self.catalog, self.contents)
 
     def _repr_html_(self) -> str:
         from nwb_lrrnn.io.reading.show import as_html
 
-        return as_html(self)
+        return as_html(self.catalog, self.contents)
 
     @property
     def uri(self) -> str:
@@ -129,9 +129,7 @@ class Recording(Exports):
     @property
     def reason(self) -> str | None:
         """The one sentence why nothing in the file can be fitted; None where something can."""
-        from nwb_lrrnn.io.reading.show import why_nothing
-
-        return why_nothing(self)
+        return why_nothing(self.contents)
 
     @cached_property
     def problems(self) -> list[str]:

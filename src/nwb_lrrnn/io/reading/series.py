@@ -13,8 +13,7 @@ from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.arrays import assemble, report_dropped
 from nwb_lrrnn.io.reading.catalog import Catalog, choose
 from nwb_lrrnn.io.reading.clock import Clock, read_clock
-from nwb_lrrnn.io.reading.contents import layout, series_kind, why_not_read
-from nwb_lrrnn.io.reading.entries import SeriesEntry
+from nwb_lrrnn.io.reading.entries import SeriesEntry, layout, series_kind, why_not_read
 from nwb_lrrnn.io.reading.grid import Grid, grid_like
 from nwb_lrrnn.io.reading.intervals import Request, requested_grid
 from nwb_lrrnn.io.reading.lazy import BinnedSeries, SampledSeries, lazy_blocks

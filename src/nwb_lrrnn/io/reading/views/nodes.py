@@ -11,8 +11,7 @@ from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
 from nwb_lrrnn.io.reading.clock import InvalidTimestampsError, check_times, read_clock
-from nwb_lrrnn.io.reading.contents import series_kind, why_not_read
-from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry, table_entry
+from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry, series_kind, table_entry, why_not_read
 from nwb_lrrnn.io.reading.intervals import ragged_columns
 from nwb_lrrnn.io.reading.lazy import SampledSeries
 from nwb_lrrnn.io.reading.series import describe

@@ -11,14 +11,13 @@ import h5py
 import numpy as np
 import pytest
 
-from nwb_lrrnn.io.errors import ChangedFileError, OldNWBError
+from nwb_lrrnn.io.errors import ChangedFileError, OldNWBError, RecordingInUseError, UnwritableRecordingError
 from nwb_lrrnn.io.writing import append, module_into, writable
-from nwb_lrrnn.io.writing.lock import RecordingInUseError, lock_of, locked
+from nwb_lrrnn.io.writing.lock import lock_of, locked
 from nwb_lrrnn.io.writing.module_into import write_module_into
 from nwb_lrrnn.io.writing.processing_module import read_module
 from nwb_lrrnn.io.writing.recording_file import write_recording
 from nwb_lrrnn.io.writing.untouched import check_untouched
-from nwb_lrrnn.io.writing.writable import UnwritableRecordingError
 from small_module import INFO, make_latents, make_loadings, make_state
 from small_nwb import new_nwb
 

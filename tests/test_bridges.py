@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
+from nwb_lrrnn.io.errors import NotBuiltError
 from nwb_lrrnn.io.reading.recording import open_nwb
-from nwb_lrrnn.io.reading.views.as_pynwb import NotBuiltError
 from small_nwb import add_region, add_series, add_table, add_trials, add_units, ramp
 
 

@@ -12,9 +12,8 @@ import pytest
 import xarray as xr
 
 from nwb_lrrnn.io.backend import NWBBackend
-from nwb_lrrnn.io.errors import OldNWBError
+from nwb_lrrnn.io.errors import NotBuiltError, OldNWBError
 from nwb_lrrnn.io.reading.recording import open_nwb
-from nwb_lrrnn.io.reading.views.as_pynwb import NotBuiltError
 
 ROOT = Path(os.environ.get("NWB_LRRNN_DATA", "nowhere"))
 FILES = sorted([*ROOT.glob("nwb/*.nwb"), *ROOT.glob("corpus/**/*.nwb")])

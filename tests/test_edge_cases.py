@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nwb_lrrnn.io.reading.clock import InvalidTimestampsError
+from nwb_lrrnn.io.errors import InvalidTimestampsError
 from nwb_lrrnn.io.reading.recording import open_nwb
 from small_nwb import add_region, add_series, add_table, add_trials, add_units, new_nwb, ramp
 

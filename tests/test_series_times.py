@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from xarray.indexes import RangeIndex
 
-from nwb_lrrnn.io.reading.clock import InvalidTimestampsError
+from nwb_lrrnn.io.errors import InvalidTimestampsError
 from small_nwb import add_series, add_trials, ramp
 
 

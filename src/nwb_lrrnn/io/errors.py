@@ -1,4 +1,4 @@
-"""What can be wrong with a recording that is read: one type for each case that a caller may tell apart."""
+"""What can be wrong with a recording that is read or written into: one type for each case a caller may tell apart."""
 
 
 class NotHDF5Error(ValueError):
@@ -47,3 +47,19 @@ class MissingRemoteFileError(RemoteError, FileNotFoundError):
 
 class AddressError(ValueError):
     """The text names no single file in a network."""
+
+
+class InvalidTimestampsError(ValueError):
+    """The times of a series are missing, or are not an ascending sequence with one time per sample."""
+
+
+class NotBuiltError(ValueError):
+    """pynwb cannot build the objects of a file that is otherwise in order."""
+
+
+class UnwritableRecordingError(ValueError):
+    """The recording is not written into; the message says why and what to do instead."""
+
+
+class RecordingInUseError(ValueError):
+    """Another process is writing into the recording."""

@@ -97,10 +97,10 @@ def write_results(
         If latents or rates have another shape than the model gives them or times that are not one bin apart, or an
         option goes with the other of `path` and `into`. scikit-learn's NotFittedError is one of these. With `into`
         also: if the latents came from another file and no `source` is given; if units of the model are not in the
-        recording; UnwritableRecordingError (`nwb_lrrnn.io.writing.writable`) if it cannot be written into (an address,
-        read-only, a file of git-annex or DataLad, a full disk, open elsewhere, a schema before NWB 2.2);
-        RecordingInUseError (`nwb_lrrnn.io.writing.lock`) if another process is writing into it; ChangedFileError
-        (`nwb_lrrnn.io.errors`) if another program changed it meanwhile.
+        recording; and, all from `nwb_lrrnn.io.errors`, UnwritableRecordingError if it cannot be written into (an
+        address, read-only, a file of git-annex or DataLad, a full disk, open elsewhere, a schema before NWB 2.2),
+        RecordingInUseError if another process is writing into it, ChangedFileError if another program changed it
+        meanwhile.
 
     Examples
     --------

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.io.errors import ChangedFileError
+from nwb_lrrnn.io.errors import ChangedFileError, InvalidTimestampsError
 from nwb_lrrnn.io.files.hdf5 import H5
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.entries import SeriesEntry
@@ -17,10 +17,6 @@ from nwb_lrrnn.io.reading.entries import SeriesEntry
 _GAP = 1.5
 # Timestamps within a ten-thousandth of a step of an even grid are that grid, written out.
 _EVEN = 1e-4
-
-
-class InvalidTimestampsError(ValueError):
-    """The times of a series are missing or are no ascending sequence of one time per sample."""
 
 
 @dataclass(frozen=True, eq=False)

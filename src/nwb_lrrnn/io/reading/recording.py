@@ -301,7 +301,7 @@ class Recording(Exports):
         ------
         ValueError
             If the name is unknown or ambiguous, or the series cannot be read; InvalidTimestampsError
-            (`nwb_lrrnn.io.reading.clock`) if its times are no ascending sequence.
+            (`nwb_lrrnn.io.errors`) if its times are no ascending sequence.
 
         Examples
         --------

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nwb_lrrnn.io.errors import ChangedFileError
+from nwb_lrrnn.io.errors import ChangedFileError, UnwritableRecordingError
 from nwb_lrrnn.io.files.hdf5 import H5, open_hdf5
 from nwb_lrrnn.io.writing.atomic import flush
 from nwb_lrrnn.io.writing.beside import short
 from nwb_lrrnn.io.writing.graft import graft
 from nwb_lrrnn.io.writing.lock import lock_of, locked
 from nwb_lrrnn.io.writing.untouched import check_untouched, outline
-from nwb_lrrnn.io.writing.writable import UnwritableRecordingError, check_room, fingerprint, writable
+from nwb_lrrnn.io.writing.writable import check_room, fingerprint, writable
 
 logger = logging.getLogger(__name__)
 

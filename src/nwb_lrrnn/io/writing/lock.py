@@ -9,13 +9,10 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from nwb_lrrnn.io.errors import RecordingInUseError
 from nwb_lrrnn.io.writing.beside import short
 
 logger = logging.getLogger(__name__)
-
-
-class RecordingInUseError(ValueError):
-    """Another program writes the recording."""
 
 
 def lock_of(target: Path) -> Path:

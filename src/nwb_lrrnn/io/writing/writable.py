@@ -7,15 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nwb_lrrnn.io.errors import UnwritableRecordingError
 from nwb_lrrnn.io.files.hdf5 import H5, check_nwb2, plain
 from nwb_lrrnn.io.files.secrets import is_address, without_secrets
 from nwb_lrrnn.io.files.source import resolve
 
 _OLDEST_SCHEMA = (2, 2)  # tables of older schemas have other obligatory attributes
-
-
-class UnwritableRecordingError(ValueError):
-    """A recording that is not written into; the message says why and what to do instead."""
 
 
 def writable(path: str | os.PathLike[str]) -> Path:

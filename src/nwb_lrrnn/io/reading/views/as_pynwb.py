@@ -4,14 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from nwb_lrrnn.io.errors import NotBuiltError
 from nwb_lrrnn.io.files.source import Source
 
 if TYPE_CHECKING:
     import pynwb
-
-
-class NotBuiltError(ValueError):
-    """pynwb cannot build the objects of a file that is otherwise in order."""
 
 
 @contextmanager

@@ -7,10 +7,11 @@ import numpy as np
 import xarray as xr
 from xarray.indexes import PandasIndex, RangeIndex
 
+from nwb_lrrnn.io.errors import InvalidTimestampsError
 from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
-from nwb_lrrnn.io.reading.clock import InvalidTimestampsError, check_times, read_clock
+from nwb_lrrnn.io.reading.clock import check_times, read_clock
 from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry, series_kind, table_entry, why_not_read
 from nwb_lrrnn.io.reading.intervals import ragged_columns
 from nwb_lrrnn.io.reading.lazy import SampledSeries

@@ -235,10 +235,14 @@ class Description(Protocol):
     """What is known of an array (trial, time, unit) that is not read yet; `[...]` takes what dask asks for."""
 
     @property
-    def shape(self) -> tuple[int, int, int]: ...
+    def shape(self) -> tuple[int, int, int]:
+        """(trial, time, unit)."""
+        ...
 
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[Any]:
+        """Of the values."""
+        ...
 
 
 def lazy_blocks(description: Description) -> "da.Array":

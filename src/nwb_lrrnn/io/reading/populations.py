@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nwb_lrrnn.io.reading.binned_spikes import BINNED_SPIKES
 from nwb_lrrnn.io.reading.catalog import Catalog
 from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, why_not_read
 from nwb_lrrnn.io.reading.kinds import Population
@@ -17,9 +18,10 @@ from nwb_lrrnn.io.reading.spikes import UNITS
 if TYPE_CHECKING:
     import xarray as xr
 
-# In the order in which they are listed.
+# In the order in which they are listed and asked: what its type tells before what its shape tells.
 POPULATIONS: tuple[Population, ...] = (
     UNITS,
+    BINNED_SPIKES,
     ROIS,
     CHANNELS,
     COLUMNS,

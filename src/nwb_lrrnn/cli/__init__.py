@@ -164,10 +164,10 @@ def inspect(settings: Settings, uri: str) -> None:
 
 def _needed(recording: Any) -> str:
     """Return the options that a fit of this recording cannot do without."""
-    kinds = [content.kind for content in recording.fittable]
-    if "units" in kinds:
+    methods = [content.method for content in recording.fittable]
+    if "spikes" in methods:
         return " --bin-size 0.02"
-    return "" if len(kinds) == 1 else f" --series {recording.fittable[0].name}"
+    return "" if len(methods) == 1 else f" --series {recording.fittable[0].name}"
 
 
 @cli.command(short_help="Fit a model, compare it with baselines, write NWB.")

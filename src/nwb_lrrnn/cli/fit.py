@@ -170,14 +170,19 @@ def _population(
     """Return what is fitted: the series that is named, else the spikes, else the only series."""
     if recording.reason:
         raise ValueError(f"{recording.source.name}: nothing can be fitted: {recording.reason}")
+    from nwb_lrrnn.io.reading.populations import choose_series, population_of
+
+    each_trial: dict[str, Any] = select  # from its start to its stop
     if not any(select.values()) and "trials" in recording.intervals:
-        select = select | {"intervals": "trials"}  # each trial from its start to its stop
-    if series is None and any(content.kind == "units" for content in recording.fittable):
-        return recording.spikes(0.02 if bin_size is None else bin_size, units=units, **select)
+        each_trial = select | {"intervals": "trials"}
+    if series is None and any(content.method == "spikes" for content in recording.fittable):
+        return recording.spikes(0.02 if bin_size is None else bin_size, units=units, **each_trial)
     names = [content.name for content in recording.fittable]
     if series is None and len(names) > 1:
         raise ValueError(f"--series: the file holds {', '.join(names)}; say which, such as --series {names[0]}")
-    return recording.series(series, bin_size, units=units, **select)
+    population = population_of(choose_series(recording.catalog, series))
+    in_trials = population is not None and population.in_trials
+    return recording.series(series, bin_size, units=units, **(select if in_trials else each_trial))
 
 
 def _inputs(recording: "Recording", names: Sequence[str], X: "xr.DataArray") -> "xr.DataArray | None":

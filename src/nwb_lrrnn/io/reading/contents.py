@@ -1,18 +1,18 @@
 """What each thing in a file is to a model: a population, an input, events, trials, or why none of these."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
-from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry, layout, series_kind, why_not_read
+from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry, series_kind, why_not_read
 from nwb_lrrnn.io.reading.intervals import interval_tables
-from nwb_lrrnn.io.reading.spikes import why_no_spikes
+from nwb_lrrnn.io.reading.kinds import Content, Population
+from nwb_lrrnn.io.reading.populations import POPULATIONS, population_of
+from nwb_lrrnn.io.reading.series import extent_of_series
 
 _ORDER = (
-    "units",
-    "roi",
-    "channel",
-    "series",
+    *(population.kind for population in POPULATIONS),
     "behaviour",
     "stimulus",
     "input",
@@ -23,39 +23,17 @@ _ORDER = (
 )
 
 
-@dataclass(frozen=True)
-class Content:
-    """One thing in a file. `call` is how to read it, None where it cannot be read; `reason` why it is not fitted.
-
-    `kind` is units, roi, channel or series (populations), behaviour, stimulus, input (a single channel), events,
-    intervals, results (of earlier fits), or other. `fittable` is True for populations.
-    """
-
-    name: str
-    path: str
-    kind: str
-    neurodata_type: str
-    shape: tuple[int, ...] | None
-    n_units: int | None
-    units: str
-    rate: float | None
-    duration: float | None
-    call: str | None
-    reason: str | None
-
-    @property
-    def fittable(self) -> bool:
-        """Whether a model can be fitted to it."""
-        return self.kind in ("units", "roi", "channel", "series") and self.reason is None
-
-
 def contents(catalog: Catalog) -> list[Content]:
     """Return everything in the file, populations first, in file order."""
-    tables = catalog.of_type("Units")
-    several = len([table for table in tables if table.n_spikes is not None]) > 1
-    found = [_units_content(table, several) for table in tables]
+    found = _tables(catalog)
     names = [entry.name for entry in catalog.series]
-    found += [_series_content(entry, names.count(entry.name) == 1) for entry in catalog.series]
+    for entry in catalog.series:
+        name = entry.name if names.count(entry.name) == 1 else entry.path
+        population = population_of(entry)
+        if population is None:
+            found.append(_series_content(entry, name))
+        else:
+            found.append(_population_content(population, entry, entry.neurodata_type, name))
     found += [_intervals_content(table) for table in interval_tables(catalog)]
     found += [_results_content(result) for result in catalog.results]
     return sorted(found, key=lambda content: _ORDER.index(content.kind))
@@ -78,39 +56,41 @@ def why_nothing(contents: Sequence[Content]) -> str | None:
     return "the file holds no units, no time series and no intervals"
 
 
-def _units_content(table: TableEntry, several: bool) -> Content:
-    """Return the content of a Units table."""
-    reason = why_no_spikes(table)
-    where = "" if table.path == "/units" or not several else f", table={table.name!r}"
-    call = None if reason else f"recording.spikes(bin_size=0.02{where})"
-    shape = None if table.n_spikes is None else (table.n_spikes,)
-    return Content(table.name, table.path, "units", "Units", shape, table.n_rows, "spikes", None, None, call, reason)
+def _tables(catalog: Catalog) -> list[Content]:
+    """Return the tables that are populations; where only one has spikes, or for /units, the call needs no name."""
+    several = len([table for table in catalog.of_type("Units") if table.n_spikes is not None]) > 1
+    found = []
+    for table in catalog.tables:
+        population = population_of(table)
+        if population is not None:
+            name = "" if table.path == "/units" or not several else table.name
+            found.append(_population_content(population, table, table.kind, name))
+    return found
 
 
-def _series_content(entry: SeriesEntry, is_unique: bool) -> Content:
-    """Return the content of a series."""
+def _population_content(
+    population: Population, entry: SeriesEntry | TableEntry, neurodata_type: str, name: str
+) -> Content:
+    """Return the content of a population; `name` is what its call names it by."""
+    reason, extent = population.why_not(entry), population.extent(entry)
+    call = None if reason else population.call(entry, name)
+    if reason is None and extent.n_units == 1 and population.needs_several:
+        reason = f"{entry.path}: a single {population.unit_kind}; a network needs several"
+    return Content(
+        entry.name, entry.path, population.kind, neurodata_type, *extent, call, reason, entry, population
+    )  # fmt: skip
+
+
+def _series_content(entry: SeriesEntry, name: str) -> Content:
+    """Return the content of a series that is no population."""
     kind, reason = series_kind(entry), why_not_read(entry)
-    name = entry.name if is_unique else entry.path
     call = None
-    n_units = duration = None
     if reason is None:
-        shape = layout(entry)
-        n_units = shape.n_columns
-        duration = shape.n_samples / entry.rate if entry.rate and entry.rate > 0 else None
-        quoted = f'"{name}"'
-        if kind == "events":
-            call = f"recording.events({quoted}, like=X)"
-        elif kind in ("roi", "channel", "series"):
-            call = f"recording.series({quoted})" if entry.rate else f"recording.series({quoted}, bin_size=...)"
-        else:
-            call = f"recording.series({quoted}, like=X)"
+        call = f'recording.events("{name}", like=X)' if kind == "events" else f'recording.series("{name}", like=X)'
         if kind == "input":
             reason = f"{entry.path}: a single channel; a network needs several, but it can be an input (like=X)"
-        elif kind in ("roi", "channel") and n_units == 1:
-            reason = f"{entry.path}: a single {kind}; a network needs several"
     return Content(
-        entry.name, entry.path, kind, entry.neurodata_type, entry.shape, n_units, entry.units, entry.rate, duration,
-        call, reason,
+        entry.name, entry.path, kind, entry.neurodata_type, *extent_of_series(entry), call, reason, entry
     )  # fmt: skip
 
 
@@ -122,11 +102,12 @@ def _intervals_content(table: TableEntry) -> Content:
         call = "recording.trials"
     shape = (table.n_rows,)
     return Content(
-        table.name, table.path, "intervals", table.neurodata_type, shape, None, "s", None, None, call, reason
+        table.name, table.path, "intervals", table.neurodata_type, shape, None, "s", None, None, call, reason, table
     )
 
 
 def _results_content(result: ResultEntry) -> Content:
     """Return the content of a module with results of an earlier fit."""
     call = f"nwb_lrrnn.read_results(recording.uri, module={result.name!r})"
-    return Content(result.name, result.path, "results", "ProcessingModule", None, None, "", None, None, call, None)
+    name, path, kind = result.name, result.path, "ProcessingModule"
+    return Content(name, path, "results", kind, None, None, "", None, None, call, None, result)

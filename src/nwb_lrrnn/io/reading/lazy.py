@@ -5,7 +5,7 @@ the name of a dask array changes with the file.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ class SpikeCounts:
         return ("SpikeCounts", *_identity(self.table), self.rows, self.bin_size, self.starts, self.n_bins, self.inside)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        (trials, bins, units), squeeze = _ranges(key, self.shape)
+        (trials, bins, units), squeeze = ranges(key, self.shape)
         first, n_bins = min(bins, default=0), max(bins, default=0) - min(bins, default=0) + 1
         starts = self.starts[trials] + first * self.bin_size
         counts = count_spikes(self.table.times(self.rows[units]), self.bin_size, starts, n_bins).astype(
@@ -56,7 +56,7 @@ class SpikeCounts:
         counts = counts[:, np.asarray(bins, dtype=np.intp) - first]
         if self.inside is not None:
             counts = counts * self.inside[np.ix_(trials, bins)][..., None]  # padding holds zeros
-        return _some(counts, squeeze)
+        return some(counts, squeeze)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +94,8 @@ class SampledSeries:
         return ("SampledSeries", *identity, self.gain, self.offset, self.columns, self.transposed, str(self.dtype))
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        (samples, columns), squeeze = _ranges(key, self.shape)
-        return _some(self._read(samples, columns), squeeze)
+        (samples, columns), squeeze = ranges(key, self.shape)
+        return some(self._read(samples, columns), squeeze)
 
     def read(self, first: int, stop: int) -> NDArray[Any]:
         """Return samples `first` to `stop`, shape (time, column)."""
@@ -193,16 +193,16 @@ class BinnedSeries:
         return ("BinnedSeries", self.series.__dask_tokenize__(), self.clock.path, self.clock.sorted_order, *bins)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        (trials, bins, columns), squeeze = _ranges(key, self.shape)
+        (trials, bins, columns), squeeze = ranges(key, self.shape)
         if not (len(trials) and len(bins) and len(columns)):
-            return _some(np.zeros((len(trials), len(bins), len(columns))), squeeze)
+            return some(np.zeros((len(trials), len(bins), len(columns))), squeeze)
         first, n_bins = min(bins), max(bins) - min(bins) + 1
         low = min(columns)
         read = replace(self, series=self.series.between(low, max(columns) + 1))
         out = read._bins(self.starts[trials] + first * self.bin_size, n_bins)[:, np.asarray(bins) - first]
         if self.holes is not None:
             out[self.holes[np.ix_(trials, bins)]] = 0.0
-        return _some(out[:, :, np.asarray(columns) - low], squeeze)
+        return some(out[:, :, np.asarray(columns) - low], squeeze)
 
     def _bins(self, starts: NDArray[np.float64], n_bins: int) -> NDArray[np.float64]:
         """Return the bins (trial, time, column) of some trials, from one reading where they lie near each other."""
@@ -231,7 +231,21 @@ class BinnedSeries:
         )
 
 
-def lazy_blocks(description: SpikeCounts | BinnedSeries) -> "da.Array":
+class Description(Protocol):
+    """What is known of an array (trial, time, unit) that is not read yet; `[...]` takes what dask asks for."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(trial, time, unit)."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the values."""
+        ...
+
+
+def lazy_blocks(description: Description) -> "da.Array":
     """Return a description as a dask array (trial, time, unit) in blocks of whole trials, or of time in one stretch.
 
     Counts of a table whose spike times are not kept come in blocks of units, so that each spike is read once.
@@ -265,30 +279,30 @@ def _as_dask(description: Any, chunks: Any) -> "da.Array":
     return da.from_array(description, chunks=chunks, asarray=False, fancy=True, inline_array=True)
 
 
-def _ranges(key: Any, shape: tuple[int, ...]) -> tuple[list[range], tuple[Any, ...]]:
+def ranges(key: Any, shape: tuple[int, ...]) -> tuple[list[range], tuple[Any, ...]]:
     """Return the stretch to read along each dim, and what to take of these: all, the only one, or some in a list."""
     keys = key if isinstance(key, tuple) else (key,)
     keys = (*keys, *(slice(None),) * (len(shape) - len(keys)))
-    ranges: list[range] = []
+    stretches: list[range] = []
     taken: list[Any] = []
     for part, size in zip(keys, shape, strict=True):
         if isinstance(part, slice):
-            ranges.append(range(size)[part])
+            stretches.append(range(size)[part])
             taken.append(slice(None))
         elif np.ndim(part):
             positions = np.arange(size)[np.asarray(part, dtype=None if len(part) else np.intp)]
             first = int(positions.min(initial=size))
-            ranges.append(range(first, int(positions.max(initial=first - 1)) + 1))
+            stretches.append(range(first, int(positions.max(initial=first - 1)) + 1))
             taken.append(positions - first)
         else:
             position = range(size)[part]
-            ranges.append(range(position, position + 1))
+            stretches.append(range(position, position + 1))
             taken.append(0)
-    return ranges, tuple(taken)
+    return stretches, tuple(taken)
 
 
-def _some(values: NDArray[Any], taken: tuple[Any, ...]) -> NDArray[Any]:
-    """Return what `_ranges` said to take; lists along two dims take every combination."""
+def some(values: NDArray[Any], taken: tuple[Any, ...]) -> NDArray[Any]:
+    """Return what `ranges` said to take; lists along two dims take every combination."""
     for axis in range(len(taken) - 1, -1, -1):
         values = values[(*(slice(None),) * axis, taken[axis])]
     return values

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nwb_lrrnn.io.files.source import Source, resolve
 from nwb_lrrnn.io.reading.catalog import Catalog, read_catalog
-from nwb_lrrnn.io.reading.contents import Content, contents, why_nothing
+from nwb_lrrnn.io.reading.contents import contents, why_nothing
+from nwb_lrrnn.io.reading.kinds import Content
 from nwb_lrrnn.io.reading.views.exports import Exports
 
 if TYPE_CHECKING:
@@ -236,19 +237,21 @@ class Recording(Exports):
         >>> X = recording.spikes(0.02, trials="correct", units="quality == 'good'")  # doctest: +SKIP
         """
         from nwb_lrrnn.io.reading.intervals import Request
-        from nwb_lrrnn.io.reading.spikes import read_spikes
+        from nwb_lrrnn.io.reading.populations import reader_of
+        from nwb_lrrnn.io.reading.spikes import choose_units
 
         self._check_open()
-        array, said = read_spikes(
+        entry = choose_units(self.catalog, table)
+        array, said = reader_of(entry)(
             self.source,
             self.catalog,
+            entry,
             Request(align, window, intervals, trials),
             bin_size=bin_size,
             units=units,
             on_bad_spikes=on_bad_spikes,
             min_rate=min_rate,
             time_scale=time_scale,
-            table=table,
         )
         for text in said:
             warnings.warn(text, UserWarning, stacklevel=2)
@@ -309,7 +312,8 @@ class Recording(Exports):
         >>> inputs = recording.series("hand_velocity", like=X)  # doctest: +SKIP
         """
         from nwb_lrrnn.io.reading.intervals import Request
-        from nwb_lrrnn.io.reading.series import read_inputs, read_population
+        from nwb_lrrnn.io.reading.populations import choose_series, reader_of
+        from nwb_lrrnn.io.reading.series import read_inputs
 
         self._check_open()
         if like is not None:
@@ -318,10 +322,11 @@ class Recording(Exports):
             if twice:
                 raise ValueError(f"like: got {', '.join(twice)} too, but like= already says trials and bins; drop them")
             return read_inputs(self.source, self.catalog, name, like, units=units, max_gap=max_gap, repair=repair)
-        array, said = read_population(
+        entry = choose_series(self.catalog, name)
+        array, said = reader_of(entry)(
             self.source,
             self.catalog,
-            name,
+            entry,
             Request(align, window, intervals, trials),
             bin_size=bin_size,
             units=units,

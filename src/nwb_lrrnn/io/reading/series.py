@@ -1,25 +1,29 @@
 """Sampled series: a population at its own rate or in bins, and behaviour or stimuli at the bins of a population."""
 
+from __future__ import annotations
+
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.binning import observed_bins, outside_intervals
-from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.arrays import assemble, report_dropped
 from nwb_lrrnn.io.reading.catalog import Catalog, choose
 from nwb_lrrnn.io.reading.clock import Clock, read_clock
-from nwb_lrrnn.io.reading.entries import SeriesEntry, layout, series_kind, why_not_read
+from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, layout, series_kind, why_not_read
 from nwb_lrrnn.io.reading.grid import Grid, grid_like
 from nwb_lrrnn.io.reading.intervals import Request, requested_grid
+from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import BinnedSeries, SampledSeries, lazy_blocks
 from nwb_lrrnn.io.reading.selection import select_rows
+from nwb_lrrnn.io.reading.series_columns import column_table, describe
 from nwb_lrrnn.io.reading.spikes import invalid_times
-from nwb_lrrnn.io.reading.tables import Rows, region_columns
+from nwb_lrrnn.io.reading.tables import Rows
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,50 +33,23 @@ logger = logging.getLogger(__name__)
 _RADIANS = ("radian", "radians", "rad")
 
 
-def choose_series(catalog: Catalog, name: str | None) -> SeriesEntry:
-    """Return the series that is meant: `name`, else the only population.
-
-    Raises
-    ------
-    ValueError
-        If no series or several fit, or if the one meant cannot be read.
-    """
-    if name is not None:
-        entry = choose(catalog.series, name, "name", "series", by_path=catalog.result_series)
-        reason = why_not_read(entry)
-        if reason is not None:
-            raise ValueError(reason)
-        return entry
-    populations = [entry for entry in catalog.series if series_kind(entry) in ("roi", "channel", "series")]
-    readable = [entry for entry in populations if why_not_read(entry) is None]
-    if len(readable) == 1:
-        return readable[0]
-    if readable:
-        raise ValueError(
-            f"name: the file holds {len(readable)} populations: {', '.join(entry.path for entry in readable)}; say "
-            f"which one is meant, such as name={readable[0].name!r}"
-        )
-    why = f" ({why_not_read(populations[0])})" if populations else ""
-    if catalog.results:
-        why += f" beside the results in {', '.join(result.path for result in catalog.results)}"
-    raise ValueError(
-        f"name: the file holds no series that is a population{why}; recording.contents lists what there is"
-    )
+def named_series(catalog: Catalog, name: str) -> SeriesEntry:
+    """Return the series of that name; those of results are known by their full path."""
+    return choose(catalog.series, name, "name", "series", by_path=catalog.result_series)
 
 
-def read_population(
+def read_series(
     source: Source,
     catalog: Catalog,
-    name: str | None,
+    entry: SeriesEntry,
     request: Request,
     *,
     bin_size: float | None,
     units: Any,
     max_gap: float | None,
     repair: str | None,
-) -> "tuple[xr.DataArray, list[str]]":
-    """Return a population as `Recording.series` describes it, and warnings for its caller."""
-    entry = choose_series(catalog, name)
+) -> tuple[xr.DataArray, list[str]]:
+    """Return a series (trial, time, unit) or (time, unit) as `Recording.series` describes it, and warnings."""
     series, rows, attrs = _sampled(source, entry, units)
     clock = read_clock(source, entry, series.shape[0], repair)
     oddity = layout(entry).oddity
@@ -109,12 +86,15 @@ def read_inputs(
     units: Any,
     max_gap: float | None,
     repair: str | None,
-) -> "xr.DataArray":
+) -> xr.DataArray:
     """Return a series at the trials and bins of `like`, as `Recording.series` describes it."""
     if name is None:
         names = ", ".join(entry.path for entry in catalog.series) or "none"
         raise ValueError(f"name: wanted the series to read at the bins of like=; the file holds {names}")
-    entry = choose_series(catalog, name)
+    entry = named_series(catalog, name)
+    reason = why_not_read(entry)
+    if reason is not None:
+        raise ValueError(reason)
     grid = grid_like(like)
     series, rows, attrs = _sampled(source, entry, units)
     clock = read_clock(source, entry, series.shape[0], repair)
@@ -143,93 +123,6 @@ def _sampled(source: Source, entry: SeriesEntry, units: Any) -> tuple[SampledSer
     return (series if units is None else replace(series, columns=index)), rows.take(index), attrs
 
 
-def describe(
-    source: Source, file: H5, entry: SeriesEntry, known: dict[H5, Rows] | None = None
-) -> tuple[SampledSeries, Rows, dict[str, Any]]:
-    """Return a series with conversion and offset, not read yet, the metadata of its columns, and attributes.
-
-    Parameters
-    ----------
-    source : Source
-        The file.
-    file : h5py.File
-        The same, open.
-    entry : SeriesEntry
-        The series, which can be read (see `why_not_read`).
-    known : dict, optional
-        Tables that were read; those of the columns are added.
-
-    Returns
-    -------
-    series : SampledSeries
-        Samples (time, column).
-    rows : Rows
-        One for each column.
-    attrs : dict
-        Unit of measure, and where the series lies.
-    """
-    shape = layout(entry)
-    group = file[entry.path]
-    data = group["data"]
-    gain = _gain(group, entry, shape.n_columns)
-    rows = _column_rows(file, group, entry, shape.n_columns, known)
-    path, dtype = f"{entry.path}/data", _working_dtype(data.dtype)
-    series = SampledSeries(
-        source, path, entry.shape or (), data.chunks, dtype, gain, entry.offset, transposed=shape.transposed
-    )
-    attrs = {
-        "units": entry.units,
-        "source": source.uri,
-        "version_tag": source.version_tag,
-        "nwb_path": entry.path,
-        "neurodata_type": entry.neurodata_type,
-        "object_id": str(plain(group.attrs.get("object_id")) or ""),
-    }
-    return series, rows, attrs
-
-
-def _gain(group: H5, entry: SeriesEntry, n_columns: int) -> NDArray[np.float64] | float:
-    """Return conversion times channel_conversion: a number, or one per column."""
-    if "channel_conversion" not in group:
-        return entry.conversion
-    per_channel = np.asarray(group["channel_conversion"][()], dtype=np.float64).reshape(-1)
-    return entry.conversion * per_channel if len(per_channel) == n_columns else entry.conversion
-
-
-def _column_rows(file: H5, group: H5, entry: SeriesEntry, n_columns: int, known: dict[H5, Rows] | None = None) -> Rows:
-    """Return ids and metadata of the columns: those of their ROIs or electrodes, else their numbers."""
-    numbers = np.arange(n_columns)
-    if not entry.region or entry.n_region != n_columns:
-        return Rows(numbers, {})
-    region = group[entry.region]
-    ids, columns, table = region_columns(file, region, np.asarray(region[()]), known)
-    if ids is None:
-        return Rows(numbers, {})
-    if entry.region == "rois":
-        columns |= _plane(table, n_columns)
-    if len(np.unique(ids)) < len(ids):
-        return Rows(numbers, {**columns, "id": ids}, ids_repeat=True)
-    return Rows(ids, columns)
-
-
-def _plane(table: H5, n_columns: int) -> dict[str, NDArray[Any]]:
-    """Return the imaging plane's location and indicator as columns, where the segmentation names its plane."""
-    plane = table.get("imaging_plane")
-    if plane is None:
-        return {}
-    columns = {}
-    for name in ("location", "indicator"):
-        if name in plane:
-            columns[f"plane_{name}"] = np.full(n_columns, str(plain(plane[name][()])))
-    return columns
-
-
-def _working_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype of converted samples: float32 where it holds the stored numbers, else float64."""
-    small = stored.kind == "b" or (stored.kind in "iu" and stored.itemsize <= 2)
-    return np.dtype(np.float32 if small or (stored.kind == "f" and stored.itemsize <= 4) else np.float64)
-
-
 def _at_own_rate(
     series: SampledSeries,
     clock: Clock,
@@ -237,7 +130,7 @@ def _at_own_rate(
     attrs: dict[str, Any],
     entry: SeriesEntry,
     invalid: NDArray[np.float64] | None,
-) -> "xr.DataArray":
+) -> xr.DataArray:
     """Return the whole series (time, unit) at the times of its samples."""
     import xarray as xr
     from xarray.indexes import RangeIndex
@@ -323,7 +216,7 @@ def _either(a: NDArray[np.bool_] | None, inside: NDArray[np.bool_] | None) -> ND
     return ~inside if a is None else a | ~inside
 
 
-def _unobserved_everywhere(like: "xr.DataArray", shape: tuple[int, int]) -> NDArray[np.bool_]:
+def _unobserved_everywhere(like: xr.DataArray, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Return the bins (trial, time) in which no unit of `like` was observed."""
     if "observed" not in like.coords:
         return np.zeros(shape, dtype=bool)
@@ -358,3 +251,85 @@ def _suffixes(entry: SeriesEntry, n_columns: int, rows: Rows, units: Any) -> lis
     if series_kind(entry) == "behaviour" and entry.neurodata_type == "SpatialSeries" and max(rows.ids) < 3:
         return [f"_{'xyz'[id_]}" for id_ in rows.ids.tolist()]
     return [f"_{id_}" for id_ in rows.ids.tolist()]
+
+
+# --- what the table of populations says of series ---------------------------------------------------------------------
+
+
+def extent_of_series(entry: SeriesEntry) -> Extent:
+    """Return how large a series is."""
+    if why_not_read(entry) is not None:
+        return Extent(entry.shape, None, entry.units, entry.rate)
+    shape = layout(entry)
+    duration = shape.n_samples / entry.rate if entry.rate and entry.rate > 0 else None
+    return Extent(entry.shape, shape.n_columns, entry.units, entry.rate, duration)
+
+
+def size_of_series(source: Source, content: Content) -> str:
+    """Return how large a series is in words."""
+    if content.shape is None:
+        return ""
+    if content.n_units is None:
+        parts = [f"shape {content.shape}"]
+    else:
+        n_samples = int(np.prod(content.shape)) // content.n_units
+        noun = "columns" if content.population is None else content.population.noun
+        parts = [f"{content.n_units} {noun if content.n_units > 1 else noun[:-1]}", f"{n_samples} samples"]
+    if content.rate:
+        parts.append(f"{content.rate:.6g} Hz")
+    if content.duration:
+        parts.append(f"{content.duration:.4g} s")
+    return ", ".join([*parts, content.units])
+
+
+def series_problems(source: Source, catalog: Catalog, entry: SeriesEntry) -> list[str]:
+    """Return what is wrong with a series."""
+    reason = why_not_read(entry)
+    if reason is not None:
+        return [reason] if series_kind(entry) != "other" else []  # images and sweeps are in order, if not read
+    shape = layout(entry)
+    problems = [shape.oddity] if shape.oddity else []
+    if shape.transposed:
+        problems.append(f"{entry.path}: the data are stored (unit, time); they are read as (time, unit)")
+    try:
+        clock = read_clock(source, entry, shape.n_samples)
+    except ValueError as error:
+        return [*problems, str(error)]
+    if len(clock.segments):
+        first = clock.times()[clock.segments[0]]
+        problems.append(f"{entry.path}: {len(clock.segments)} gaps in the timestamps, the first ends at {first:g} s")
+    return problems
+
+
+def _is_of_kind(kind: str, entry: InFile) -> bool:
+    """Return whether an entry is a series of this kind."""
+    return isinstance(entry, SeriesEntry) and series_kind(entry) == kind
+
+
+def _call(entry: SeriesEntry, name: str) -> str:
+    """Return how a user reads it: at its own rate where it has one."""
+    return f'recording.series("{name}")' if entry.rate else f'recording.series("{name}", bin_size=...)'
+
+
+def _sampled_population(kind: str, noun: str, unit_kind: str) -> Population:
+    """Return a kind of sampled series as a kind of population."""
+    return Population(
+        kind=kind,
+        method="series",
+        noun=noun,
+        unit_kind=unit_kind,
+        holder="TsdFrame",
+        matches=partial(_is_of_kind, kind),
+        why_not=why_not_read,
+        call=_call,
+        extent=extent_of_series,
+        size=size_of_series,
+        read=read_series,
+        unit_table=column_table,
+        problems=series_problems,
+    )
+
+
+ROIS = _sampled_population("roi", "ROIs", "roi")
+CHANNELS = _sampled_population("channel", "channels", "channel")
+COLUMNS = _sampled_population("series", "columns", "channel")

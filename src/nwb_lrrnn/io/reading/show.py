@@ -1,23 +1,25 @@
 """A recording as a table: what is in the file, how to read it, and why the rest is not fitted."""
 
+from __future__ import annotations
+
 import html
 from collections.abc import Sequence
 
-import numpy as np
-
-from nwb_lrrnn.io.files.source import Source
-from nwb_lrrnn.io.reading.catalog import Catalog
-from nwb_lrrnn.io.reading.contents import Content, why_nothing
+from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
+from nwb_lrrnn.io.reading.contents import why_nothing
+from nwb_lrrnn.io.reading.entries import TableEntry
+from nwb_lrrnn.io.reading.kinds import Content
+from nwb_lrrnn.io.reading.populations import POPULATIONS
+from nwb_lrrnn.io.reading.series import size_of_series
 
 _MOST_ROWS = 20
 _SECTIONS = (
-    ("Populations", ("units", "roi", "channel", "series")),
+    ("Populations", tuple(population.kind for population in POPULATIONS)),
     ("Behaviour, stimuli, events", ("behaviour", "stimulus", "input", "events")),
     ("Trials and other intervals", ("intervals",)),
     ("Results of earlier fits", ("results",)),
     ("Not read", ("other",)),
 )
-_ONE_OF = {"units": "units", "roi": "ROIs", "channel": "channels", "series": "columns"}
 Line = tuple[str, str, str, str]
 
 
@@ -90,51 +92,11 @@ def _line(catalog: Catalog, content: Content, name: str) -> Line:
 
 def _size(catalog: Catalog, content: Content) -> str:
     """Return the size of a content in words."""
-    if content.kind == "intervals":
-        table = next(table for table in catalog.tables if table.path == content.path)
-        return f"{table.n_rows} rows: {', '.join(table.columns)}"
-    if content.kind == "results":
-        result = next(result for result in catalog.results if result.path == content.path)
-        return ", ".join(f"{series.name} {series.shape}" for series in result.series)
-    if content.kind == "units":
-        text = f"{content.n_units} units"
-        return text if content.shape is None else f"{text}, {content.shape[0]} spikes{_mean_rate(catalog, content)}"
-    if content.shape is None:
-        return ""
-    if content.n_units is None:
-        parts = [f"shape {content.shape}"]
-    else:
-        n_samples = int(np.prod(content.shape)) // content.n_units
-        noun = _ONE_OF.get(content.kind, "columns")
-        parts = [f"{content.n_units} {noun if content.n_units > 1 else noun[:-1]}", f"{n_samples} samples"]
-    if content.rate:
-        parts.append(f"{content.rate:.6g} Hz")
-    if content.duration:
-        parts.append(f"{content.duration:.4g} s")
-    return ", ".join([*parts, content.units])
-
-
-def _mean_rate(catalog: Catalog, content: Content) -> str:
-    """Return the mean rate over units as text, from a few numbers of the file; empty where they do not tell.
-
-    The duration is that of the observation intervals, else the time of the last unit's last spike: an estimate.
-    """
-    if not content.n_units or not content.shape or not content.shape[0]:
-        return ""
-    try:
-        duration = _observed_duration(catalog.source, content.path)
-    except (OSError, ValueError):  # the file is gone or damaged: printing must work all the same
-        return ""
-    if not duration > 0:
-        return ""
-    return f", about {content.shape[0] / content.n_units / duration:.2g} spikes/s per unit"
-
-
-def _observed_duration(source: Source, path: str) -> float:
-    """Return how long units were observed on average, in s."""
-    with source.open() as file:
-        group = file[path]
-        if "obs_intervals" in group and group["obs_intervals"].ndim == 2 and len(group["obs_intervals"]):
-            lengths = np.diff(group["obs_intervals"][()], axis=1)
-            return float(lengths[np.isfinite(lengths)].sum()) / len(group["id"])
-        return float(group["spike_times"][-1])
+    if content.population is not None:
+        return content.population.size(catalog.source, content)
+    entry = content.entry
+    if isinstance(entry, TableEntry):
+        return f"{entry.n_rows} rows: {', '.join(entry.columns)}"
+    if isinstance(entry, ResultEntry):
+        return ", ".join(f"{series.name} {series.shape}" for series in entry.series)
+    return size_of_series(catalog.source, content)

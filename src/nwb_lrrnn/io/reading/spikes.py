@@ -1,5 +1,7 @@
 """Spike times of a Units table as counts in bins: lazy, with the metadata of every unit and the bins not observed."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +13,14 @@ from nwb_lrrnn.io.files.hdf5 import plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.arrays import assemble, report_dropped
 from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed
-from nwb_lrrnn.io.reading.entries import TableEntry
+from nwb_lrrnn.io.reading.entries import InFile, TableEntry
 from nwb_lrrnn.io.reading.grid import Grid
 from nwb_lrrnn.io.reading.intervals import Request, requested_grid
+from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import SpikeCounts, lazy_blocks
 from nwb_lrrnn.io.reading.selection import select_rows
 from nwb_lrrnn.io.reading.spike_table import SpikeSummary, SpikeTable
-from nwb_lrrnn.io.reading.tables import Rows, read_ragged, read_rows, unit_electrodes
+from nwb_lrrnn.io.reading.tables import Rows, read_ragged, read_rows, repeated_ids, unit_electrodes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -100,6 +103,7 @@ def read_units(source: Source, entry: TableEntry, time_scale: float = 1.0) -> Un
 def read_spikes(
     source: Source,
     catalog: Catalog,
+    entry: TableEntry,
     request: Request,
     *,
     bin_size: float,
@@ -107,12 +111,10 @@ def read_spikes(
     on_bad_spikes: str,
     min_rate: float | None,
     time_scale: float,
-    table: str | None,
-) -> "tuple[xr.DataArray, list[str]]":
+) -> tuple[xr.DataArray, list[str]]:
     """Return counts as `Recording.spikes` describes them, and warnings for its caller."""
     if on_bad_spikes not in _ON_BAD_SPIKES:
         raise ValueError(f"on_bad_spikes: got {on_bad_spikes!r}, wanted one of {', '.join(_ON_BAD_SPIKES)}")
-    entry = choose_units(catalog, table)
     known = read_units(source, entry, time_scale)
     spikes = SpikeTable(source, entry.path, entry.n_rows, entry.n_spikes or 0, float(time_scale))
     summary = spikes.summary()
@@ -237,3 +239,99 @@ def looks_like_ms(source: Source, catalog: Catalog, spikes: SpikeSummary, time_s
         f"spike times run to {last_spike:g} s but trials end at {last_stop:g} s, and the median rate is {rate:.2g} "
         "spikes/s: they may be in ms; if so, pass time_scale=0.001"
     ]
+
+
+# --- what the table of populations says of a Units table --------------------------------------------------------------
+
+
+def _is_units(entry: InFile) -> bool:
+    """Return whether an entry is a table of units."""
+    return isinstance(entry, TableEntry) and entry.kind == "Units"
+
+
+def _call(entry: TableEntry, name: str) -> str:
+    """Return how a user reads it."""
+    return f"recording.spikes(bin_size=0.02{f', table={name!r}' if name else ''})"
+
+
+def _extent(entry: TableEntry) -> Extent:
+    """Return how large it is; its shape is that of its spike times."""
+    return Extent(None if entry.n_spikes is None else (entry.n_spikes,), entry.n_rows, "spikes")
+
+
+def _size(source: Source, content: Content) -> str:
+    """Return how large it is in words."""
+    text = f"{content.n_units} units"
+    return text if content.shape is None else f"{text}, {content.shape[0]} spikes{_mean_rate(source, content)}"
+
+
+def _unit_table(source: Source, catalog: Catalog, entry: TableEntry) -> tuple[Rows, str, NDArray[np.intp]]:
+    """Return ids and metadata of the units, whose table is their own."""
+    return read_units(source, entry).rows, entry.path, np.arange(entry.n_rows)
+
+
+def _mean_rate(source: Source, content: Content) -> str:
+    """Return the mean rate over units as text, from a few numbers of the file; empty where they do not tell.
+
+    The duration is that of the observation intervals, else the time of the last unit's last spike: an estimate.
+    """
+    if not content.n_units or not content.shape or not content.shape[0]:
+        return ""
+    try:
+        duration = _observed_duration(source, content.path)
+    except (OSError, ValueError):  # the file is gone or damaged: printing must work all the same
+        return ""
+    if not duration > 0:
+        return ""
+    return f", about {content.shape[0] / content.n_units / duration:.2g} spikes/s per unit"
+
+
+def _observed_duration(source: Source, path: str) -> float:
+    """Return how long units were observed on average, in s."""
+    with source.open() as file:
+        group = file[path]
+        if "obs_intervals" in group and group["obs_intervals"].ndim == 2 and len(group["obs_intervals"]):
+            lengths = np.diff(group["obs_intervals"][()], axis=1)
+            return float(lengths[np.isfinite(lengths)].sum()) / len(group["id"])
+        return float(group["spike_times"][-1])
+
+
+def _problems(source: Source, catalog: Catalog, table: TableEntry) -> list[str]:
+    """Return what is wrong with a units table."""
+    reason = why_no_spikes(table)
+    if reason is not None:
+        return [reason]
+    try:
+        rows = read_units(source, table).rows
+        spikes = SpikeTable(source, table.path, table.n_rows, table.n_spikes or 0).summary()
+    except ValueError as error:
+        return [str(error)]
+    problems = [f"{table.path}: unit {rows.ids[row]}: {problem}" for row, problem in spikes.problems.items()]
+    kinds = (
+        ("have no spikes", spikes.n == 0),
+        ("have spikes before time 0", spikes.first < 0),
+        ("have spikes at the same time twice", spikes.repeats),
+    )
+    for what, flags in kinds:
+        if flags.any():
+            ids = listed(rows.ids[flags].tolist())
+            problems.append(f"{table.path}: {flags.sum()} of {len(flags)} units {what}: {ids}")
+    return problems + repeated_ids(table.path, rows) + looks_like_ms(source, catalog, spikes, 1.0)
+
+
+UNITS = Population(
+    kind="units",
+    method="spikes",
+    noun="units",
+    unit_kind="unit",
+    holder="TsGroup",
+    matches=_is_units,
+    why_not=why_no_spikes,
+    call=_call,
+    extent=_extent,
+    size=_size,
+    read=read_spikes,
+    unit_table=_unit_table,
+    problems=_problems,
+    needs_several=False,
+)

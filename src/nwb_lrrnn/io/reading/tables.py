@@ -48,6 +48,11 @@ class Rows:
         return pd.DataFrame({**self.columns, dim: self.ids})
 
 
+def repeated_ids(path: str, rows: Rows) -> list[str]:
+    """Return the problem that the ids of a table repeat, where they do."""
+    return [f"{path}: ids repeat; rows go by their numbers instead"] if rows.ids_repeat else []
+
+
 def read_rows(file: H5, entry: TableEntry) -> Rows:
     """Return ids and scalar columns of a table.
 

@@ -1,6 +1,5 @@
 """Which rows of which table of a recording the units of a model are."""
 
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,8 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nwb_lrrnn.io.reading.catalog import choose, listed
-from nwb_lrrnn.io.reading.spikes import choose_units, read_units
+from nwb_lrrnn.io.reading.catalog import listed
 
 if TYPE_CHECKING:
     from nwb_lrrnn.io.reading.recording import Recording
@@ -70,9 +68,7 @@ def find_units(recording: "Recording", ids: Sequence[Any], nwb_path: str | None 
     populations = [content for content in recording.fittable if nwb_path in (None, content.path)]
     found = []
     for content in populations:
-        # a series that cannot be read: nothing was fitted to it; what is odd in one was said when it was read
-        with suppress(ValueError), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
+        with suppress(ValueError):  # a population that cannot be read: nothing was fitted to it
             found.append(_population(recording, content))
     having = [units.of(ids) for units in found if set(ids) <= set(units.known.index)]
     if not having:
@@ -90,28 +86,6 @@ def find_units(recording: "Recording", ids: Sequence[Any], nwb_path: str | None 
 
 def _population(recording: "Recording", content: Any) -> UnitRows:
     """Return every unit of one population."""
-    if content.kind == "units":
-        rows = read_units(recording.source, choose_units(recording.catalog, content.path)).rows
-        frame = pd.DataFrame(rows.columns, index=pd.Index(rows.ids))
-        return UnitRows(frame.assign(source_row=np.arange(len(frame))), content.path, np.arange(len(frame)), len(frame))
-    coords = recording.series(content.path).coords
-    columns = {str(name): c.values for name, c in coords.items() if c.dims == ("unit",)}
-    frame = pd.DataFrame(columns).set_index("unit")
-    table, places = _region(recording, content.path, len(frame))
+    rows, table, places = content.population.unit_table(recording.source, recording.catalog, content.entry)
+    frame = pd.DataFrame(rows.columns, index=pd.Index(rows.ids))
     return UnitRows(frame.assign(source_row=np.arange(len(frame))), table, places, len(frame))
-
-
-def _region(recording: "Recording", path: str, n_units: int) -> tuple[str, NDArray[np.intp]]:
-    """Return the table and the rows that a series names for its columns; "" where it names none."""
-    entry = choose(recording.catalog.series, path, "nwb_path", "series")
-    nothing = "", np.empty(0, dtype=np.intp)
-    if entry.region is None or entry.n_region != n_units:
-        return nothing
-    with recording.source.open() as file:
-        region = file[path][entry.region]
-        reference = region.attrs.get("table")
-        table = file[reference] if reference else None
-        places = region[()].astype(np.intp)
-        if table is None or "id" not in table or not ((places >= 0) & (places < table["id"].shape[0])).all():
-            return nothing
-        return str(table.name), places

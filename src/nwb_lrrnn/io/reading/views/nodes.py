@@ -15,7 +15,8 @@ from nwb_lrrnn.io.reading.clock import check_times, read_clock
 from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry, series_kind, table_entry, why_not_read
 from nwb_lrrnn.io.reading.intervals import ragged_columns
 from nwb_lrrnn.io.reading.lazy import SampledSeries
-from nwb_lrrnn.io.reading.series import describe
+from nwb_lrrnn.io.reading.populations import population_of
+from nwb_lrrnn.io.reading.series_columns import describe
 from nwb_lrrnn.io.reading.spikes import why_no_spikes
 from nwb_lrrnn.io.reading.tables import ELECTRODES, Rows, read_ends, read_ragged, read_rows, trial_rows, unit_electrodes
 from nwb_lrrnn.io.reading.views.stored import StoredText, as_text_variable, as_variable, stored_numbers
@@ -55,7 +56,7 @@ def node(source: Source, file: H5, entry: Entry, *, chunked: bool, known: dict[H
     if isinstance(entry, TableEntry):
         return _table(source, file, entry, attrs, chunked)
     is_event = series_kind(entry) == "events"
-    reason = None if is_event else why_not_read(entry)
+    reason = None if is_event else _why_no_series(entry)
     if reason is None:
         try:
             if is_event:
@@ -64,6 +65,14 @@ def node(source: Source, file: H5, entry: Entry, *, chunked: bool, known: dict[H
         except InvalidTimestampsError as error:
             reason = str(error)
     return _unread(entry, attrs, reason)
+
+
+def _why_no_series(entry: SeriesEntry) -> str | None:
+    """Return the sentence why an entry cannot be shown as a series (time, unit), None where it can."""
+    population = population_of(entry)
+    if population is None or not population.in_trials:
+        return why_not_read(entry)
+    return population.why_not(entry) or f"{entry.path}: held in trials; {population.call(entry, entry.path)} reads it"
 
 
 def _unread(entry: SeriesEntry, attrs: dict[str, Any], reason: str) -> xr.Dataset:

@@ -11,13 +11,20 @@ import xarray as xr
 from nwb_lrrnn.binning import clean_spike_times
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, choose
-from nwb_lrrnn.io.reading.contents import Content, contents
+from nwb_lrrnn.io.reading.contents import contents
 from nwb_lrrnn.io.reading.events import series_times
 from nwb_lrrnn.io.reading.intervals import Request, intervals_dataset
-from nwb_lrrnn.io.reading.series import read_population
+from nwb_lrrnn.io.reading.kinds import Content
+from nwb_lrrnn.io.reading.populations import reader_of
 from nwb_lrrnn.io.reading.views.tree import one_dataset
 
-_KINDS = ("units", "roi", "channel", "series", "behaviour", "stimulus", "input", "events", "intervals")
+_HOLDERS = {
+    "behaviour": "TsdFrame",
+    "stimulus": "TsdFrame",
+    "input": "TsdFrame",
+    "events": "Ts",
+    "intervals": "IntervalSet",
+}
 
 
 class PynappleObjects(Mapping[str, Any]):
@@ -38,7 +45,7 @@ class PynappleObjects(Mapping[str, Any]):
 
     def __init__(self, source: Source, catalog: Catalog):
         _pynapple()
-        found = [content for content in contents(catalog) if content.kind in _KINDS and content.call]
+        found = [content for content in contents(catalog) if content.call and _holder(content)]
         names = [content.name for content in found]
         self._source, self._catalog = source, catalog
         self._found = {c.name if names.count(c.name) == 1 else c.path: c for c in found}
@@ -72,28 +79,26 @@ def _pynapple() -> Any:
     return pynapple
 
 
-def _holder(content: Content) -> str:
-    """Return the class that holds a content."""
-    if content.kind in ("units", "intervals", "events"):
-        return {"units": "TsGroup", "intervals": "IntervalSet", "events": "Ts"}[content.kind]
-    return "Tsd" if content.n_units == 1 else "TsdFrame"
+def _holder(content: Content) -> str | None:
+    """Return the class that holds a content, None where none does."""
+    holder = _HOLDERS.get(content.kind) if content.population is None else content.population.holder
+    return "Tsd" if holder == "TsdFrame" and content.n_units == 1 else holder
 
 
 def _object(source: Source, catalog: Catalog, content: Content) -> Any:
     """Return a content as an object of pynapple."""
     nap = _pynapple()
-    if content.kind == "units":
+    holder = _holder(content)
+    if holder == "TsGroup":
         return _ts_group(nap, one_dataset(source, catalog, content.path))
-    if content.kind == "intervals":
-        table = choose(catalog.of_type("TimeIntervals"), content.path, "name", "tables")
-        return _interval_set(nap, intervals_dataset(source, table), content.path)
-    if content.kind == "events":
-        times = series_times(source, choose(catalog.series, content.path, "name", "series"))
+    if holder == "IntervalSet":
+        return _interval_set(nap, intervals_dataset(source, content.entry), content.path)
+    if holder == "Ts":
+        times = series_times(source, content.entry)
         times = np.sort(times[np.isfinite(times)])
         return nap.Ts(t=times, time_support=_support(nap, times, 1.0))
-    array, _ = read_population(
-        source, catalog, content.path, Request(), bin_size=None, units=None, max_gap=None, repair=None
-    )
+    read = reader_of(content.entry)
+    array, _ = read(source, catalog, content.entry, Request(), bin_size=None, units=None, max_gap=None, repair=None)
     times = array["time"].values
     support = _support(nap, times, array.attrs.get("bin_size", 1.0))
     if array.sizes["unit"] == 1:

@@ -126,18 +126,19 @@ def write_results(
     history = getattr(model, "history_", None)
     if history is not None:
         tables["history"] = history
-    stored = as_array("latents", latents, "latent", dataset, model)
-    nwb_path = None if stored is None else stored.attrs.get("nwb_path")
+    latents = as_array("latents", latents, "latent", dataset, model)
+    rates = as_array("rates", rates, "unit", dataset, model)
+    nwb_path = None if latents is None else latents.attrs.get("nwb_path")
     links = None
     if into is not None and (source is None or is_same_file(source, into)):
         units = links = units_within(dataset, open_nwb(into), nwb_path)
     else:  # rows of another file are not rows of `into`
         units = None if recording is None else units_of_source(dataset, recording, nwb_path)
     pieces: GivenPieces = {
-        "latents": stored,
-        "rates": as_array("rates", rates, "unit", dataset, model),
+        "latents": latents,
+        "rates": rates,
         "state": {str(name): plain_text(variable.values) for name, variable in dataset.variables.items()},
-        "info": [*_model_info(kind, model, dataset), *provenance(model, recording, source, stored), *scores],
+        "info": [*_model_info(kind, model, dataset), *provenance(model, recording, source, latents), *scores],
         "loadings": described_loadings(_with_loadings(dataset, model), units),
         "tables": tables,
     }

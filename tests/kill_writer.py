@@ -25,10 +25,9 @@ import numpy as np
 from pynwb import validate
 
 from nwb_lrrnn.io.writing import append
-from nwb_lrrnn.io.writing.module_build import build_module
 from nwb_lrrnn.io.writing.module_into import _in_memory
 from nwb_lrrnn.io.writing.module_pieces import as_pieces, check_same
-from nwb_lrrnn.io.writing.processing_module import read_module
+from nwb_lrrnn.io.writing.processing_module import build_module, read_module
 from nwb_lrrnn.io.writing.recording_file import write_recording
 from nwb_lrrnn.io.writing.untouched import check_untouched
 from small_module import INFO, make_latents, make_loadings, make_state, make_tables
@@ -73,8 +72,8 @@ class Trials:
         self.path.parent.mkdir()
         write_recording(self.original, np.random.default_rng(0).poisson(1.0, (4, 50, 20)), bin_size=0.02)
         self.bytes = self.original.read_bytes()
-        given = (make_latents(), None, make_state(), INFO, make_loadings(), make_tables())
-        self.pieces, extra = as_pieces(*given)
+        given = {"latents": make_latents(), "loadings": make_loadings(), "tables": make_tables()}
+        self.pieces, extra = as_pieces(**given, state=make_state(), info=INFO)
         self.memory = _in_memory(build_module("lrrnn", self.pieces, extra, INFO), None)
         self.module = self.memory.__enter__()["processing/lrrnn"]
         self.valid, self.kinds = {}, set()

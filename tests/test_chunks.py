@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from nwb_lrrnn.io.files.chunks import reading as chunks
-from nwb_lrrnn.io.files.chunks.reading import dataset_map, read_dataset, read_slices
+from nwb_lrrnn.io.files.chunks import slices as chunks
+from nwb_lrrnn.io.files.chunks.slices import dataset_map, read_dataset, read_slices
 from nwb_lrrnn.io.files.source import resolve
 from remote_stand_in import Remote
 
@@ -322,7 +322,7 @@ def test_a_forked_process_reads_with_threads_of_its_own(write):
     path = write(counting(4 * MB), chunks=(MB // 4,))
     code = (
         "import os, sys\n"
-        "from nwb_lrrnn.io.files.chunks import reading as chunks\n"
+        "from nwb_lrrnn.io.files.chunks import slices as chunks\n"
         "from nwb_lrrnn.io.files.source import resolve\n"
         "os.cpu_count = lambda: 4\n"
         f"source = resolve({str(path)!r})\n"

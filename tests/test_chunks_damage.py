@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from nwb_lrrnn.io.errors import ChangedFileError, TruncatedFileError
-from nwb_lrrnn.io.files.chunks.decode import FLETCHER32, DamagedChunkError, Filter, decode_chunk, fletcher32
-from nwb_lrrnn.io.files.chunks.reading import read_dataset
+from nwb_lrrnn.io.files.chunks.decode import FLETCHER32, ChunkFilter, DamagedChunkError, decode_chunk, fletcher32
+from nwb_lrrnn.io.files.chunks.slices import read_dataset
 from nwb_lrrnn.io.files.source import resolve
 from remote_stand_in import Remote
 
@@ -100,9 +100,9 @@ def test_checksums_of_old_files_have_their_bytes_swapped():
     stored = fletcher32(b"spikes").to_bytes(4, "little")
     swapped = bytes([stored[1], stored[0], stored[3], stored[2]])
     for checksum in (stored, swapped):
-        values = decode_chunk(b"spikes" + checksum, (Filter(FLETCHER32),), 0, np.dtype("S6"), (1,))
+        values = decode_chunk(b"spikes" + checksum, (ChunkFilter(FLETCHER32),), 0, np.dtype("S6"), (1,))
         assert values.tolist() == [b"spikes"]
     with pytest.raises(DamagedChunkError, match="another than the stored one"):
-        decode_chunk(b"spikes" + stored[::-1], (Filter(FLETCHER32),), 0, np.dtype("S6"), (1,))
+        decode_chunk(b"spikes" + stored[::-1], (ChunkFilter(FLETCHER32),), 0, np.dtype("S6"), (1,))
     with pytest.raises(DamagedChunkError, match="at least the 4 of its checksum"):
-        decode_chunk(b"s", (Filter(FLETCHER32),), 0, np.dtype("S6"), (1,))
+        decode_chunk(b"s", (ChunkFilter(FLETCHER32),), 0, np.dtype("S6"), (1,))

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nwb_lrrnn.io.files.chunks import pieces
-from nwb_lrrnn.io.files.chunks import reading as chunks
-from nwb_lrrnn.io.files.chunks.reading import dataset_map, read_dataset
+from nwb_lrrnn.io.files.chunks import slices as chunks
+from nwb_lrrnn.io.files.chunks.slices import dataset_map, read_dataset
 from nwb_lrrnn.io.files.source import resolve
 
 NUMBERS = ["<i2", ">i2", "u1", "<u8", ">u4", "<f2", ">f2", "<f4", ">f8", "?", "S5"]

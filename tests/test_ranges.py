@@ -21,7 +21,7 @@ from nwb_lrrnn.io.errors import (
 )
 from nwb_lrrnn.io.files.locate import WebLocation
 from nwb_lrrnn.io.files.network import ranges, web
-from nwb_lrrnn.io.files.network.ranges import Ranges, Seen
+from nwb_lrrnn.io.files.network.ranges import Ranges, ServedVersion
 from small_server import Place, RangeServer, hasten, schedule
 
 CONTENT = bytes(range(256)) * 40
@@ -67,7 +67,7 @@ def test_connection_is_kept(server):
 def test_first_answer_tells_size_and_version(server):
     file = Ranges(Place(server, "a.nwb"))
     assert file.first(100) == CONTENT[:100]
-    assert (file.size, file.seen) == (len(CONTENT), Seen(*server.version("a.nwb")))
+    assert (file.size, file.seen) == (len(CONTENT), ServedVersion(*server.version("a.nwb")))
     assert Ranges(Place(server, "a.nwb")).first(10**6) == CONTENT
 
 

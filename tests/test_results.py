@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from nwb_lrrnn.analysis.fixed_points import find_fixed_points
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.io.files.secrets import without_secrets
 from nwb_lrrnn.io.reading.recording import open_nwb
 from nwb_lrrnn.io.writing.processing_module import write_module
 from nwb_lrrnn.io.writing.recording_file import write_recording
@@ -22,7 +23,7 @@ from nwb_lrrnn.models.dis import DisRNN
 from nwb_lrrnn.models.linear import LinearStateSpace
 from nwb_lrrnn.models.low_rank import LowRankRNN
 from nwb_lrrnn.models.smc import SMCLowRankRNN
-from nwb_lrrnn.results import load_model, read_results, without_secrets, write_results
+from nwb_lrrnn.results import load_model, read_results, write_results
 
 BIN = 0.02
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -64,6 +65,14 @@ def choose(argument: str, got: object, valid: tuple[str, ...]) -> str:
     """Return `got` when it is one of `valid`; else raise a ValueError that lists them and the closest match."""
     if isinstance(got, str) and got in valid:
         return got
-    close = difflib.get_close_matches(str(got), valid, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"{argument}: got {got!r}, wanted one of {', '.join(map(repr, valid))}{hint}")
+    raise ValueError(f"{argument}: got {got!r}, wanted one of {', '.join(map(repr, valid))}{closest(str(got), valid)}")
+
+
+def closest(name: str, names: Sequence[str]) -> str:
+    """Return a hint, to append to a message, at the name that was probably meant; "" where none is near.
+
+    >>> closest("lrnn", ["lrrnn", "behavior"])
+    "; did you mean 'lrrnn'?"
+    """
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

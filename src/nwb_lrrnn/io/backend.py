@@ -1,5 +1,7 @@
 """The engine "nwb" of xarray: `xr.open_datatree(uri, engine="nwb")`."""
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Iterable
@@ -118,14 +120,14 @@ class NWBBackend(BackendEntrypoint):
         return xr.DataTree.from_dict(groups)
 
 
-def _open(filename_or_obj: Any) -> "Recording":
+def _open(filename_or_obj: Any) -> Recording:
     """Return the recording."""
     from nwb_lrrnn.io.reading.recording import open_nwb
 
     return open_nwb(filename_or_obj)
 
 
-def _finished(dataset: xr.Dataset, recording: "Recording", drop_variables: str | Iterable[str] | None) -> xr.Dataset:
+def _finished(dataset: xr.Dataset, recording: Recording, drop_variables: str | Iterable[str] | None) -> xr.Dataset:
     """Return a dataset without the variables to drop, that names its source without what may be secret in it."""
     dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
     dataset = dataset.drop_vars(dropped, errors="ignore")

@@ -1,5 +1,7 @@
 """Where a result came from: the session of its source, software and its versions, seed, device, preprocessing."""
 
+from __future__ import annotations
+
 import os
 import platform
 from datetime import UTC, datetime
@@ -66,7 +68,7 @@ def session_of(recording: Recording) -> dict[str, Any]:
 
 
 def provenance(
-    model: "LatentModel", recording: Recording | None, source: Any, latents: xr.DataArray | None
+    model: LatentModel, recording: Recording | None, source: Any, latents: xr.DataArray | None
 ) -> list[tuple[str, str, Any]]:
     """Return date, software, seed, device, source and preprocessing as rows of fit_info."""
     parameters = model.get_params(deep=False)

@@ -1,5 +1,7 @@
 """`write_results`, `read_results` and `load_model`: the pieces of a model to a processing module, and back."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Mapping
@@ -16,18 +18,18 @@ from nwb_lrrnn.io.reading.recording import Recording, open_nwb
 from nwb_lrrnn.io.writing.module_into import write_module_into
 from nwb_lrrnn.io.writing.processing_module import read_module, write_module
 from nwb_lrrnn.io.writing.writable import writable
-from nwb_lrrnn.results.arrays import as_array
 from nwb_lrrnn.results.provenance import as_recording, check_source, is_same_file, provenance, session_of
-from nwb_lrrnn.results.units import described_loadings, plain_text, units_of_source, units_within
+from nwb_lrrnn.results.source_units import described_loadings, plain_text, units_of_source, units_within
+from nwb_lrrnn.results.trial_arrays import as_array
 
 if TYPE_CHECKING:
-    from nwb_lrrnn.io.writing.module_pieces import ModulePieces
+    from nwb_lrrnn.io.writing.module_pieces import GivenPieces, ModulePieces
     from nwb_lrrnn.models.base import LatentModel
 
 
 def write_results(
     path: str | os.PathLike[str] | None = None,
-    model: "LatentModel | None" = None,
+    model: LatentModel | None = None,
     *,
     latents: Any = None,
     rates: Any = None,
@@ -91,8 +93,8 @@ def write_results(
     OSError
         If what was read back differs from what was written.
     TypeError
-        If `model` is no estimator of this package, or an array is none that its verbs return, or not one of `path` and
-        `into` is given, or `metrics` are none that can be stored.
+        If `model` is not an estimator of this package, or an array is not what its verbs return, or `path` and `into`
+        are both given or both missing, or `metrics` cannot be stored.
     ValueError
         If latents or rates have another shape than the model gives them or times that are not one bin apart, or an
         option goes with the other of `path` and `into`. scikit-learn's NotFittedError is one of these. With `into`
@@ -120,41 +122,32 @@ def write_results(
             check_source(into, latents)
     dataset = model.to_dataset()
     recording = as_recording(into if source is None else source)
-    given = {
-        "latents": as_array("latents", latents, "latent", dataset, model),
-        "rates": as_array("rates", rates, "unit", dataset, model),
-    }
-    info = [
-        *_model_info(kind, model, dataset),
-        *provenance(model, recording, source, given["latents"]),
-        *scores,
-    ]
     if fixed_points is not None:
         tables["fixed_points"] = fixed_points
     history = getattr(model, "history_", None)
     if history is not None:
         tables["history"] = history
-    state = {str(name): plain_text(variable.values) for name, variable in dataset.variables.items()}
-    pieces: dict[str, Any] = {**given, "state": state, "info": info, "tables": tables, "module": module}
-    nwb_path = None if given["latents"] is None else given["latents"].attrs.get("nwb_path")
-    is_own = into is not None and (source is None or is_same_file(source, into))
-    if into is not None and is_own:
-        units = units_within(dataset, open_nwb(into), nwb_path)
-    else:
+    latents = as_array("latents", latents, "latent", dataset, model)
+    rates = as_array("rates", rates, "unit", dataset, model)
+    nwb_path = None if latents is None else latents.attrs.get("nwb_path")
+    links = None
+    if into is not None and (source is None or is_same_file(source, into)):
+        units = links = units_within(dataset, open_nwb(into), nwb_path)
+    else:  # rows of another file are not rows of `into`
         units = None if recording is None else units_of_source(dataset, recording, nwb_path)
-    loadings = described_loadings(_with_loadings(dataset, model), units)
+    pieces: GivenPieces = {
+        "latents": latents,
+        "rates": rates,
+        "state": {str(name): plain_text(variable.values) for name, variable in dataset.variables.items()},
+        "info": [*_model_info(kind, model, dataset), *provenance(model, recording, source, latents), *scores],
+        "loadings": described_loadings(_with_loadings(dataset, model), units),
+        "tables": tables,
+    }
     if into is not None:
-        links = units if is_own else None  # rows of another file are none of `into`
-        write_module_into(into, **pieces, loadings=loadings, units=links, if_exists=if_exists)
+        write_module_into(into, **pieces, module=module, units=links, if_exists=if_exists)
         return Path(into)
     session = None if recording is None else session_of(recording)
-    return write_module(
-        os.fspath(path or ""),
-        **pieces,
-        session=session,
-        loadings=loadings,
-        overwrite=overwrite,
-    )
+    return write_module(os.fspath(path or ""), **pieces, module=module, session=session, overwrite=overwrite)
 
 
 def read_results(path: str | os.PathLike[str], module: str | None = None) -> xr.DataTree:
@@ -214,7 +207,7 @@ def read_results(path: str | os.PathLike[str], module: str | None = None) -> xr.
     return results
 
 
-def load_model(path: str | os.PathLike[str], module: str | None = None) -> "LatentModel":
+def load_model(path: str | os.PathLike[str], module: str | None = None) -> LatentModel:
     """Return the model of a result file: the same parameters, and on CPU the same numbers to the last bit.
 
     Only the names of this package's estimators are known; nothing in the file is run.
@@ -259,16 +252,16 @@ def load_model(path: str | os.PathLike[str], module: str | None = None) -> "Late
 
 def _check_place(path: Any, into: Any, overwrite: bool, if_exists: str) -> None:
     """Raise unless exactly one of `path` and `into` is given, with the option that goes with it."""
-    if (path is None) == (into is None):
-        got = "neither" if path is None else "both"
+    given = {name: place for name, place in (("path", path), ("into", into)) if place is not None}
+    if len(given) != 1:
+        got = "both" if given else "neither"
         raise TypeError(f"path, into: got {got}, wanted path (a new file) or into (a recording that gets the results)")
-    place = path if into is None else into
-    if not isinstance(place, (str, os.PathLike)):
-        name = "path" if into is None else "into"
-        raise TypeError(
-            f"{name}: got {type(place).__name__}, wanted the path of a file: write_results(path, model) or "
-            "write_results(model=model, into=path)"
-        )
+    for name, place in given.items():
+        if not isinstance(place, (str, os.PathLike)):
+            raise TypeError(
+                f"{name}: got {type(place).__name__}, wanted the path of a file: write_results(path, model) or "
+                "write_results(model=model, into=path)"
+            )
     if into is not None and overwrite:
         raise ValueError("overwrite: a recording is never replaced; with into= pass if_exists='replace'")
     if path is not None and if_exists != "error":
@@ -295,7 +288,7 @@ def _metric_pieces(metrics: Any) -> tuple[list[tuple[str, str, float]], dict[str
     return rows, {}
 
 
-def _with_loadings(dataset: xr.Dataset, model: "LatentModel") -> xr.Dataset:
+def _with_loadings(dataset: xr.Dataset, model: LatentModel) -> xr.Dataset:
     """Return the Dataset of a model with its loadings (unit, latent), where those of its network are one per unit."""
     loadings = model.loadings_
     if loadings.ndim != 2 or "unit" in dataset["loadings"].dims:
@@ -303,7 +296,7 @@ def _with_loadings(dataset: xr.Dataset, model: "LatentModel") -> xr.Dataset:
     return dataset.assign(loadings=(("unit", "latent"), loadings), offset=("unit", model.offset_))
 
 
-def _model_info(kind: str, model: "LatentModel", dataset: xr.Dataset) -> list[tuple[str, str, Any]]:
+def _model_info(kind: str, model: LatentModel, dataset: xr.Dataset) -> list[tuple[str, str, Any]]:
     """Return the attrs of a model's Dataset, its parameters and the dims of its arrays as rows of fit_info."""
     attrs = {key: value for key, value in dataset.attrs.items() if key not in ("estimator", "parameters")}
     parameters = json.loads(dataset.attrs["parameters"])
@@ -316,7 +309,7 @@ def _model_info(kind: str, model: "LatentModel", dataset: xr.Dataset) -> list[tu
     ]
 
 
-def _model_dataset(pieces: "ModulePieces") -> xr.Dataset:
+def _model_dataset(pieces: ModulePieces) -> xr.Dataset:
     """Return the Dataset that `model.to_dataset` gave."""
     info = pieces["info"]
     dims = dict(info.get("dims", {}))

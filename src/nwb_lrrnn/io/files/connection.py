@@ -11,7 +11,7 @@ from nwb_lrrnn.io.files.network import disk_cache, web
 from nwb_lrrnn.io.files.network.block_cache import BLOCK, BlockCache
 from nwb_lrrnn.io.files.network.location import Location
 from nwb_lrrnn.io.files.network.range_file import RangeFile
-from nwb_lrrnn.io.files.network.ranges import Ranges, Seen
+from nwb_lrrnn.io.files.network.ranges import Ranges, ServedVersion
 
 MOST_CONNECTIONS = 8
 # HDF5 reads its metadata in small pieces all over the file, which is what blocks are for; a large read is of data.
@@ -22,22 +22,8 @@ _MOST_LOCATIONS = 1000
 class Connection:
     """A file of a network, open for reading by any thread. It pickles as its name and version, without secrets.
 
-    Parameters
-    ----------
-    ranges : Ranges
-        Of the file, with its size known.
-    version_tag : str
-        Of the file.
-
-    Attributes
-    ----------
-    uri : str
-        Without secrets.
-    size : int
-        Bytes of the file.
-    version_tag : str
-        The archive's digest, else `etag:`, else `modified:` and size, else `size:` alone, which tells versions of
-        one length not apart.
+    `version_tag` is the archive's digest, else `etag:`, else `modified:` and size, else `size:` alone, which does not
+    tell versions of one length apart.
     """
 
     def __init__(self, ranges: Ranges, version_tag: str):
@@ -56,29 +42,7 @@ class Connection:
         return connect, (self.uri, self.size, self.version_tag)
 
     def fetch(self, offset: int, size: int) -> bytes:
-        """Return a range of data; it is not kept in memory.
-
-        Parameters
-        ----------
-        offset : int
-            First byte.
-        size : int
-            Number of bytes.
-
-        Returns
-        -------
-        data : bytes
-            Exactly `size` of them.
-
-        Raises
-        ------
-        ChangedFileError
-            If the file is no longer what it was.
-        TruncatedFileError
-            If the range ends behind the end of the file.
-        RemoteError
-            If the server cannot be reached, refuses, has no such file any more or sends whole files only.
-        """
+        """Return a range of data; it is not kept in memory. Raises what `Ranges.read` raises."""
         self._ranges.check_inside(offset, size)
         if size == 0:
             return b""
@@ -116,27 +80,9 @@ _registry = _Registry()
 def probe(location: Location) -> Connection:
     """Return a connection to a file of which nothing is known; one request tells size, version and first block.
 
-    Parameters
-    ----------
-    location : Location
-        Where the file lies.
-
-    Returns
-    -------
-    connection : Connection
-        `connect` finds it again by its `uri` and `version_tag`.
-
-    Raises
-    ------
-    ChangedFileError
-        If the archive knows another size than the server has.
-    RemoteError
-        If the server cannot be reached, refuses, has no such file or sends whole files only.
-
-    Examples
-    --------
-    >>> probe(locate("https://host.org/session.nwb")).size  # doctest: +SKIP
-    158034146
+    `connect` finds it again by its `uri` and `version_tag`. ChangedFileError says that the archive knows another size
+    than the server; RemoteError, that the server cannot be reached, refuses, has no such file or sends whole files
+    only.
     """
     ranges = Ranges(location, location.size)
     first = ranges.first(BLOCK)
@@ -148,26 +94,7 @@ def probe(location: Location) -> Connection:
 def connect(uri: str, size: int, version_tag: str) -> Connection:
     """Return the connection of this process to a file that was probed before, here or in another process.
 
-    Parameters
-    ----------
-    uri : str
-        Of the connection that `probe` gave.
-    size : int
-        Its size in bytes.
-    version_tag : str
-        Its version.
-
-    Returns
-    -------
-    connection : Connection
-        An open one, or a new one, which asks nothing of the server yet.
-
-    Raises
-    ------
-    ChangedFileError
-        If the archive has another version now.
-    RemoteError
-        If the archive cannot be reached, refuses or has no such file any more.
+    A new one asks nothing of the server yet. ChangedFileError says that the archive has another version now.
     """
     key = (uri, version_tag)
     with _registry.lock:
@@ -193,15 +120,7 @@ def forget() -> None:
 
 
 def keep_location(uri: str, version_tag: str, location: Location) -> None:
-    """Remember where a version of a file or store lies, with the signature that nothing else in this process tells.
-
-    Parameters
-    ----------
-    uri, version_tag : str
-        Of the file or store.
-    location : Location
-        Where it lies.
-    """
+    """Remember where a version of a file or store lies, with the signature that nothing else in this process tells."""
     with _registry.lock:
         _registry.locations[uri, version_tag] = location
         _registry.locations.move_to_end((uri, version_tag))
@@ -210,13 +129,7 @@ def keep_location(uri: str, version_tag: str, location: Location) -> None:
 
 
 def kept_location(uri: str, version_tag: str) -> Location | None:
-    """Return the location that was kept for a version of a file or store, None where none was.
-
-    Parameters
-    ----------
-    uri, version_tag : str
-        Of the file or store.
-    """
+    """Return the location that was kept for a version of a file or store, None where none was."""
     with _registry.lock:
         return _registry.locations.get((uri, version_tag))
 
@@ -234,7 +147,7 @@ def _remember(connection: Connection, location: Location) -> Connection:
     return connection
 
 
-def _tag(digest: str | None, seen: Seen, size: int) -> str:
+def _tag(digest: str | None, seen: ServedVersion, size: int) -> str:
     """Return the version tag of a file: the surest that is known, and its kind."""
     if digest:
         return digest
@@ -243,12 +156,12 @@ def _tag(digest: str | None, seen: Seen, size: int) -> str:
     return f"modified:{seen.modified}|{size}" if seen.modified else f"size:{size}"
 
 
-def _seen(version_tag: str) -> Seen:
+def _seen(version_tag: str) -> ServedVersion:
     """Return what of a version tag the server will repeat."""
     kind, _, rest = version_tag.partition(":")
     if kind == "etag":
-        return Seen(etag=rest)
-    return Seen(modified=rest.rpartition("|")[0]) if kind == "modified" else Seen()
+        return ServedVersion(etag=rest)
+    return ServedVersion(modified=rest.rpartition("|")[0]) if kind == "modified" else ServedVersion()
 
 
 def _begin_anew() -> None:

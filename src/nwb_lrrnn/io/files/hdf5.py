@@ -1,5 +1,7 @@
 """HDF5 files opened for reading, and what their marks say: NWB, an old NWB, or something else."""
 
+from __future__ import annotations
+
 import os
 import re
 from pathlib import Path
@@ -20,26 +22,9 @@ _HEAD_BYTES = 512
 
 
 def check_nwb2(file: H5, uri: str) -> str:
-    """Return the NWB version of an open file.
+    """Return the NWB version of an open file, such as "2.7.0"; "2" where the file does not say.
 
-    Parameters
-    ----------
-    file : h5py.File or ZarrFile
-        The open file.
-    uri : str
-        Its name for the message.
-
-    Returns
-    -------
-    version : str
-        As written in the file, such as "2.7.0"; "2" where the file does not say.
-
-    Raises
-    ------
-    OldNWBError
-        If the file is NWB 1.x.
-    NotNWBError
-        If the file is HDF5 or Zarr without NWB's marks.
+    Raises OldNWBError for NWB 1.x and NotNWBError for HDF5 or Zarr without NWB's marks.
     """
     version = plain(file.attrs.get("nwb_version"))
     if version is None and is_dataset(file.get("nwb_version")):
@@ -60,25 +45,20 @@ def check_nwb2(file: H5, uri: str) -> str:
     return version
 
 
-def is_dataset(found: Any) -> TypeGuard[H5]:
-    """Return whether something in an open file is a dataset, be the file HDF5 or Zarr.
+def low_h5py() -> Any:
+    """Return h5py, whose low-level modules have no annotations."""
+    import h5py
 
-    Parameters
-    ----------
-    found : object
-        What an open file holds at a path.
-    """
+    return h5py
+
+
+def is_dataset(found: Any) -> TypeGuard[H5]:
+    """Return whether something in an open file, HDF5 or Zarr, is a dataset."""
     return hasattr(found, "shape") and hasattr(found, "attrs")
 
 
 def is_group(found: Any) -> TypeGuard[H5]:
-    """Return whether something in an open file is a group, be the file HDF5 or Zarr.
-
-    Parameters
-    ----------
-    found : object
-        What an open file holds at a path.
-    """
+    """Return whether something in an open file, HDF5 or Zarr, is a group."""
     return hasattr(found, "keys") and hasattr(found, "attrs")
 
 
@@ -90,18 +70,6 @@ def _kind(file: H5) -> str:
 def plain(value: Any) -> Any:
     """Return an HDF5 attribute or scalar as a plain Python value: text decoded, arrays of one element unpacked.
 
-    Parameters
-    ----------
-    value : object
-        What h5py returned: bytes, text, numpy scalar or array; None stays None.
-
-    Returns
-    -------
-    value : object
-        str, int, float, bool, None, or the array where it holds several elements.
-
-    Examples
-    --------
     >>> import numpy as np
     >>> plain(np.array([b"NWBFile"]))
     'NWBFile'
@@ -114,15 +82,7 @@ def plain(value: Any) -> Any:
 def open_hdf5(path: str) -> H5:
     """Return a local file open for reading, or raise one sentence that says what the file is.
 
-    Parameters
-    ----------
-    path : str
-        Of a local file.
-
-    Returns
-    -------
-    file : h5py.File
-        Without a lock where another program or the disk does not allow one.
+    It is opened without a lock where another program or the disk does not allow one.
     """
     import h5py
 
@@ -142,19 +102,8 @@ def open_hdf5(path: str) -> H5:
         raise _not_readable(path, _head(path), error) from error
 
 
-def open_remote_hdf5(file: "RangeFile") -> H5:
-    """Return a file of a network open for reading, or raise one sentence that says what the file is.
-
-    Parameters
-    ----------
-    file : RangeFile
-        The file, open as long as what is returned.
-
-    Returns
-    -------
-    file : h5py.File
-        Reads through `file`.
-    """
+def open_remote_hdf5(file: RangeFile) -> H5:
+    """Return a file of a network open for reading, or raise one sentence that says what the file is."""
     import h5py
 
     try:

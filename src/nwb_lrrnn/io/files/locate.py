@@ -52,33 +52,11 @@ class WebLocation(Location):
 
 
 def locate(uri: str) -> Location:
-    """Return where the one file lies that an address names.
+    """Return where the one file lies that an address names, with size and digest where an archive says.
 
-    Parameters
-    ----------
-    uri : str
-        `https://`, `http://`; `s3://bucket/key` (public); `dandi://[instance/]ID[@version]/path`,
-        `DANDI:ID[/version]/path`, or an address of a page, an asset or a download of a DANDI archive, as a browser
-        or neurosift shows it.
+    A web server is not asked for anything yet. AddressError says that the text is no address of one file: another
+    scheme, no host, a whole dandiset or a folder of it. Of an archive, see `resolve_asset`.
 
-    Returns
-    -------
-    location : Location
-        With size and digest where the archive says. A web server is not asked for anything yet.
-
-    Raises
-    ------
-    AddressError
-        If the text is no address of one file: another scheme, no host, a whole dandiset or a folder of it.
-    MissingRemoteFileError
-        If the archive has no such dandiset, version or file.
-    AccessDeniedError
-        If the dandiset is embargoed and the API key is missing or not accepted.
-    UnreachableError
-        If the archive does not answer.
-
-    Examples
-    --------
     >>> locate("s3://dandiarchive/blobs/f0a/4f2/some file.nwb").url()
     'https://dandiarchive.s3.amazonaws.com/blobs/f0a/4f2/some%20file.nwb'
     >>> signed = locate("https://lab.org/a.nwb?X-Amz-Signature=0123&download=1")
@@ -111,18 +89,8 @@ def locate(uri: str) -> Location:
 def inner_address(uri: str) -> str:
     """Return the address that a page of neurosift shows; any other address as it is.
 
-    Parameters
-    ----------
-    uri : str
-        An address.
+    An address of an asset gains the dandiset and version that the page names.
 
-    Returns
-    -------
-    uri : str
-        An address of an asset gains the dandiset and version that the page names.
-
-    Examples
-    --------
     >>> inner_address("https://neurosift.app/nwb?url=https%3A%2F%2Flab.org%2Fa.nwb")
     'https://lab.org/a.nwb'
     """

@@ -12,18 +12,6 @@ _ADDRESS_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s\"'<>]+")
 def is_address(uri: str | os.PathLike[str]) -> bool:
     """Return whether a text names something in a network and not a file of this machine.
 
-    Parameters
-    ----------
-    uri : str or path
-        What a user gave.
-
-    Returns
-    -------
-    is_address : bool
-        False for `file://`.
-
-    Examples
-    --------
     >>> is_address("s3://bucket/a.nwb"), is_address("C:/data/a.nwb"), is_address("file:///data/a.nwb")
     (True, False, False)
     >>> is_address("DANDI:000140/0.220113.0408/sub-1/a.nwb")
@@ -35,20 +23,8 @@ def is_address(uri: str | os.PathLike[str]) -> bool:
 
 
 def without_secrets(uri: str | os.PathLike[str]) -> str:
-    """Return an address without user, password, query and fragment, where signatures and tokens stand.
+    """Return an address without user, password, query and fragment, where signatures and tokens stand; a path as it is.
 
-    Parameters
-    ----------
-    uri : str or path
-        An address, or a path, which is returned as it is.
-
-    Returns
-    -------
-    uri : str
-        What may be stored, logged and shown.
-
-    Examples
-    --------
     >>> without_secrets("https://me:pw@host.org:8080/a/b.nwb?X-Amz-Signature=0123#here")
     'https://host.org:8080/a/b.nwb'
     >>> without_secrets("/data/what?.nwb")
@@ -67,18 +43,6 @@ def without_secrets(uri: str | os.PathLike[str]) -> str:
 def texts_without_secrets(text: str) -> str:
     """Return a text in which every address has lost what may be secret in it.
 
-    Parameters
-    ----------
-    text : str
-        Anything.
-
-    Returns
-    -------
-    text : str
-        The same outside of addresses.
-
-    Examples
-    --------
     >>> texts_without_secrets("from https://me:pw@host.org/a.nwb?token=1 on Monday")
     'from https://host.org/a.nwb on Monday'
     """

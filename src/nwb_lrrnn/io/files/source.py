@@ -1,5 +1,7 @@
 """Where a recording lies: a URI becomes a Source that opens the file for one reading at a time."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,24 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """A file that can be opened again at any time, in any process.
+    """A file that can be opened again at any time, in any process."""
 
-    Parameters
-    ----------
-    uri : str
-        Absolute path of the file, or its address without anything secret.
-    size : int
-        Its size in bytes when it was resolved.
-    version_tag : str
-        Changes when the file changes: time of modification in ns and size, or what the server or archive says.
-    is_zarr : bool
-        Whether it is a Zarr store and not an HDF5 file.
-    """
-
-    uri: str
-    size: int
-    version_tag: str
-    is_zarr: bool = False
+    uri: str  # absolute path, or the address without anything secret
+    size: int  # bytes when it was resolved
+    version_tag: str  # changes with the file: time of modification in ns and size, or what the server or archive says
+    is_zarr: bool = False  # a Zarr store and no HDF5 file
 
     @property
     def name(self) -> str:
@@ -54,15 +44,10 @@ class Source:
         """Whether the file is read through a network."""
         return is_address(self.uri)
 
-    def current(self) -> "Source":
+    def current(self) -> Source:
         """Return the file as it is now: a local one may have been written anew, with another version tag.
 
         A Zarr store is returned as it is: its metadata are read anew whenever it is opened.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no file any more.
         """
         if self.is_remote or self.is_zarr:
             return self
@@ -73,14 +58,7 @@ class Source:
     def open(self) -> Iterator[H5]:
         """Yield the open HDF5 file, closed again at the end of the block; of a Zarr store, what reads like one.
 
-        Raises
-        ------
-        FileNotFoundError
-            If there is no file any more.
-        NotHDF5Error
-            If the file is not HDF5.
-        TruncatedFileError
-            If a part of the file is missing or damaged.
+        Raises FileNotFoundError (gone), NotHDF5Error, or TruncatedFileError where a part is missing or damaged.
         """
         if self.is_zarr:
             from nwb_lrrnn.io.files.zarr.file import ZarrFile
@@ -100,12 +78,8 @@ class Source:
     def fetch(self, offset: int, size: int) -> bytes | bytearray:
         """Return bytes `offset` to `offset + size` of the file; several threads may ask at once.
 
-        Raises
-        ------
-        ChangedFileError
-            If the file is no longer that of this version tag.
-        TruncatedFileError
-            If the file ends before.
+        ChangedFileError says that the file is no longer that of this version tag, TruncatedFileError that it ends
+        before.
         """
         if self.is_remote:
             from nwb_lrrnn.io.files.connection import connect
@@ -129,35 +103,12 @@ class Source:
 
 
 def resolve(uri: str | os.PathLike[str]) -> Source:
-    """Return the source that a path or an address names.
+    """Return the source that a path or an address names: absolute path or address, size and version tag.
 
-    Parameters
-    ----------
-    uri : str or path
-        Path of a local NWB file or of the folder of a Zarr store (`~` is expanded), or an address: `https://`,
-        `s3://`, `dandi://`, `DANDI:` or a page of a DANDI archive. Addresses that end in `.zarr` or in a slash are
-        those of Zarr stores.
-
-    Returns
-    -------
-    source : Source
-        Absolute path or address, size and version tag.
-
-    Raises
-    ------
-    TypeError
-        If `uri` is neither text nor a path.
-    FileNotFoundError
-        If there is no such file.
-    NotHDF5Error
-        If the path is a folder without a Zarr store, or the file is empty.
-    UnreadableZarrError
-        If the address is that of a Zarr store without consolidated metadata.
-
-    Examples
-    --------
-    >>> resolve("sub-01/session.nwb").version_tag  # doctest: +SKIP
-    '1732458660000000000-158000000'
+    A path names a local NWB file or the folder of a Zarr store (`~` is expanded); an address is `https://`, `s3://`,
+    `dandi://`, `DANDI:` or a page of a DANDI archive. Addresses that end in `.zarr` or in a slash are those of Zarr
+    stores. FileNotFoundError says that there is no such file, NotHDF5Error that the path is a folder without a Zarr
+    store or the file is empty, UnreadableZarrError that a Zarr store in a network has no consolidated metadata.
     """
     if not isinstance(uri, str | os.PathLike):
         raise TypeError(f"uri: got {type(uri).__name__}, wanted the path or address of an NWB file as text or Path")
@@ -203,7 +154,7 @@ def _resolve_address(uri: str) -> Source:
     return Source(found.uri, found.size, found.version_tag)
 
 
-def _remote_zarr(location: "Location") -> Source:
+def _remote_zarr(location: Location) -> Source:
     """Return the source of a Zarr store in a network; its size is 0 where no archive tells it."""
     from nwb_lrrnn.io.files.zarr.store import probe_store
 
@@ -212,7 +163,7 @@ def _remote_zarr(location: "Location") -> Source:
 
 
 @contextmanager
-def _readable(uri: str, raw: "RangeFile | None" = None) -> Iterator[None]:
+def _readable(uri: str, raw: RangeFile | None = None) -> Iterator[None]:
     """Turn what HDF5 says of a part that it cannot read into one sentence; what the network said goes first."""
     try:
         yield

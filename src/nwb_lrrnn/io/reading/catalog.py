@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from nwb_lrrnn.io.errors import ChangedFileError
 from nwb_lrrnn.io.files.hdf5 import H5, check_nwb2, is_group, plain
-from nwb_lrrnn.io.files.light import light
+from nwb_lrrnn.io.files.hdf5_low_level import low_level
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, TableEntry, find_dataset, series_entry, table_entry
 
@@ -138,7 +138,7 @@ def read_catalog(source: Source) -> Catalog:
     """
     with source.open() as file:
         version = check_nwb2(file, source.uri)
-        found = list(_walk(light(file), "", (), ()))
+        found = list(_walk(low_level(file), "", (), ()))
         places = tuple(place for place in found if isinstance(place, Place))
         tables = tuple(table for table in found if isinstance(table, TableEntry))
         catalog = Catalog(source, version, _session(file), places, tables)
@@ -230,7 +230,7 @@ def _by_module(entries: Sequence[Entry], paths: Sequence[str]) -> dict[str, tupl
 
 def _series_at(file: H5, places: Sequence[Place], source: Source) -> tuple[SeriesEntry, ...]:
     """Return the entries of series from one opening of the file."""
-    root = light(file)
+    root = low_level(file)
     try:
         return tuple(series_entry(root[place.path], place.path, place.kind, place.parents) for place in places)
     except KeyError as error:

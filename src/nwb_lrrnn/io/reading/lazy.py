@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.binning import count_spikes
-from nwb_lrrnn.io.files.chunks.reading import read_dataset
+from nwb_lrrnn.io.files.chunks.slices import read_dataset
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.clock import Clock
 from nwb_lrrnn.io.reading.spike_table import SpikeTable

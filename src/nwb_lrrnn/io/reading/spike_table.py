@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.binning import clean_spike_times
 from nwb_lrrnn.io.errors import ChangedFileError
-from nwb_lrrnn.io.files.chunks.reading import read_dataset
+from nwb_lrrnn.io.files.chunks.slices import read_dataset
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.tables import read_ends
 

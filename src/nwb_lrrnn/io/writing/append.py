@@ -12,8 +12,7 @@ from pathlib import Path
 
 from nwb_lrrnn.io.errors import ChangedFileError, UnwritableRecordingError
 from nwb_lrrnn.io.files.hdf5 import H5, open_hdf5
-from nwb_lrrnn.io.writing.atomic import flush
-from nwb_lrrnn.io.writing.beside import short
+from nwb_lrrnn.io.writing.atomic import flush, short
 from nwb_lrrnn.io.writing.graft import graft
 from nwb_lrrnn.io.writing.lock import lock_of, locked
 from nwb_lrrnn.io.writing.untouched import check_untouched, outline
@@ -40,37 +39,14 @@ def append_module(
     compared, is flushed to the disk and takes the place of the recording with one rename; whenever the process ends,
     the path holds the old file or the complete new one.
 
-    Parameters
-    ----------
-    path : path-like
-        The recording.
-    origin : h5py.Group
-        The module, in another file.
-    name : str
-        Of the module.
-    if_exists : {"error", "replace", "new"}
-        What to do where there is a module of that name: refuse, put the new one in its place if nwb_lrrnn wrote it,
-        or choose the next free of name_2, name_3, ...
-    elsewhere : mapping of str, optional
-        Paths in the file of `origin` that the module refers to, and what they are in the recording.
-    check : callable
-        Called with the path of the copy and the name of the module; what it raises ends the writing.
+    `origin` is the module in another file; `elsewhere` maps paths in that file that the module refers to onto paths in
+    the recording. Where there is a module of that name, `if_exists` "error" refuses, "replace" puts the new one in its
+    place if nwb_lrrnn wrote it, and "new" chooses the next free of name_2, name_3, ... `check` gets the path of the
+    copy and the name of the module; what it raises ends the writing.
 
-    Returns
-    -------
-    name : str
-        Of the module in the recording.
-
-    Raises
-    ------
-    FileExistsError
-        If there is a module of that name that is not to be, or may not be, replaced.
-    UnwritableRecordingError, RecordingInUseError
-        As `writable`, `check_room` and `locked` say.
-    ChangedFileError
-        If another program changed the recording meanwhile.
-    OSError
-        If the copy differs from what it must be.
+    Raises FileExistsError (a module that is not to be, or may not be, replaced), ChangedFileError (another program
+    changed the recording meanwhile), OSError (the copy differs from what it must be), and what `writable`, `check_room`
+    and `locked` raise.
     """
     target = writable(path)
     with locked(target):
@@ -96,28 +72,10 @@ def append_module(
 
 
 def choose_name(target: Path, name: str, if_exists: str) -> str:
-    """Return the name that a new module gets in a recording.
+    """Return the name that a new module gets in a recording: a free one, or that of a module to replace.
 
-    Parameters
-    ----------
-    target : Path
-        The recording.
-    name : str
-        The name asked for.
-    if_exists : {"error", "replace", "new"}
-        As for `append_module`.
-
-    Returns
-    -------
-    name : str
-        Free, or that of a module to replace.
-
-    Raises
-    ------
-    FileExistsError
-        If there is a module of that name that is not to be, or may not be, replaced.
-    UnwritableRecordingError
-        If the processing modules of the recording lie in another file.
+    Raises FileExistsError for a module that is not to be, or may not be, replaced, and UnwritableRecordingError where
+    the processing modules of the recording lie in another file.
     """
     import h5py
 

@@ -1,5 +1,6 @@
-"""A new NWB file appears whole or not at all."""
+"""A new NWB file appears whole or not at all; what lies beside it meanwhile has a name that no disk finds too long."""
 
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -7,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nwb_lrrnn.io.files.secrets import is_address, without_secrets
-from nwb_lrrnn.io.writing.beside import short
+
+_LONGEST = 200  # bytes; a disk takes 255, and the longest ending of ours is 32
 
 
 @contextmanager
@@ -16,27 +18,6 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path
 
     The temporary file lies in the same directory, so that the replacement is one rename; it is flushed to the disk
     before, and removed after an error or an interruption.
-
-    Parameters
-    ----------
-    path : path-like
-        Where the file shall be.
-    overwrite : bool
-        Whether a file that is there already may be replaced.
-
-    Yields
-    ------
-    temporary : Path
-        Where to write.
-
-    Raises
-    ------
-    ValueError
-        If the name does not end in .nwb, or is an address.
-    FileNotFoundError
-        If the directory does not exist.
-    FileExistsError
-        If the file exists and may not be replaced, or if a directory lies there.
     """
     target = Path(path)
     if is_address(path):
@@ -65,15 +46,21 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path
 
 
 def flush(path: Path) -> None:
-    """Wait until a file or the entries of a directory are on the disk.
-
-    Parameters
-    ----------
-    path : Path
-        File or directory.
-    """
+    """Wait until a file or the entries of a directory are on the disk."""
     handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def short(name: str) -> str:
+    """Return a file name, or its beginning and a hash of it where an ending more would be too long for a disk.
+
+    >>> short("session.nwb"), len(short(240 * "a" + ".nwb"))
+    ('session.nwb', 177)
+    """
+    encoded = name.encode(errors="surrogateescape")
+    if len(encoded) <= _LONGEST:
+        return name
+    return f"{encoded[:160].decode(errors='ignore')}-{hashlib.sha256(encoded).hexdigest()[:16]}"

@@ -1,5 +1,7 @@
 """Arrays to columns of NWB tables and back."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +17,8 @@ _COMPRESS_BYTES = 16_384  # below, a chunk's overhead outweighs what gzip saves
 
 
 def storable(values: ArrayLike) -> NDArray[Any]:
-    """Return values as numbers, booleans or text (object array of str); anything else as its text.
+    """Return values as numbers, booleans or text (object array of str, "" where it is missing); else as their text.
 
-    Parameters
-    ----------
-    values : array-like
-        Any array. Missing entries among text (None, NaN) become "".
-
-    Returns
-    -------
-    array : ndarray
-        Of the same shape.
-
-    Examples
-    --------
     >>> storable(["left", None])
     array(['left', ''], dtype=object)
     """
@@ -47,18 +37,6 @@ def storable(values: ArrayLike) -> NDArray[Any]:
 def clean_text(array: NDArray[Any]) -> NDArray[Any]:
     """Return an array whose text has lost what may be secret in addresses; anything else as it is.
 
-    Parameters
-    ----------
-    array : ndarray
-        Numbers, booleans or text.
-
-    Returns
-    -------
-    array : ndarray
-        Of the same shape and dtype.
-
-    Examples
-    --------
     >>> clean_text(np.array(["left", "https://me:pw@host.org/a.png?token=1"], dtype=object))
     array(['left', 'https://host.org/a.png'], dtype=object)
     """
@@ -70,18 +48,7 @@ def clean_text(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def compressed(array: NDArray[Any]) -> Any:
-    """Return an array for pynwb to write, gzip-compressed where that pays.
-
-    Parameters
-    ----------
-    array : ndarray
-        Numbers or booleans.
-
-    Returns
-    -------
-    data : ndarray or H5DataIO
-        What the `data` argument of a pynwb object takes.
-    """
+    """Return an array of numbers or booleans for pynwb's `data=`, gzip-compressed where that pays."""
     from hdmf.backends.hdf5.h5_utils import H5DataIO
 
     array = np.ascontiguousarray(array)
@@ -93,20 +60,7 @@ def compressed(array: NDArray[Any]) -> Any:
 
 
 def as_column(name: str, description: str, values: ArrayLike) -> Any:
-    """Return a table column with one entry (a scalar or an array) in each row.
-
-    Parameters
-    ----------
-    name, description : str
-        As they stand in the file.
-    values : array-like, shape (row, ...)
-        Entries; see `storable`.
-
-    Returns
-    -------
-    column : hdmf.common.VectorData
-        Not yet in a table.
-    """
+    """Return a table column of values (row, ...), one entry (a scalar or an array) in each row."""
     from hdmf.common import VectorData
 
     array = storable(values)
@@ -115,20 +69,7 @@ def as_column(name: str, description: str, values: ArrayLike) -> Any:
 
 
 def as_ragged_column(name: str, description: str, rows: Sequence[NDArray[Any]]) -> list[Any]:
-    """Return a table column with an array of any length in each row, and its index.
-
-    Parameters
-    ----------
-    name, description : str
-        As they stand in the file.
-    rows : sequence of ndarray, shape (entry, ...)
-        All of one kind.
-
-    Returns
-    -------
-    columns : list of hdmf.common.VectorData
-        The entries and the index, in the order in which a table takes them.
-    """
+    """Return a table column with an array (entry, ...) of any length in each row, and its index."""
     from hdmf.common import VectorIndex
 
     target = as_column(name, description, np.concatenate(list(rows)) if rows else np.empty(0))
@@ -137,39 +78,16 @@ def as_ragged_column(name: str, description: str, rows: Sequence[NDArray[Any]]) 
 
 
 def as_table(name: str, description: str, columns: Sequence[Any]) -> Any:
-    """Return a table of columns.
-
-    Parameters
-    ----------
-    name, description : str
-        As they stand in the file.
-    columns : sequence of hdmf.common.VectorData
-        From `as_column` and `as_ragged_column`.
-
-    Returns
-    -------
-    table : hdmf.common.DynamicTable
-        Not yet in a file.
-    """
+    """Return a table of columns, not yet in a file."""
     from hdmf.common import DynamicTable
 
     return DynamicTable(name=name, description=description, columns=list(columns))
 
 
-def read_column(group: "h5py.Group", name: str) -> list[NDArray[Any]] | NDArray[Any]:
-    """Return one column of a table in an open file: an array, or a list with an array for each row.
+def read_column(group: h5py.Group, name: str) -> list[NDArray[Any]] | NDArray[Any]:
+    """Return one column of a table in an open file: an array (row, ...), or a list with an array for each row.
 
-    Parameters
-    ----------
-    group : h5py.Group
-        The table.
-    name : str
-        The column.
-
-    Returns
-    -------
-    values : ndarray, shape (row, ...), or list of ndarray
-        Text as an object array of str.
+    Text is an object array of str.
     """
     dataset: Any = group[name]
     values = dataset.asstr()[()] if dataset.dtype.kind == "O" else dataset[()]

@@ -9,23 +9,8 @@ def graft(origin: H5, parent: H5, name: str, elsewhere: Mapping[str, str]) -> No
     """Copy a group into a group of another file and point its references to what they mean there.
 
     HDF5 copies no references between files. They are made anew: inside the group to the same object of the copy,
-    outside as `elsewhere` says.
-
-    Parameters
-    ----------
-    origin : h5py.Group
-        What to copy.
-    parent : h5py.Group
-        Where to, in a file open for writing.
-    name : str
-        Of the copy.
-    elsewhere : mapping of str
-        From paths outside of `origin` in its file to paths in the other file.
-
-    Raises
-    ------
-    KeyError
-        If a reference goes to anything else.
+    outside as `elsewhere` says, from paths in the file of `origin` to paths in the other. KeyError if a reference goes
+    to anything else.
     """
     import h5py
 

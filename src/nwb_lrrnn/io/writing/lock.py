@@ -10,43 +10,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nwb_lrrnn.io.errors import RecordingInUseError
-from nwb_lrrnn.io.writing.beside import short
+from nwb_lrrnn.io.writing.atomic import short
 
 logger = logging.getLogger(__name__)
 
 
 def lock_of(target: Path) -> Path:
-    """Return where the lock file of a recording lies.
-
-    Parameters
-    ----------
-    target : Path
-        The recording.
-
-    Returns
-    -------
-    lock : Path
-        In the same directory.
-    """
+    """Return where the lock file of a recording lies: in the same directory."""
     return target.with_name(f"{short(target.name)}.lrrnn.lock")
 
 
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """Hold the lock of a recording for a block.
+    """Hold the lock of a recording for a block; RecordingInUseError if another process holds it.
 
     The lock is a file that only one process can make; it names its process. A lock whose process has ended on this
     machine is removed.
-
-    Parameters
-    ----------
-    target : Path
-        The recording.
-
-    Raises
-    ------
-    RecordingInUseError
-        If another process holds the lock.
     """
     lock = lock_of(target)
     mine = f"{socket.gethostname()}\n{os.getpid()}\n{datetime.now(UTC).isoformat(timespec='seconds')}\n{uuid.uuid4()}\n"

@@ -1,5 +1,7 @@
 """Named arrays in one table of core NWB types, bit for bit."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,26 +28,9 @@ class NamedArray:
 
 
 def as_named_arrays(argument: str, arrays: Mapping[str, Any]) -> dict[str, NamedArray]:
-    """Return arrays and scalars checked for what a table can hold.
+    """Return arrays and scalars checked for what a table can hold: numbers, booleans, text that is no dictionary.
 
-    Parameters
-    ----------
-    argument : str
-        Name of the argument for messages.
-    arrays : mapping
-        From names to anything that numpy makes an array of numbers, booleans or text of.
-
-    Returns
-    -------
-    named : dict of NamedArray
-        Without dims.
-
-    Raises
-    ------
-    TypeError
-        If an entry is not numbers, booleans or text.
-    ValueError
-        If a text holds a dictionary.
+    TypeError for other kinds, ValueError for a dictionary; `argument` is named in the message.
     """
     named = {}
     for name, value in arrays.items():
@@ -68,18 +53,6 @@ def array_table(name: str, description: str, arrays: Mapping[str, NamedArray]) -
     """Return a table with one row for each array: its name, shape, dtype and values, and dims where there are any.
 
     Numbers and booleans lie in `values` as float64. Text, and integers that no float64 is equal to, lie in `text`.
-
-    Parameters
-    ----------
-    name, description : str
-        Of the table.
-    arrays : mapping
-        At least one array.
-
-    Returns
-    -------
-    table : hdmf.common.DynamicTable
-        Not yet in a file.
     """
     pairs = [_encode(array.values) for array in arrays.values()]
     columns = [
@@ -96,19 +69,8 @@ def array_table(name: str, description: str, arrays: Mapping[str, NamedArray]) -
     return as_table(name, description, columns)
 
 
-def read_array_table(group: "h5py.Group") -> dict[str, NamedArray]:
-    """Return the arrays of a table in an open file.
-
-    Parameters
-    ----------
-    group : h5py.Group
-        The table.
-
-    Returns
-    -------
-    arrays : dict of NamedArray
-        As they were written.
-    """
+def read_array_table(group: h5py.Group) -> dict[str, NamedArray]:
+    """Return the arrays of a table in an open file as they were written."""
     heads = [read_column(group, column) for column in ("array", "shape", "dtype")]
     values = read_column(group, "values")
     dims = read_column(group, "dims") if "dims" in group else [""] * len(values)

@@ -1,6 +1,5 @@
 """What is known about a fit as rows of section, key and value, and back."""
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,25 +13,10 @@ LAYOUT = ("module", "layout", 1)  # first entry of every module: readers of late
 
 
 def info_table(info: Sequence[tuple[str, str, Any]]) -> Any:
-    """Return the table of section, key and value, values in JSON.
+    """Return the table of section, key and value, values in JSON and addresses without what may be secret in them.
 
-    Parameters
-    ----------
-    info : sequence of (section, key, value)
-        Values are JSON scalars or lists of them; numpy scalars and arrays are taken too. Addresses lose what may be
-        secret in them.
-
-    Returns
-    -------
-    table : hdmf.common.DynamicTable
-        Not yet in a file.
-
-    Raises
-    ------
-    TypeError
-        If a value is none of these.
-    ValueError
-        If an entry is given twice.
+    Values are JSON scalars or lists of them; numpy scalars and arrays are taken too. TypeError for anything else,
+    ValueError for an entry that is given twice.
     """
     rows = {}
     for section, key, value in info:
@@ -51,18 +35,7 @@ def info_table(info: Sequence[tuple[str, str, Any]]) -> Any:
 
 
 def read_info(group: Any) -> dict[str, dict[str, Any]]:
-    """Return the entries by section and key.
-
-    Parameters
-    ----------
-    group : h5py.Group
-        The table.
-
-    Returns
-    -------
-    info : dict of dict
-        Tuples and arrays come back as lists.
-    """
+    """Return the entries by section and key; tuples and arrays come back as lists."""
     info: dict[str, dict[str, Any]] = {}
     columns: Any = [read_column(group, column) for column in ("section", "key", "value")]
     for section, key, value in zip(*columns, strict=True):
@@ -71,18 +44,7 @@ def read_info(group: Any) -> dict[str, dict[str, Any]]:
 
 
 def info_as_read(info: Sequence[tuple[str, str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return entries as `read_info` gives them back from a module.
-
-    Parameters
-    ----------
-    info : sequence of (section, key, value)
-        As for `info_table`.
-
-    Returns
-    -------
-    info : dict of dict
-        With the layout of the module.
-    """
+    """Return entries, and the layout of the module, as `read_info` gives them back."""
     entries: dict[str, dict[str, Any]] = {}
     for section, key, value in [LAYOUT, *info]:
         entries.setdefault(section, {})[key] = json.loads(_as_json(section, key, value))
@@ -111,27 +73,3 @@ def _is_scalar(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(_is_scalar(entry) for entry in value)
     return value is None or isinstance(value, (str, int, float, bool))
-
-
-def closest(name: str, names: Sequence[str]) -> str:
-    """Return a hint at the name that was probably meant, "" where none is near.
-
-    Parameters
-    ----------
-    name : str
-        What came.
-    names : sequence of str
-        What there is.
-
-    Returns
-    -------
-    hint : str
-        To append to a message.
-
-    Examples
-    --------
-    >>> closest("lrnn", ["lrrnn", "behavior"])
-    "; did you mean 'lrrnn'?"
-    """
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

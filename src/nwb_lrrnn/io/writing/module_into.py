@@ -4,21 +4,18 @@ import os
 import threading
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from nwb_lrrnn.io.files.hdf5 import H5
 from nwb_lrrnn.io.writing.append import IF_EXISTS, append_module
-from nwb_lrrnn.io.writing.module_build import build_module, check_module_name
-from nwb_lrrnn.io.writing.module_pieces import as_pieces, check_same
-from nwb_lrrnn.io.writing.processing_module import read_module
+from nwb_lrrnn.io.writing.module_pieces import GivenPieces, as_pieces, check_same
+from nwb_lrrnn.io.writing.processing_module import build_module, check_module_name, read_module
 from nwb_lrrnn.io.writing.session import new_nwbfile
 from nwb_lrrnn.io.writing.unit_rows import UnitRows
 
@@ -30,57 +27,29 @@ _ONE_AT_A_TIME = threading.Lock()
 def write_module_into(
     path: str | os.PathLike[str],
     *,
-    latents: xr.DataArray | None = None,
-    state: Mapping[str, Any] | None = None,
-    info: Sequence[tuple[str, str, Any]] = (),
-    loadings: xr.Dataset | None = None,
-    rates: xr.DataArray | None = None,
-    tables: Mapping[str, xr.Dataset | pd.DataFrame] | None = None,
     units: UnitRows | None = None,
     module: str = "lrrnn",
     if_exists: str = "error",
+    **given: Unpack[GivenPieces],
 ) -> str:
     """Return the name of the processing module that a recording has got with the pieces of a fit.
 
     pynwb writes and validates the module in memory. A copy of the recording gets it, is compared with the recording
     and with what was written, and takes its place (`append_module`). pynwb never opens the recording, so that its size,
-    its extensions and what pynwb cannot read of it do not matter, and nothing else in it changes.
-
-    Parameters
-    ----------
-    path : path-like
-        The recording.
-    latents, state, info, loadings, rates, tables
-        As for `write_module`.
-    units : UnitRows, optional
-        The rows of the recording that the units of `loadings` are; by default they get a table `unit_reference`.
-    module : str
-        Name of the processing module.
-    if_exists : {"error", "replace", "new"}
-        What to do where there is a module of that name.
-
-    Returns
-    -------
-    module : str
-        The name of the module in the recording.
-
-    Raises
-    ------
-    FileExistsError, FileNotFoundError, OSError
-        As `append_module` says.
-    TypeError, ValueError
-        If a piece has another form than stated above, or as `append_module` says.
+    its extensions and what pynwb cannot read of it do not matter, and nothing else in it changes. `units` are the rows
+    of the recording that the units of `loadings` are; without them the units get a table `unit_reference`. For
+    `if_exists` and what is raised see `append_module`.
     """
     check_module_name(module)
     if if_exists not in IF_EXISTS:
         raise ValueError(f"if_exists: got {if_exists!r}, wanted one of {', '.join(IF_EXISTS)}")
-    pieces, extra = as_pieces(latents, rates, state or {}, info, loadings, tables or {})
+    pieces, extra = as_pieces(**given)
     linked = units is not None and bool(units.table) and pieces["loadings"] is not None
     table, rows = (_stand_in(units.rows), units.rows) if linked and units is not None else (None, None)
     with _ONE_AT_A_TIME:
         with warnings.catch_warnings():  # the table and the module meet in the file, and no sooner
             warnings.filterwarnings("ignore", message=".* does not share an ancestor")
-            built = build_module(module, pieces, extra, info, units=table, rows=rows)
+            built = build_module(module, pieces, extra, given.get("info", ()), units=table, rows=rows)
         elsewhere = {_STAND_IN: units.table} if linked and units is not None else {}
         with _in_memory(built, table) as file:
             return append_module(

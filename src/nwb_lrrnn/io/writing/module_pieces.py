@@ -20,6 +20,27 @@ OWN_TABLES = ("latent_trials", "unit_loadings", "unit_reference", "fit_info", "m
 _SERIES = ("latents", "rates")
 
 
+class GivenPieces(TypedDict, total=False):
+    """What is given to be written.
+
+    - `latents` (trial, time, latent) or (time, latent): stored as rows in the order of session time, float64. `time`
+      is relative to `align_time`; trials without it follow each other from 0. Bins at the end of a trial that are all
+      NaN are padding and are not stored.
+    - `rates` (trial, time, unit) or (time, unit): of the trials and bins of `latents`.
+    - `state`: arrays or scalars of numbers, booleans or text, kept bit for bit.
+    - `info`: rows (section, key, value); values are JSON scalars or lists of them.
+    - `loadings`: variables (unit, ...); coordinates along `unit` say what the units are.
+    - `tables`: Datasets whose variables share their first dim, or DataFrames. One without rows is not stored.
+    """
+
+    latents: xr.DataArray | None
+    rates: xr.DataArray | None
+    state: Mapping[str, Any] | None
+    info: Sequence[tuple[str, str, Any]]
+    loadings: xr.Dataset | None
+    tables: Mapping[str, xr.Dataset | pd.DataFrame] | None
+
+
 class ModulePieces(TypedDict):
     """What a module holds; None or empty where it has none."""
 
@@ -32,31 +53,18 @@ class ModulePieces(TypedDict):
 
 
 def as_pieces(
-    latents: xr.DataArray | None,
-    rates: xr.DataArray | None,
-    state: Mapping[str, Any],
-    info: Sequence[tuple[str, str, Any]],
-    loadings: xr.Dataset | None,
-    tables: Mapping[str, xr.Dataset | pd.DataFrame],
+    *,
+    latents: xr.DataArray | None = None,
+    rates: xr.DataArray | None = None,
+    state: Mapping[str, Any] | None = None,
+    info: Sequence[tuple[str, str, Any]] = (),
+    loadings: xr.Dataset | None = None,
+    tables: Mapping[str, xr.Dataset | pd.DataFrame] | None = None,
 ) -> tuple[ModulePieces, dict[str, NamedArray]]:
-    """Return the pieces as they will be read back, and what the tables of the module do not hold.
+    """Return the pieces as `read_module` will return them, and what the tables of the module do not hold.
 
-    Parameters
-    ----------
-    latents, rates, state, info, loadings, tables
-        As for `write_module`.
-
-    Returns
-    -------
-    pieces : dict
-        What `read_module` will return.
-    extra : dict of NamedArray
-        Coordinates, attrs, dims and shapes, by array/kind/name.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `write_module` says.
+    The latter are coordinates, attrs, dims and shapes by array/kind/name. TypeError or ValueError for a piece of
+    another form than `GivenPieces` says.
     """
     extra: dict[str, NamedArray] = {}
     if rates is not None and latents is None:
@@ -80,7 +88,7 @@ def as_pieces(
             loadings = loadings.assign_coords(source_row=("unit", np.arange(loadings.sizes["unit"])))
         loadings = _as_dataset("unit_loadings", "unit", loadings, extra)
     stored: dict[str, xr.Dataset | pd.DataFrame] = {}
-    for name, table in tables.items():
+    for name, table in (tables or {}).items():
         if name in OWN_TABLES or name.startswith(_SERIES):
             raise ValueError(f"tables: got the name {name!r}, which the module keeps for itself; wanted another one")
         rows = len(table) if isinstance(table, pd.DataFrame) else table.sizes[table_dim(name, table)]
@@ -93,7 +101,7 @@ def as_pieces(
     pieces: ModulePieces = {
         "latents": kept["latents"],
         "rates": kept["rates"],
-        "state": {name: array.values for name, array in as_named_arrays("state", state).items()},
+        "state": {name: array.values for name, array in as_named_arrays("state", state or {}).items()},
         "info": info_as_read(info),
         "loadings": loadings,
         "tables": stored,
@@ -165,20 +173,7 @@ def _storable_attrs(name: str, attrs: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def noted(name: str, coordinates: Mapping[str, NamedArray]) -> tuple[dict[str, NamedArray], dict[str, Any]]:
-    """Return the coordinates and attrs that were noted for one array.
-
-    Parameters
-    ----------
-    name : str
-        Of the array or table.
-    coordinates : mapping
-        What `as_pieces` returned as `extra`.
-
-    Returns
-    -------
-    coords, attrs : dict
-        By name.
-    """
+    """Return the coordinates and the attrs that `as_pieces` noted for one array, each by name."""
     coords, attrs = {}, {}
     for path, array in coordinates.items():
         owner, kind, key = path.split("/", 2)
@@ -190,22 +185,7 @@ def noted(name: str, coordinates: Mapping[str, NamedArray]) -> tuple[dict[str, N
 
 
 def with_coordinates(name: str, data: Any, coordinates: Mapping[str, NamedArray]) -> Any:
-    """Return a Dataset with the coordinates and attrs that were noted for it; a DataFrame as it is.
-
-    Parameters
-    ----------
-    name : str
-        Of the table.
-    data : Dataset or DataFrame
-        As read from the table.
-    coordinates : mapping
-        What `as_pieces` returned as `extra`.
-
-    Returns
-    -------
-    data : Dataset or DataFrame
-        Complete.
-    """
+    """Return a Dataset with the coordinates and attrs that were noted for it; a DataFrame as it is."""
     if isinstance(data, pd.DataFrame):
         return data
     coords, attrs = noted(name, coordinates)
@@ -213,18 +193,7 @@ def with_coordinates(name: str, data: Any, coordinates: Mapping[str, NamedArray]
 
 
 def check_same(written: ModulePieces, read: ModulePieces) -> None:
-    """Raise if a piece that was read back is not what was written, to the last bit.
-
-    Parameters
-    ----------
-    written, read : dict
-        Pieces.
-
-    Raises
-    ------
-    OSError
-        Naming the first piece that differs.
-    """
+    """Raise OSError, naming it, at the first piece that was read back and is not what was written, to the last bit."""
     pairs: dict[str, tuple[Any, Any]] = {
         key: (written[key], read[key]) for key in ("latents", "rates", "loadings", "info")
     }

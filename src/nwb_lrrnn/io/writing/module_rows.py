@@ -11,31 +11,15 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Placement:
-    """Where each trial lies in which series; the entries are in the order of session time.
+    """Where each trial lies in which series; the entries are in the order of session time."""
 
-    Parameters
-    ----------
-    trial_order : ndarray of int, shape (trial,)
-        Place of the trial in the array.
-    series : ndarray of int, shape (trial,)
-        Number of the series, from 0. A trial that overlaps an earlier one lies in a later series.
-    start_index, count : ndarray of int, shape (trial,)
-        First row in its series, and number of rows.
-    align_time : ndarray, shape (trial,)
-        Session time of the alignment.
-    offsets : ndarray, shape (time,)
-        Time of the bin centres relative to the alignment.
-    bin_size : float
-        Seconds.
-    """
-
-    trial_order: NDArray[np.intp]
-    series: NDArray[np.intp]
-    start_index: NDArray[np.intp]
-    count: NDArray[np.intp]
-    align_time: NDArray[np.float64]
-    offsets: NDArray[np.float64]
-    bin_size: float
+    trial_order: NDArray[np.intp]  # (trial,): place of the trial in the array
+    series: NDArray[np.intp]  # (trial,): number from 0; a trial that overlaps an earlier one lies in a later series
+    start_index: NDArray[np.intp]  # (trial,): first row in its series
+    count: NDArray[np.intp]  # (trial,): number of rows
+    align_time: NDArray[np.float64]  # (trial,): session time of the alignment, s
+    offsets: NDArray[np.float64]  # (time,): bin centres relative to the alignment, s
+    bin_size: float  # s
 
     @property
     def n_series(self) -> int:
@@ -68,21 +52,9 @@ def place(
 ) -> Placement:
     """Return where trials lie so that the times of each series are strictly increasing.
 
-    Parameters
-    ----------
-    align_time : ndarray, shape (trial,)
-        Session time of time = 0.
-    offsets : ndarray, shape (time,)
-        Bin centres relative to the alignment, ascending.
-    counts : ndarray of int, shape (trial,)
-        Number of bins to store of each trial, at least one.
-    bin_size : float
-        Seconds.
-
-    Returns
-    -------
-    placement : Placement
-        Trials in the order of time; each lies in the first series whose last window ends before it begins.
+    Each trial lies in the first series whose last window ends before it begins. `align_time` (trial,) is the session
+    time of time = 0, `offsets` (time,) are the bin centres relative to it, `counts` (trial,) the bins to store, at
+    least one each.
     """
     order = np.argsort(align_time, kind="stable")
     begins = align_time[order] + offsets[0] - bin_size / 2
@@ -107,16 +79,6 @@ def place_trials(arrays: Sequence[xr.DataArray]) -> Placement:
 
     Trials without `align_time` follow each other from 0. Bins at the end of a trial where every array is NaN are
     padding and have no rows.
-
-    Parameters
-    ----------
-    arrays : sequence of DataArray
-        At least one.
-
-    Returns
-    -------
-    placement : Placement
-        For all of them.
     """
     first = arrays[0]
     n_trials, n_bins = first.shape[:2]
@@ -150,21 +112,9 @@ def restore_rows(
     count: NDArray[np.intp],
     n_bins: int,
 ) -> NDArray[Any]:
-    """Return values (trial, n_bins, k) from the rows of the series; NaN where a trial has no rows.
+    """Return values (trial, n_bins, k) from the rows (row, k) of the series; NaN where a trial has no rows.
 
-    Parameters
-    ----------
-    series : sequence of ndarray, shape (row, k)
-        Rows.
-    trial_order, number, start_index, count : ndarray of int, shape (trial,)
-        As in `Placement`; `number` is the series.
-    n_bins : int
-        Number of bins of the longest trial.
-
-    Returns
-    -------
-    values : ndarray, shape (trial, n_bins, k)
-        Trials in their original order.
+    Trials are in their original order again; `number` is the series of each.
     """
     values = np.full((trial_order.size, n_bins, series[0].shape[1]), np.nan, dtype=series[0].dtype)
     for trial, which, first, n_rows in zip(trial_order, number, start_index, count, strict=True):

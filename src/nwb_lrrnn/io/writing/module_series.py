@@ -15,20 +15,7 @@ _RESERVED = ("trial", "id", "tags", "timeseries", "name", "description", "column
 
 
 def series_and_trials(latents: xr.DataArray, rates: xr.DataArray | None) -> list[Any]:
-    """Return the time series of latents and rates and the table of their trials.
-
-    Parameters
-    ----------
-    latents : DataArray, (trial, time, latent) or (time, latent)
-        As `as_pieces` returns them.
-    rates : DataArray, (trial, time, unit) or (time, unit), or None
-        Of the same trials and bins.
-
-    Returns
-    -------
-    objects : list of pynwb objects
-        Not yet in a module.
-    """
+    """Return the time series of latents and rates, as `as_pieces` returns them, and the table of their trials."""
     given = {"latents": latents} if rates is None else {"latents": latents, "rates": rates}
     arrays = {key: array if "trial" in array.dims else array.expand_dims("trial") for key, array in given.items()}
     placement = place_trials(list(arrays.values()))
@@ -89,22 +76,7 @@ def _trial_intervals(latents: xr.DataArray, placement: Placement) -> Any:
 
 
 def read_series(group: Any, key: str, coordinates: Mapping[str, NamedArray]) -> xr.DataArray | None:
-    """Return latents or rates with their trials in the original order.
-
-    Parameters
-    ----------
-    group : h5py.Group
-        The processing module.
-    key : {"latents", "rates"}
-        Which of the two.
-    coordinates : mapping
-        The table of coordinates.
-
-    Returns
-    -------
-    array : DataArray or None
-        None where there are none.
-    """
+    """Return latents or rates (`key`) with their trials in the original order; None where there are none."""
     if key not in group:
         return None
     trials = group["latent_trials"]

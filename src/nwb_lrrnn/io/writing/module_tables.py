@@ -17,26 +17,9 @@ _INVENTED = "Not stated by the source"
 
 
 def dataset_columns(argument: str, data: xr.Dataset, row_dim: str) -> list[Any]:
-    """Return a column for each variable and coordinate along `row_dim`.
+    """Return a column for each variable and coordinate along `row_dim`, two for complex variables.
 
-    Parameters
-    ----------
-    argument : str
-        Name of the argument for messages.
-    data : Dataset
-        Every data variable must have `row_dim` as its first dim.
-    row_dim : str
-        The dim that becomes the rows.
-
-    Returns
-    -------
-    columns : list of hdmf.common.VectorData
-        Complex variables become two columns.
-
-    Raises
-    ------
-    ValueError
-        If a variable has another first dim.
+    ValueError if a variable has another first dim.
     """
     columns = []
     for name, variable in data.variables.items():
@@ -52,24 +35,7 @@ def dataset_columns(argument: str, data: xr.Dataset, row_dim: str) -> list[Any]:
 
 
 def described_columns(role: str, name: str, dims: Sequence[Any], values: Any) -> list[Any]:
-    """Return the columns of one variable, with its role and dims in the description.
-
-    Parameters
-    ----------
-    role : {"Variable", "Coordinate", "Index"}
-        What the column is read back as.
-    name : str
-        Of the variable and of the column.
-    dims : sequence of str
-        Names of the dims.
-    values : array-like
-        Entries.
-
-    Returns
-    -------
-    columns : list of hdmf.common.VectorData
-        One, or two for complex values.
-    """
+    """Return the one or two columns of a variable, with role (Variable, Coordinate, Index) and dims described."""
     from hdmf.common import DynamicTable
 
     described = f"{role} {name} ({', '.join(map(str, dims))})"
@@ -86,24 +52,9 @@ def described_columns(role: str, name: str, dims: Sequence[Any], values: Any) ->
 
 
 def dataset_table(name: str, data: xr.Dataset | pd.DataFrame) -> Any:
-    """Return a Dataset or DataFrame as a table.
+    """Return a Dataset or DataFrame with at least one row as a table.
 
-    Parameters
-    ----------
-    name : str
-        Of the table.
-    data : Dataset or DataFrame
-        At least one variable and one row.
-
-    Returns
-    -------
-    table : hdmf.common.DynamicTable
-        Not yet in a file.
-
-    Raises
-    ------
-    ValueError
-        If variables do not share their first dim, or there are none.
+    ValueError if its variables do not share their first dim, or there are none.
     """
     argument = f"tables[{name!r}]"
     if isinstance(data, pd.DataFrame):
@@ -119,25 +70,7 @@ def dataset_table(name: str, data: xr.Dataset | pd.DataFrame) -> Any:
 
 
 def table_dim(name: str, data: xr.Dataset) -> str:
-    """Return the dim of a Dataset that becomes the rows: the first dim of its first variable.
-
-    Parameters
-    ----------
-    name : str
-        Of the table, for messages.
-    data : Dataset
-        At least one variable with a dim.
-
-    Returns
-    -------
-    row_dim : str
-        The name.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
+    """Return the dim of a Dataset that becomes the rows: the first dim of its first variable."""
     dims = next((variable.dims for variable in data.data_vars.values()), ())
     if not dims:
         raise ValueError(f"tables[{name!r}]: got a Dataset without a variable that has a dim, wanted one row an entry")
@@ -145,17 +78,9 @@ def table_dim(name: str, data: xr.Dataset) -> str:
 
 
 def read_table(group: Any) -> Any:
-    """Return a table in an open file as what was written.
+    """Return a table in an open file as the Dataset or DataFrame that was written.
 
-    Parameters
-    ----------
-    group : h5py.Group
-        The table.
-
-    Returns
-    -------
-    data : Dataset or DataFrame
-        Coordinates that do not lie along the rows, and attrs, are not in the table.
+    Coordinates that do not lie along the rows, and attrs, are not in the table.
     """
     found = read_described(group)
     variables = {name: (dims, values) for (role, name), (dims, values) in found.items() if role == "Variable"}
@@ -170,18 +95,7 @@ def read_table(group: Any) -> Any:
 
 
 def read_described(group: Any) -> dict[tuple[str, str], tuple[tuple[str, ...], np.ndarray]]:
-    """Return dims and values of each described column by (role, name).
-
-    Parameters
-    ----------
-    group : h5py.Group
-        The table.
-
-    Returns
-    -------
-    columns : dict
-        From (role, name) to (dims, values).
-    """
+    """Return dims and values of each described column by (role, name)."""
     found: dict[tuple[str, str], tuple[tuple[str, ...], Any]] = {}
     for column in group.attrs["colnames"]:
         match = _DESCRIBED.match(str(group[column].attrs["description"]))
@@ -198,25 +112,9 @@ def read_described(group: Any) -> dict[tuple[str, str], tuple[tuple[str, ...], n
 def unit_tables(loadings: xr.Dataset, elsewhere: Any = None, rows: Any = None) -> list[Any]:
     """Return the table of loadings, each row pointing to its unit, and the table that it points to if it is new.
 
-    Parameters
-    ----------
-    loadings : Dataset
-        Variables with the first dim `unit`.
-    elsewhere : hdmf.common.DynamicTable, optional
-        A table of the units that is there already. What is known of them lies beside the loadings then. By default it
-        gets a table of its own, `unit_reference`.
-    rows : array-like of int, shape (unit,), optional
-        Row of each unit in `elsewhere`.
-
-    Returns
-    -------
-    tables : list of hdmf.common.DynamicTable
-        Not yet in a file.
-
-    Raises
-    ------
-    ValueError
-        If a variable has another first dim.
+    `rows` (unit,) are the rows of the units in `elsewhere`, a table that is there already; what is known of them lies
+    beside the loadings then. By default that gets a table of its own, `unit_reference`. ValueError if a variable has
+    another first dim than `unit`.
     """
     from hdmf.common import DynamicTableRegion
 
@@ -241,34 +139,12 @@ def unit_tables(loadings: xr.Dataset, elsewhere: Any = None, rows: Any = None) -
 
 
 def unit_coords(loadings: xr.Dataset) -> list[str]:
-    """Return the names of the coordinates that have one value a unit.
-
-    Parameters
-    ----------
-    loadings : Dataset
-        With the dim `unit`.
-
-    Returns
-    -------
-    names : list of str
-        In the order of the Dataset.
-    """
+    """Return the names of the coordinates that have one value a unit."""
     return [str(name) for name, coord in loadings.coords.items() if coord.dims == ("unit",)]
 
 
 def read_unit_tables(module: Any) -> xr.Dataset:
-    """Return the loadings with what is known of the units as coordinates.
-
-    Parameters
-    ----------
-    module : h5py.Group
-        The processing module.
-
-    Returns
-    -------
-    loadings : Dataset
-        As written.
-    """
+    """Return the loadings with what is known of the units as coordinates."""
     data = read_table(module["unit_loadings"])
     described = read_described(module["unit_reference"]) if "unit_reference" in module else {}
     known = {name: pair for (role, name), pair in described.items() if role == "Coordinate"}
@@ -279,18 +155,7 @@ def read_unit_tables(module: Any) -> xr.Dataset:
 
 
 def as_stored(data: xr.Dataset) -> xr.Dataset:
-    """Return a Dataset whose text and other values are as a table gives them back; addresses without secrets.
-
-    Parameters
-    ----------
-    data : Dataset
-        Anything.
-
-    Returns
-    -------
-    data : Dataset
-        Text as objects of str; complex, float, integer and boolean values as they are.
-    """
+    """Return a Dataset whose text and other values are as a table gives them back; addresses without secrets."""
     stored = {}
     for name, variable in data.variables.items():
         kept = variable.dtype.kind in "fiubc" and variable.dtype != np.float16
@@ -300,18 +165,7 @@ def as_stored(data: xr.Dataset) -> xr.Dataset:
 
 
 def as_stored_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a DataFrame as `read_table` gives it back; addresses without secrets.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Anything with one level of columns.
-
-    Returns
-    -------
-    frame : DataFrame
-        Column names are text; entries are numbers, booleans or text.
-    """
+    """Return a DataFrame with one level of columns as `read_table` gives it back; addresses without secrets."""
     stored = pd.DataFrame({str(name): clean_text(storable(frame[name].to_numpy())) for name in frame.columns})
     if not isinstance(frame.index, pd.RangeIndex):
         stored.index = pd.Index(clean_text(storable(frame.index.to_numpy())), name=frame.index.name)

@@ -1,86 +1,47 @@
-"""Datasets to an NWB processing module in a file of its own, and back. Knows no models."""
+"""Datasets to an NWB processing module, in memory or in a file of its own, and back. Knows no models."""
 
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import xarray as xr
+from typing import Any, Unpack
 
 from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import resolve
 from nwb_lrrnn.io.writing.atomic import replacing
-from nwb_lrrnn.io.writing.module_arrays import read_array_table
-from nwb_lrrnn.io.writing.module_build import build_module, check_module_name
-from nwb_lrrnn.io.writing.module_info import closest, read_info
-from nwb_lrrnn.io.writing.module_pieces import OWN_TABLES, ModulePieces, as_pieces, check_same, with_coordinates
-from nwb_lrrnn.io.writing.module_series import read_series
-from nwb_lrrnn.io.writing.module_tables import read_table, read_unit_tables
+from nwb_lrrnn.io.writing.module_arrays import NamedArray, array_table, read_array_table
+from nwb_lrrnn.io.writing.module_info import LAYOUT, info_table, read_info
+from nwb_lrrnn.io.writing.module_pieces import (
+    OWN_TABLES,
+    GivenPieces,
+    ModulePieces,
+    as_pieces,
+    check_same,
+    with_coordinates,
+)
+from nwb_lrrnn.io.writing.module_series import read_series, series_and_trials
+from nwb_lrrnn.io.writing.module_tables import dataset_table, read_table, read_unit_tables, unit_tables
 from nwb_lrrnn.io.writing.session import new_nwbfile
+from nwb_lrrnn.parameters import closest
 
 
 def write_module(
     path: str | os.PathLike[str],
     *,
     session: Mapping[str, Any] | None = None,
-    latents: xr.DataArray | None = None,
-    state: Mapping[str, Any] | None = None,
-    info: Sequence[tuple[str, str, Any]] = (),
-    loadings: xr.Dataset | None = None,
-    rates: xr.DataArray | None = None,
-    tables: Mapping[str, xr.Dataset | pd.DataFrame] | None = None,
     module: str = "lrrnn",
     overwrite: bool = False,
+    **given: Unpack[GivenPieces],
 ) -> Path:
     """Return the path of a new NWB file with one processing module that holds the pieces of a fit.
 
     The file is written beside its place, read back and compared, flushed to the disk and then moved there at once.
-
-    Parameters
-    ----------
-    path : path-like
-        The file to write.
-    session : mapping, optional
-        Metadata of the source under NWB's names (session_description, session_start_time, identifier, subject, ...).
-    latents : DataArray, (trial, time, latent) or (time, latent), optional
-        Stored as rows in the order of session time, float64. `time` is relative to `align_time`; trials without it
-        follow each other from 0. Bins at the end of a trial that are all NaN are padding and are not stored.
-    state : mapping, optional
-        Arrays or scalars of numbers, booleans or text, kept bit for bit.
-    info : sequence of (section, key, value), optional
-        Values are JSON scalars or lists of them.
-    loadings : Dataset, optional
-        Variables (unit, ...); coordinates along `unit` say what the units are.
-    rates : DataArray, (trial, time, unit) or (time, unit), optional
-        Of the trials and bins of `latents`.
-    tables : mapping, optional
-        Datasets whose variables share their first dim, or DataFrames. A table without rows is not stored.
-    module : str
-        Name of the processing module.
-    overwrite : bool
-        Replace a file that is there already, if it is a result file.
-
-    Returns
-    -------
-    path : Path
-        The file.
-
-    Raises
-    ------
-    FileExistsError
-        If the file exists and `overwrite` is False, or if it is a recording.
-    FileNotFoundError
-        If its directory does not exist.
-    OSError
-        If what was read back differs from what was written.
-    TypeError, ValueError
-        If a piece has another form than stated above.
+    `session` holds metadata of the source under NWB's names (session_description, subject, ...). `overwrite` replaces a
+    file that is there already, if it is a result file. OSError is raised if what was read back differs.
     """
     target = Path(path)
     check_module_name(module)
-    pieces, extra = as_pieces(latents, rates, state or {}, info, loadings, tables or {})
+    pieces, extra = as_pieces(**given)
     if overwrite and target.is_file() and not is_result_file(target):
         raise FileExistsError(
             f"path: got {str(target)!r}, which exists and is not a result file of nwb_lrrnn; "
@@ -96,7 +57,7 @@ def write_module(
             "keywords": ["low-rank RNN", "latent dynamics"],
         }
         nwbfile: Any = new_nwbfile(session or {}, defaults)
-        nwbfile.add_processing_module(build_module(module, pieces, extra, info))
+        nwbfile.add_processing_module(build_module(module, pieces, extra, given.get("info", ())))
         with NWBHDF5IO(path=str(temporary), mode="w") as io:
             io.write(container=nwbfile)
         check_same(pieces, read_module(temporary, module))
@@ -104,27 +65,10 @@ def write_module(
 
 
 def read_module(path: str | os.PathLike[str], module: str | None = None) -> ModulePieces:
-    """Return the pieces of a fit from the processing module of an NWB file.
+    """Return the pieces of a fit from the processing module of an NWB file; trials in their original order.
 
-    Parameters
-    ----------
-    path : path-like
-        A file that `write_module` or `write_module_into` wrote.
-    module : str, optional
-        Name of the processing module; by default the only one that nwb_lrrnn wrote.
-
-    Returns
-    -------
-    pieces : dict
-        latents, rates, state, info, loadings and tables; latents with trials in their original order.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is not HDF5, or has no module of this name, or several and none is named, or the module holds
-        something else.
+    By default the module is the only one that nwb_lrrnn wrote. ValueError says that the file is not HDF5, has no module
+    of this name, or several and none is named, or that the module holds something else.
     """
     with resolve(path).open() as file:
         module = _chosen(file, path, module)
@@ -149,19 +93,47 @@ def read_module(path: str | os.PathLike[str], module: str | None = None) -> Modu
         }
 
 
-def is_result_file(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file is a stand-alone result file of this package.
+def check_module_name(name: str) -> None:
+    """Raise ValueError if a text cannot be the name of a processing module: empty, or a path."""
+    if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/:\\\0"):
+        raise ValueError(f"module: got {name!r}, wanted a name without / and :, such as 'lrrnn'")
 
-    Parameters
-    ----------
-    path : path-like
-        Any file.
 
-    Returns
-    -------
-    is_result : bool
-        False for recordings, also for those that this package wrote, and for what is not NWB.
+def build_module(
+    name: str,
+    pieces: ModulePieces,
+    extra: Mapping[str, NamedArray],
+    info: Sequence[tuple[str, str, Any]],
+    *,
+    units: Any = None,
+    rows: Any = None,
+) -> Any:
+    """Return the processing module in memory, with pieces and extra from `as_pieces`; the caller puts it into a file.
+
+    `rows` (unit,) are the rows of the units in the table `units`, where the file has one already.
     """
+    from pynwb import ProcessingModule
+
+    module: Any = ProcessingModule(name=name, description="Latent dynamics fitted by nwb_lrrnn")
+    if pieces["latents"] is not None:
+        for item in series_and_trials(pieces["latents"], pieces["rates"]):
+            module.add(item)
+    if pieces["loadings"] is not None:
+        for table in unit_tables(pieces["loadings"], units, rows):
+            module.add(table)
+    module.add(info_table([LAYOUT, *info]))
+    if pieces["state"]:
+        arrays_of_state = {key: NamedArray(array) for key, array in pieces["state"].items()}
+        module.add(array_table("model_state", "Everything that rebuilds the model, bit for bit", arrays_of_state))
+    if extra:
+        module.add(array_table("coordinates", "Coordinates and attributes of the arrays in this module", extra))
+    for key, table in pieces["tables"].items():
+        module.add(dataset_table(key, table))
+    return module
+
+
+def is_result_file(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is a stand-alone result file of this package; never true of a recording."""
     try:
         with resolve(path).open() as file:
             processing: Any = file.get("processing", {})

@@ -13,7 +13,13 @@ from numpy.typing import ArrayLike
 
 from nwb_lrrnn.io.writing.atomic import replacing
 from nwb_lrrnn.io.writing.columns import as_column, as_ragged_column, compressed
-from nwb_lrrnn.io.writing.recording_layout import Layout, clock_step, draw_spike_times, lay_out, observed_intervals
+from nwb_lrrnn.io.writing.recording_layout import (
+    RecordingLayout,
+    clock_step,
+    draw_spike_times,
+    lay_out,
+    observed_intervals,
+)
 from nwb_lrrnn.io.writing.session import new_nwbfile
 
 _UNIT_KINDS = ("unit", "roi", "channel")
@@ -153,12 +159,12 @@ def _kind(X: Any, unit_kind: str | None) -> str:
     return unit_kind
 
 
-def _is_counts(kind: str, layout: Layout) -> bool:
+def _is_counts(kind: str, layout: RecordingLayout) -> bool:
     values = layout.values
     return kind == "unit" and bool((values >= 0).all() and (values == np.floor(values)).all())
 
 
-def _as_inputs(inputs: Any, layout: Layout) -> xr.DataArray:
+def _as_inputs(inputs: Any, layout: RecordingLayout) -> xr.DataArray:
     """Return inputs as a DataArray (trial, time, input), or raise."""
     n_trials, n_bins, _ = layout.values.shape
     if not isinstance(inputs, xr.DataArray):
@@ -174,7 +180,7 @@ def _as_inputs(inputs: Any, layout: Layout) -> xr.DataArray:
     return inputs
 
 
-def _add_trials(nwbfile: Any, layout: Layout, align_column: str) -> None:
+def _add_trials(nwbfile: Any, layout: RecordingLayout, align_column: str) -> None:
     from pynwb.epoch import TimeIntervals
 
     described = {
@@ -191,7 +197,7 @@ def _add_trials(nwbfile: Any, layout: Layout, align_column: str) -> None:
     )
 
 
-def _add_electrodes(nwbfile: Any, layout: Layout) -> None:
+def _add_electrodes(nwbfile: Any, layout: RecordingLayout) -> None:
     device = nwbfile.create_device("probe", description="The probe; nothing more is known about it")
     location = layout.units["location"].astype(str) if "location" in layout.units else ["unknown"] * len(layout.units)
     group = nwbfile.create_electrode_group(
@@ -201,7 +207,7 @@ def _add_electrodes(nwbfile: Any, layout: Layout) -> None:
         nwbfile.add_electrode(location=place or "unknown", group=group)
 
 
-def _add_spikes(nwbfile: Any, layout: Layout, random_state: Any) -> None:
+def _add_spikes(nwbfile: Any, layout: RecordingLayout, random_state: Any) -> None:
     from hdmf.common import DynamicTableRegion, VectorIndex
     from pynwb.misc import Units
 
@@ -226,7 +232,7 @@ def _add_spikes(nwbfile: Any, layout: Layout, random_state: Any) -> None:
     )
 
 
-def _add_channels(nwbfile: Any, layout: Layout) -> None:
+def _add_channels(nwbfile: Any, layout: RecordingLayout) -> None:
     from pynwb.ecephys import ElectricalSeries
 
     for name in layout.units.columns.difference([*_RESERVED, "location", "group", "group_name"], sort=False):
@@ -242,7 +248,7 @@ def _add_channels(nwbfile: Any, layout: Layout) -> None:
     nwbfile.add_acquisition(series)
 
 
-def _add_rois(nwbfile: Any, layout: Layout) -> None:
+def _add_rois(nwbfile: Any, layout: RecordingLayout) -> None:
     from pynwb.ophys import Fluorescence, ImageSegmentation, OpticalChannel, RoiResponseSeries
 
     device = nwbfile.create_device("microscope", description="The microscope; nothing more is known about it")
@@ -285,7 +291,7 @@ def _add_rois(nwbfile: Any, layout: Layout) -> None:
     )
 
 
-def _add_inputs(nwbfile: Any, layout: Layout, inputs: xr.DataArray) -> None:
+def _add_inputs(nwbfile: Any, layout: RecordingLayout, inputs: xr.DataArray) -> None:
     from pynwb import TimeSeries
 
     names = (
@@ -303,12 +309,12 @@ def _add_inputs(nwbfile: Any, layout: Layout, inputs: xr.DataArray) -> None:
     )
 
 
-def _rows(layout: Layout, values: np.ndarray) -> np.ndarray:
+def _rows(layout: RecordingLayout, values: np.ndarray) -> np.ndarray:
     """Return values (trial, time, k) as rows in the order of session time, (row, k)."""
     return values[np.argsort(layout.starts)].reshape(-1, values.shape[-1])
 
 
-def _timing(layout: Layout) -> dict[str, Any]:
+def _timing(layout: RecordingLayout) -> dict[str, Any]:
     """Return start and rate where all trials touch, else timestamps."""
     times = layout.centres[np.argsort(layout.starts)].reshape(-1)
     if times.size > 1 and np.allclose(np.diff(times), layout.bin_size, rtol=1e-6, atol=0):

@@ -17,31 +17,15 @@ _CLOCK = 30_000.0  # ticks a second: what most recording systems sample spikes a
 
 
 @dataclass(frozen=True)
-class Layout:
-    """A population of units and its place in session time.
+class RecordingLayout:
+    """A population of units and its place in session time."""
 
-    Parameters
-    ----------
-    values : ndarray, shape (trial, time, unit)
-        Counts or samples.
-    bin_size : float
-        Seconds.
-    starts : ndarray, shape (trial,)
-        Session time of the left edge of the first bin.
-    observed : ndarray of bool, shape (trial, time) or (trial, time, unit), or None
-        Which bins were observed; None for all.
-    trials : DataFrame
-        One row a trial in the order of X: start_time, stop_time, the event at time 0, other columns; the index is `id`.
-    units : DataFrame
-        One row a unit: its scalar coordinates; the index is `id`.
-    """
-
-    values: NDArray[Any]
-    bin_size: float
-    starts: NDArray[np.float64]
-    observed: NDArray[np.bool_] | None
-    trials: pd.DataFrame
-    units: pd.DataFrame
+    values: NDArray[Any]  # (trial, time, unit): counts or samples
+    bin_size: float  # s
+    starts: NDArray[np.float64]  # (trial,): session time of the left edge of the first bin, s
+    observed: NDArray[np.bool_] | None  # (trial, time[, unit]); None for all
+    trials: pd.DataFrame  # a row a trial, ordered as X: start_time, stop_time, the event at time 0, more; index `id`
+    units: pd.DataFrame  # a row a unit: its scalar coordinates; index `id`
 
     @property
     def centres(self) -> NDArray[np.float64]:
@@ -56,33 +40,11 @@ def lay_out(
     align_column: str,
     trials: Mapping[str, ArrayLike] | pd.DataFrame | None,
     gap: float,
-) -> Layout:
-    """Return a population laid out in session time.
+) -> RecordingLayout:
+    """Return a population, (trial, time, unit) or (time, unit), laid out in session time.
 
-    Trials stay at their `align_time` where X has it, and follow each other with a gap where it has not.
-
-    Parameters
-    ----------
-    X : DataArray or ndarray, (trial, time, unit) or (time, unit)
-        The population.
-    bin_size : float or None
-        Seconds; None takes X.attrs["bin_size"] or the step of X.time.
-    align_column : str
-        Name of the column with the session time of time = 0.
-    trials : DataFrame or mapping or None
-        More columns of the trials table.
-    gap : float
-        Seconds between trials that have no `align_time`.
-
-    Returns
-    -------
-    layout : Layout
-        Plain arrays and tables.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `write_recording` says.
+    Trials stay at their `align_time` where X has it, and follow each other with a gap where it has not. `bin_size` None
+    takes X.attrs["bin_size"] or the step of X.time. For the rest, and for what is raised, see `write_recording`.
     """
     X = _as_population(X)
     width, first_edge = _bins(X, bin_size)
@@ -110,23 +72,13 @@ def lay_out(
         observed = np.broadcast_to(flags.values if "trial" in flags.dims else flags.values[None], X.shape[: flags.ndim])
     units = _scalar_coords(X, "unit")
     units.index = _ids(X, "unit", units)
-    return Layout(np.asarray(X.values), width, starts, observed, table, units)
+    return RecordingLayout(np.asarray(X.values), width, starts, observed, table, units)
 
 
-def draw_spike_times(layout: Layout, random_state: Any) -> list[NDArray[np.float64]]:
-    """Return spike times of each unit, drawn uniformly inside the bins and rounded to the recording clock.
+def draw_spike_times(layout: RecordingLayout, random_state: Any) -> list[NDArray[np.float64]]:
+    """Return sorted session times of spikes of each unit, drawn uniformly inside the bins, on the recording clock.
 
-    Parameters
-    ----------
-    layout : Layout
-        Counts and their place.
-    random_state : int, SeedSequence, Generator or None
-        What numpy.random.default_rng takes.
-
-    Returns
-    -------
-    spike_times : list of ndarray, shape (spike,)
-        Sorted session times. Counted in the same bins they give the same counts; unobserved bins have no spikes.
+    Counted in the same bins they give the same counts; unobserved bins have no spikes.
     """
     rng = np.random.default_rng(random_state)
     tick = clock_step(layout.bin_size)
@@ -150,39 +102,16 @@ def draw_spike_times(layout: Layout, random_state: Any) -> list[NDArray[np.float
 
 
 def clock_step(bin_size: float) -> float:
-    """Return the step of the clock that spike times are rounded to, in seconds.
+    """Return the step in s of the clock that spike times are rounded to: 1 / 30 000, or bin_size / 1000 below 1 ms.
 
-    Parameters
-    ----------
-    bin_size : float
-        Seconds.
-
-    Returns
-    -------
-    step : float
-        1 / 30 000 s, or a thousandth of bins shorter than a millisecond.
-
-    Examples
-    --------
     >>> clock_step(0.02) == 1 / 30_000
     True
     """
     return 1 / _CLOCK if bin_size >= 1e-3 else bin_size / 1000
 
 
-def observed_intervals(layout: Layout) -> list[NDArray[np.float64]]:
-    """Return the stretches of session time in which each unit was observed.
-
-    Parameters
-    ----------
-    layout : Layout
-        A population.
-
-    Returns
-    -------
-    intervals : list of ndarray, shape (interval, 2)
-        For each unit start and stop, ascending; trials that touch are one interval.
-    """
+def observed_intervals(layout: RecordingLayout) -> list[NDArray[np.float64]]:
+    """Return the stretches (interval, 2) of session time in which each unit was observed; trials that touch are one."""
     n_trials, n_bins, n_units = layout.values.shape
     mask = np.ones((n_trials, n_bins), dtype=bool) if layout.observed is None else layout.observed
     if mask.ndim == 2:
@@ -190,7 +119,7 @@ def observed_intervals(layout: Layout) -> list[NDArray[np.float64]]:
     return [_runs(mask[:, :, unit], layout) for unit in range(n_units)]
 
 
-def _runs(mask: NDArray[np.bool_], layout: Layout) -> NDArray[np.float64]:
+def _runs(mask: NDArray[np.bool_], layout: RecordingLayout) -> NDArray[np.float64]:
     order = np.argsort(layout.starts)
     padded = np.zeros((mask.shape[0], mask.shape[1] + 2), dtype=np.int8)
     padded[:, 1:-1] = mask[order]

@@ -1,5 +1,7 @@
 """Session and subject metadata, from a source or from honest defaults, to a new NWB file in memory."""
 
+from __future__ import annotations
+
 import difflib
 import uuid
 from collections.abc import Mapping
@@ -44,26 +46,13 @@ UNKNOWN_SUBJECT = {
 }
 
 
-def new_nwbfile(session: Mapping[str, Any], defaults: Mapping[str, Any]) -> "pynwb.NWBFile":
+def new_nwbfile(session: Mapping[str, Any], defaults: Mapping[str, Any]) -> pynwb.NWBFile:
     """Return an NWB file in memory with metadata, a new identifier and the mark of this package.
 
-    Parameters
-    ----------
-    session : mapping
-        Any of `SESSION_FIELDS`; `subject` is a mapping of any of `SUBJECT_FIELDS`. None counts as absent. Times may be
-        ISO 8601 text; times without a zone are taken as UTC. `identifier` is that of a source and is noted in the file.
-    defaults : mapping
-        Values of absent fields; `session_description` and `session_start_time` must be among them.
-
-    Returns
-    -------
-    nwbfile : pynwb.NWBFile
-        Empty but for the metadata.
-
-    Raises
-    ------
-    ValueError
-        If a field is unknown, or a time cannot be read.
+    `session` holds any of `SESSION_FIELDS`; `subject` is a mapping of any of `SUBJECT_FIELDS`. None counts as absent
+    and takes the value in `defaults`, which must have `session_description` and `session_start_time`. Times may be ISO
+    8601 text; times without a zone are taken as UTC. `identifier` is that of a source and is noted in the file.
+    ValueError if a field is unknown, or a time cannot be read.
     """
     from pynwb import NWBFile
     from pynwb.file import Subject

@@ -1,4 +1,6 @@
-"""Which rows of which table of a recording the units of a model are."""
+"""The units of a model as rows of a table of a recording."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,53 +19,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class UnitRows:
-    """The units of a population in a recording.
+    """The units of a population in a recording."""
 
-    Parameters
-    ----------
-    known : DataFrame
-        What the recording says of each unit, by id, with the column `source_row`: its place in the population.
-    table : str
-        Path of the table with a row for each unit; "" where there is none.
-    rows : ndarray of int, shape (unit,)
-        Row of each unit in that table.
-    n_population : int
-        Number of units of the whole population.
-    """
+    known: pd.DataFrame  # what the recording says of each unit, by id; `source_row` is its place in the population
+    table: str  # path of the table with a row for each unit; "" where there is none
+    rows: NDArray[np.intp]  # (unit,): rows in that table
+    n_population: int  # units of the whole population
 
-    known: pd.DataFrame
-    table: str
-    rows: NDArray[np.intp]
-    n_population: int
-
-    def of(self, ids: Sequence[Any]) -> "UnitRows":
+    def of(self, ids: Sequence[Any]) -> UnitRows:
         """Return the units with these ids, in this order."""
         known = self.known.loc[list(ids)]
         rows = self.rows[known["source_row"].to_numpy()] if self.table else self.rows
         return UnitRows(known, self.table, rows, self.n_population)
 
 
-def find_units(recording: "Recording", ids: Sequence[Any], nwb_path: str | None = None) -> UnitRows | None:
-    """Return the units with these ids in the one population of a recording that has them all.
+def find_units(recording: Recording, ids: Sequence[Any], nwb_path: str | None = None) -> UnitRows | None:
+    """Return the units with these ids in the one population of a recording that has them all, in the order of `ids`.
 
-    Parameters
-    ----------
-    recording : Recording
-        The file.
-    ids : sequence
-        Unit ids, as `recording.spikes` and `recording.series` give them.
-    nwb_path : str, optional
-        Path of the population; by default every one is looked at.
-
-    Returns
-    -------
-    units : UnitRows or None
-        In the order of `ids`. None where several populations with tables of their own have such ids.
-
-    Raises
-    ------
-    ValueError
-        If no population has them all.
+    None where several populations with tables of their own have such ids, ValueError where none has them all.
+    `nwb_path` says which population is looked at; by default all are.
     """
     populations = [content for content in recording.fittable if nwb_path in (None, content.path)]
     found = []
@@ -84,7 +58,7 @@ def find_units(recording: "Recording", ids: Sequence[Any], nwb_path: str | None 
     return first if first.table or len(having) == 1 else None
 
 
-def _population(recording: "Recording", content: Any) -> UnitRows:
+def _population(recording: Recording, content: Any) -> UnitRows:
     """Return every unit of one population."""
     rows, table, places = content.population.unit_table(recording.source, recording.catalog, content.entry)
     frame = pd.DataFrame(rows.columns, index=pd.Index(rows.ids))

@@ -7,29 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.io.files.hdf5 import H5, open_hdf5
+from nwb_lrrnn.io.files.hdf5 import H5, low_h5py, open_hdf5
 
 _BLOCK = 16 * 2**20
 _ROWS = 65_536
 
 
 def check_untouched(before: Path, after: Path, added: str) -> None:
-    """Raise if a file that began as a copy of another one has lost or changed anything of it.
+    """Raise if a file that began as a copy of another one has lost or changed anything of it; `added` is a new group.
 
     Data are compared as bytes on the disk, so that nothing is decompressed: a dataset must lie where it lay, and no
-    byte there may differ. Names, links, types, attributes, text and small data are compared as values.
-
-    Parameters
-    ----------
-    before, after : Path
-        The HDF5 files.
-    added : str
-        Path of the group that only `after` has, or that it has anew.
-
-    Raises
-    ------
-    OSError
-        Naming the first thing that differs.
+    byte there may differ. Names, links, types, attributes, text and small data are compared as values. The OSError
+    names the first thing that differs.
     """
     with open_hdf5(str(before)) as old, open_hdf5(str(after)) as new:
         things, now = _outline(old, added), _outline(new, added)
@@ -52,18 +41,9 @@ def check_untouched(before: Path, after: Path, added: str) -> None:
 
 
 def outline(group: H5) -> dict[str, Any]:
-    """Return what can be said of every object below a group, without its data.
+    """Return what can be said of every object below a group, without its data, by the path below the group.
 
-    Parameters
-    ----------
-    group : h5py.Group
-        Of an open file.
-
-    Returns
-    -------
-    things : dict
-        From the path below the group to kind, type, shape and attributes; references as paths below the group, or
-        as the path of what lies outside.
+    That is kind, type, shape and attributes; references as paths below the group, or as the path of what lies outside.
     """
     things: dict[str, Any] = {}
     prefix = group.name.rstrip("/") + "/"
@@ -86,8 +66,7 @@ def _outline(file: H5, added: str) -> dict[str, tuple[Any, ...]]:
     """Return kind, address, type and attributes of every object of a file by path, and where every link goes."""
     import h5py
 
-    low: Any = h5py  # its low level has no annotations
-
+    low = low_h5py()
     things: dict[str, tuple[Any, ...]] = {}
     seen: set[int] = set()
 
@@ -123,7 +102,7 @@ def _attrs(file: H5, thing: H5) -> tuple[tuple[str, Any], ...]:
     """Return names and values of attributes in a form that can be compared; references as addresses."""
     import h5py
 
-    low: Any = h5py  # its low level has no annotations
+    low = low_h5py()
 
     def comparable(value: Any) -> Any:
         if isinstance(value, h5py.Reference):
@@ -153,10 +132,7 @@ def _plain_attr(group: H5, value: Any, prefix: str) -> Any:
 
 def _extents(dataset: H5) -> NDArray[np.int64]:
     """Return where the data of a dataset lie in the file as (place, size), shape (piece, 2), in order of the chunks."""
-    import h5py
-
-    low: Any = h5py  # its low level has no annotations
-
+    low = low_h5py()
     places: list[tuple[int, int]] = []
     if dataset.id.get_create_plist().get_layout() == low.h5d.CHUNKED:
         dataset.id.chunk_iter(lambda chunk: places.append((chunk.byte_offset, chunk.size)))
@@ -167,10 +143,7 @@ def _extents(dataset: H5) -> NDArray[np.int64]:
 
 def _must_be_read(dataset: H5) -> bool:
     """Return whether values lie elsewhere than the extents say: text of any length, and data among the metadata."""
-    import h5py
-
-    low: Any = h5py  # its low level has no annotations
-
+    low = low_h5py()
     if dataset.shape is None or dataset.is_virtual or dataset.external:
         return False  # nothing, or in other files
     compact = dataset.id.get_create_plist().get_layout() == low.h5d.COMPACT
@@ -178,11 +151,7 @@ def _must_be_read(dataset: H5) -> bool:
 
 
 def _is_ragged(dataset: H5) -> bool:
-    import h5py
-
-    low: Any = h5py  # its low level has no annotations
-
-    return bool(dataset.id.get_type().detect_class(low.h5t.VLEN))
+    return bool(dataset.id.get_type().detect_class(low_h5py().h5t.VLEN))
 
 
 def _same_values(old: H5, new: H5) -> bool:

@@ -5,10 +5,9 @@ import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from nwb_lrrnn.io.errors import UnwritableRecordingError
-from nwb_lrrnn.io.files.hdf5 import H5, check_nwb2, plain
+from nwb_lrrnn.io.files.hdf5 import H5, check_nwb2, low_h5py, plain
 from nwb_lrrnn.io.files.secrets import is_address, without_secrets
 from nwb_lrrnn.io.files.source import resolve
 
@@ -16,27 +15,12 @@ _OLDEST_SCHEMA = (2, 2)  # tables of older schemas have other obligatory attribu
 
 
 def writable(path: str | os.PathLike[str]) -> Path:
-    """Return the file to replace for a recording that results may be written into.
+    """Return the file to replace, absolute and without links, for a recording that results may be written into.
 
-    Parameters
-    ----------
-    path : path-like
-        The recording. A link is followed: the file it names is replaced, the link stays.
-
-    Returns
-    -------
-    target : Path
-        Absolute, without links.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    UnwritableRecordingError
-        If it is an address or a Zarr store, lies in a git-annex or DataLad store, is read-only, lies in a directory
-        that cannot be written, is open in another program that writes it, or follows a schema before NWB 2.2.
-    ValueError
-        If it is no NWB 2 file.
+    A link is followed: the file it names is replaced, the link stays. UnwritableRecordingError says that it is an
+    address or a Zarr store, lies in a git-annex or DataLad store, is read-only, lies in a directory that cannot be
+    written, is open in another program that writes it, or follows a schema before NWB 2.2; ValueError, that it is not
+    NWB 2.
     """
     if is_address(path):
         raise UnwritableRecordingError(_refusal(path, "it is not a file on this machine"))
@@ -61,20 +45,7 @@ def writable(path: str | os.PathLike[str]) -> Path:
 
 
 def check_room(target: Path, n_bytes: int) -> None:
-    """Raise where the disk has no room for a copy of a recording.
-
-    Parameters
-    ----------
-    target : Path
-        The recording.
-    n_bytes : int
-        Size of what is added to it.
-
-    Raises
-    ------
-    UnwritableRecordingError
-        If less is free than 1.2 times the file with the addition.
-    """
+    """Raise UnwritableRecordingError where 1.2 times the recording and the `n_bytes` added are not free."""
     wanted = int(1.2 * target.stat().st_size) + 2 * n_bytes
     free = shutil.disk_usage(target.parent).free
     if free < wanted:
@@ -83,18 +54,7 @@ def check_room(target: Path, n_bytes: int) -> None:
 
 
 def fingerprint(target: Path) -> tuple[int, ...]:
-    """Return numbers that change when a file is changed or replaced.
-
-    Parameters
-    ----------
-    target : Path
-        The file.
-
-    Returns
-    -------
-    numbers : tuple of int
-        Size, time of modification, and which file on which disk.
-    """
+    """Return numbers that change when a file is changed or replaced: size, time of modification, file and disk."""
     status = target.stat()
     return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
 
@@ -113,7 +73,7 @@ def _check_nobody_writes(given: Path, target: Path) -> None:
     """Raise if this or another program has the file open for writing."""
     import h5py
 
-    low: Any = h5py  # its low level has no annotations
+    low = low_h5py()
     for opened in low.h5f.get_obj_ids(low.h5f.OBJ_ALL, low.h5f.OBJ_FILE):
         with suppress(FileNotFoundError):  # files in memory, and copies that another thread is done with
             if opened.get_intent() == low.h5f.ACC_RDWR and Path(os.fsdecode(opened.name)).samefile(target):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.io.files.chunks.decode import DEFLATE, FLETCHER32, SHUFFLE, Filter
+from nwb_lrrnn.io.files.chunks.decode import DEFLATE, FLETCHER32, SHUFFLE, ChunkFilter
 from nwb_lrrnn.io.files.hdf5 import H5
 
 # The places of more chunks take more memory than they are worth.
@@ -17,61 +17,25 @@ MOST_CHUNKS = 2**18
 
 @dataclass(frozen=True, eq=False)
 class DatasetMap:
-    """Where the values of an HDF5 dataset lie in its file; picklable.
-
-    Parameters
-    ----------
-    path : str
-        Of the dataset in the file.
-    shape : tuple of int
-        Of the dataset.
-    dtype : numpy.dtype
-        Of the stored values, their byte order included; h5py gives the same.
-    chunks : tuple of int, or None
-        Shape of a chunk; None where the values lie in one piece.
-    offsets : ndarray of int64
-        Byte offset of each chunk, on the grid of chunks; of no dim where there are none. -1 where never written.
-    sizes : ndarray of uint32
-        Stored bytes of each chunk.
-    filter_masks : ndarray of uint32, or None
-        Bit k is set where a chunk was stored without filter k; None where no chunk was.
-    filters : tuple of Filter
-        In the order in which they were applied.
-    fill_value : object
-        What stands where nothing was written.
-    """
+    """Where the values of an HDF5 dataset lie in its file; picklable."""
 
     path: str
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    chunks: tuple[int, ...] | None
-    offsets: NDArray[np.int64]
-    sizes: NDArray[np.uint32]
-    filter_masks: NDArray[np.uint32] | None = None
-    filters: tuple[Filter, ...] = ()
-    fill_value: Any = 0
+    dtype: np.dtype[Any]  # of the stored values, byte order included, as h5py gives it
+    chunks: tuple[int, ...] | None  # shape of a chunk; None where the values lie in one piece
+    offsets: NDArray[np.int64]  # bytes, on the grid of chunks (no dim without chunks); -1 where never written
+    sizes: NDArray[np.uint32]  # stored bytes of each chunk
+    filter_masks: NDArray[np.uint32] | None = None  # bit k: stored without filter k; None: no chunk was
+    filters: tuple[ChunkFilter, ...] = ()  # in the order in which they were applied
+    fill_value: Any = 0  # stands where nothing was written
 
 
 def map_dataset(dataset: H5, *, most_chunks: int = MOST_CHUNKS) -> DatasetMap | None:
-    """Return where the values of an open dataset lie, or None where only HDF5 itself can read them.
+    """Return where the values of an open h5py dataset lie, or None where only HDF5 itself can read them.
 
-    Parameters
-    ----------
-    dataset : h5py.Dataset
-        Open.
-    most_chunks : int
-        Datasets of more chunks are left to HDF5.
-
-    Returns
-    -------
-    found : DatasetMap or None
-        None for text of variable length, references, compound and converted types, filters other than deflate, shuffle
-        and Fletcher32, compact, virtual and external storage, scalars, and files with a user block.
-
-    Examples
-    --------
-    >>> map_dataset(file["processing/ecephys/LFP/lfp/data"]).chunks  # doctest: +SKIP
-    (78125, 64)
+    That is so for text of variable length, references, compound and converted types, filters other than deflate,
+    shuffle and Fletcher32, compact, virtual and external storage, scalars, files with a user block, and more than
+    `most_chunks`.
     """
     import h5py
 
@@ -107,14 +71,14 @@ def _stored_as_it_is_read(dataset: H5) -> bool:
     return bool(dataset.id.get_type().equal(h5py.h5t.py_create(dtype)))
 
 
-def _filters(created: H5) -> tuple[Filter, ...] | None:
+def _filters(created: H5) -> tuple[ChunkFilter, ...] | None:
     """Return the filters of a dataset, None where one of them is not ours to undo."""
     filters = []
     for k in range(created.get_nfilters()):
         number, _, values, _ = created.get_filter(k)
         if number not in (DEFLATE, SHUFFLE, FLETCHER32):
             return None
-        filters.append(Filter(number, values[0] if number == SHUFFLE and values else 1))
+        filters.append(ChunkFilter(number, values[0] if number == SHUFFLE and values else 1))
     return tuple(filters)
 
 
@@ -128,9 +92,9 @@ def _contiguous(dataset: H5) -> tuple[NDArray[np.int64], NDArray[np.uint32], Non
 
 
 def _chunks(
-    dataset: H5, filters: tuple[Filter, ...], most: int
+    dataset: H5, filters: tuple[ChunkFilter, ...], most: int
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint32] | None] | None:
-    """Return places, stored sizes and filter masks on the grid of chunks, None where they are not to be relied on."""
+    """Return places, stored sizes and filter masks on the grid of chunks, None where they cannot be trusted."""
     shape, chunks = dataset.shape, dataset.chunks
     grid = tuple(-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True))
     # Where one axis alone can grow and is not the first, HDF5 mixes up the axes in the positions that it lists.

@@ -19,7 +19,7 @@ class DamagedChunkError(ValueError):
 
 
 @dataclass(frozen=True)
-class Filter:
+class ChunkFilter:
     """One step of a dataset's filter pipeline: the filter's number and the bytes of an element (shuffle only)."""
 
     number: int
@@ -28,39 +28,17 @@ class Filter:
 
 def decode_chunk(
     data: bytes | bytearray | memoryview,
-    filters: tuple[Filter, ...],
+    filters: tuple[ChunkFilter, ...],
     filter_mask: int,
     dtype: np.dtype[Any],
     shape: tuple[int, ...],
 ) -> NDArray[Any]:
-    """Return a chunk as the array it was before HDF5 wrote it.
+    """Return a chunk of shape `shape` as it was before HDF5 wrote it; a view of `data` where no filter was applied.
 
-    Parameters
-    ----------
-    data : bytes-like
-        The stored bytes.
-    filters : tuple of Filter
-        In the order in which they were applied.
-    filter_mask : int
-        Bit k is set where this chunk was stored without filter k.
-    dtype : numpy.dtype
-        Of the stored elements, their byte order included.
-    shape : tuple of int
-        Of the whole chunk, also where the dataset ends within it.
+    `filters` are in the order in which they were applied; bit k of `filter_mask` is set where this chunk was stored
+    without filter k. DamagedChunkError says that the bytes cannot be decompressed, or have another checksum or length.
 
-    Returns
-    -------
-    values : ndarray
-        Shape `shape`; a view of `data` where no filter was applied.
-
-    Raises
-    ------
-    DamagedChunkError
-        If the bytes cannot be decompressed, or checksum or length is another.
-
-    Examples
-    --------
-    >>> decode_chunk(zlib.compress(b"spikes"), (Filter(DEFLATE),), 0, np.dtype("S3"), (2,)).tolist()
+    >>> decode_chunk(zlib.compress(b"spikes"), (ChunkFilter(DEFLATE),), 0, np.dtype("S3"), (2,)).tolist()
     [b'spi', b'kes']
     """
     n_bytes = math.prod(shape) * dtype.itemsize
@@ -81,18 +59,8 @@ def decode_chunk(
 def fletcher32(data: bytes | bytearray | memoryview) -> int:
     """Return HDF5's Fletcher checksum of bytes, each half modulo 65535.
 
-    Parameters
-    ----------
-    data : bytes-like
-        What the checksum stands for.
+    The lower half is the sum of the 16-bit big-endian words, the upper one that of their running sums.
 
-    Returns
-    -------
-    checksum : int
-        Sum of the 16-bit big-endian words, and above it the sum of their running sums.
-
-    Examples
-    --------
     >>> hex(fletcher32(bytes([0, 1, 0, 2])))
     '0x40003'
     """

@@ -1,5 +1,7 @@
 """Which pieces of a file a slice of a dataset needs, where their values go, and which of them are fetched together."""
 
+from __future__ import annotations
+
 import math
 import operator
 from dataclasses import dataclass
@@ -83,20 +85,8 @@ class Pieces:
 
 
 def request_bytes(total: int) -> int:
-    """Return how many bytes one request may have, given how many are wanted: an eighth of them within bounds.
+    """Return how many bytes one request may have, given how many are wanted: an eighth of them, from 1 to 8 MiB.
 
-    Parameters
-    ----------
-    total : int
-        Bytes wanted.
-
-    Returns
-    -------
-    most : int
-        From 1 to 8 MiB.
-
-    Examples
-    --------
     >>> [request_bytes(n * 2**20) // 2**20 for n in (1, 32, 1000)]
     [1, 4, 8]
     """
@@ -106,31 +96,8 @@ def request_bytes(total: int) -> int:
 def selection(key: Any, shape: tuple[int, ...]) -> tuple[list[range], tuple[Any, ...]]:
     """Return the positions that a key takes along each axis, and the key that drops the axes indexed by integers.
 
-    Parameters
-    ----------
-    key : slice, int or tuple of them
-        With positive steps; axes that are not named are taken whole.
-    shape : tuple of int
-        Of the dataset.
+    The key holds slices with positive steps and integers; axes that it does not name are taken whole.
 
-    Returns
-    -------
-    taken : list of range
-        One per axis.
-    squeeze : tuple
-        0 for an axis indexed by an integer, else slice(None).
-
-    Raises
-    ------
-    TypeError
-        If the key holds something else.
-    IndexError
-        If there are too many indices, or an integer lies outside.
-    ValueError
-        If a step is not positive.
-
-    Examples
-    --------
     >>> selection((slice(2, None, 3), -1), (10, 4))
     ([range(2, 10, 3), range(3, 4)], (slice(None, None, None), 0))
     """
@@ -157,21 +124,8 @@ def selection(key: Any, shape: tuple[int, ...]) -> tuple[list[range], tuple[Any,
     return taken, tuple(squeeze)
 
 
-def pieces_of(found: "DatasetMap", taken: list[range]) -> Pieces:
-    """Return the pieces of a file that hold what is taken of a dataset; nothing may be taken of no axis.
-
-    Parameters
-    ----------
-    found : DatasetMap
-        Where the dataset lies.
-    taken : list of range
-        Positions along each axis, at least one.
-
-    Returns
-    -------
-    pieces : Pieces
-        Chunks, or stretches of a contiguous dataset.
-    """
+def pieces_of(found: DatasetMap, taken: list[range]) -> Pieces:
+    """Return the pieces of a file that hold what is taken of a dataset: at least one position along each axis."""
     if found.chunks is None:
         return _stretches(found, taken)
     axes = tuple(_axis(positions, size) for positions, size in zip(taken, found.chunks, strict=True))
@@ -181,7 +135,7 @@ def pieces_of(found: "DatasetMap", taken: list[range]) -> Pieces:
     return Pieces(axes, found.chunks, offsets, sizes, masks)
 
 
-def _stretches(found: "DatasetMap", taken: list[range]) -> Pieces:
+def _stretches(found: DatasetMap, taken: list[range]) -> Pieces:
     """Return the stretches of a contiguous dataset that hold what is taken of it."""
     shape = found.shape
     strides = [math.prod(shape[k + 1 :]) * found.dtype.itemsize for k in range(len(shape))]

@@ -1,5 +1,7 @@
 """What an address in a DANDI archive names, told from its text alone: archive, dandiset, version, path or asset."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass, replace
 from urllib.parse import quote, unquote, urlsplit
@@ -32,31 +34,14 @@ _ALIASES = {"gui.dandiarchive.org": "dandi", "www.dandiarchive.org": "dandi"}
 
 @dataclass(frozen=True)
 class ArchiveAddress:
-    """What an address names in an archive.
+    """What an address names in an archive."""
 
-    Parameters
-    ----------
-    server : str
-        Name of an instance that the dandi client knows ("dandi", "ember-dandi", "linc"), the URL of an API
-        (it ends in "/api" or where the API begins), or that of a web page of an archive.
-    dandiset_id : str
-        Six digits; "" where only the asset is named.
-    version : str
-        "draft", a published version, or "" for the newest published one, else the draft.
-    path : str
-        Of the asset, with "/" at the end for a folder; "" for the whole dandiset.
-    asset_id : str
-        "" where the path names the asset.
-    is_api : bool
-        Whether a `server` that is a URL is that of the API.
-    """
-
-    server: str
-    dandiset_id: str = ""
-    version: str = ""
-    path: str = ""
-    asset_id: str = ""
-    is_api: bool = False
+    server: str  # "dandi" or another name that the client knows, or the URL of an API or of an archive's page
+    dandiset_id: str = ""  # six digits; "" where only the asset is named
+    version: str = ""  # "draft", a published one, or "" for the newest published one, else the draft
+    path: str = ""  # of the asset, with "/" at the end for a folder; "" for the whole dandiset
+    asset_id: str = ""  # "" where the path names the asset
+    is_api: bool = False  # whether a server that is a URL is that of the API: it ends in "/api", or where that begins
 
     def __str__(self) -> str:
         if self.asset_id:
@@ -72,31 +57,16 @@ class ArchiveAddress:
         return f"dandi://{self.server}/{self.dandiset_id}{version}{path}"
 
     @property
-    def dandiset(self) -> "ArchiveAddress":
+    def dandiset(self) -> ArchiveAddress:
         """The address of the whole dandiset."""
         return replace(self, path="", asset_id="")
 
 
 def parse(uri: str) -> ArchiveAddress | None:
-    """Return what an address names in a DANDI archive, without asking anyone.
+    """Return what an address names in a DANDI archive, without asking anyone; None where it is none of an archive.
 
-    Parameters
-    ----------
-    uri : str
-        Any address.
+    AddressError says that it begins as an address of an archive but does not go on as one.
 
-    Returns
-    -------
-    address : ArchiveAddress or None
-        None where the address is none of an archive.
-
-    Raises
-    ------
-    AddressError
-        If it begins as an address of an archive, but does not go on as one.
-
-    Examples
-    --------
     >>> parse("DANDI:000140/0.220113.0408/sub-Jenkins/a.nwb").path
     'sub-Jenkins/a.nwb'
     >>> parse("https://lab.org/data/a.nwb") is None

@@ -44,32 +44,16 @@ class _Signed:
 class DandiLocation(Location):
     """A file of a DANDI archive, as it was in one version of its dandiset.
 
-    Parameters
-    ----------
-    uri, size, digest, is_zarr
-        As in `Location`; `uri` names the version, so it says "@draft" where the version was not given and nothing
-        is published.
-    server : str
-        Name of the archive's instance, or the URL of its API.
-    dandiset_id, version : str
-        "" where the address named the asset alone.
-    path : str
-        In the dandiset.
-    asset_id : str
-        Of this content: another content of the same path has another one.
-    is_embargoed : bool
-        Whether it is read with the API key of an owner.
-    content_url : str
-        Address of the content for everybody; "" where the archive names none.
+    `uri` names the version: it says "@draft" where the version was not given and nothing is published.
     """
 
-    server: str = ""
-    dandiset_id: str = ""
+    server: str = ""  # name of the archive's instance, or the URL of its API
+    dandiset_id: str = ""  # "" where the address named the asset alone, as in `version`
     version: str = ""
-    path: str = ""
-    asset_id: str = ""
-    is_embargoed: bool = False
-    content_url: str = ""
+    path: str = ""  # in the dandiset
+    asset_id: str = ""  # of this content: another content of the same path has another one
+    is_embargoed: bool = False  # read with the API key of an owner
+    content_url: str = ""  # address of the content for everybody; "" where the archive names none
 
     def __post_init__(self) -> None:
         self.forked()
@@ -91,15 +75,7 @@ class DandiLocation(Location):
         return posixpath.basename(self.path)
 
     def url(self) -> str:
-        """Return a URL that works now: the public one, or one that the archive signed, for half of its lifetime.
-
-        Raises
-        ------
-        AccessDeniedError
-            If the archive does not sign one for this user.
-        UnreachableError
-            If the archive does not answer.
-        """
+        """Return a URL that works now: the public one, or one that the archive signed, for half of its lifetime."""
         signed = vars(self)["_signed"]
         if self.content_url and not self.is_embargoed and not signed.url:
             return self.content_url
@@ -109,19 +85,9 @@ class DandiLocation(Location):
             return signed.url
 
     def renew(self, refused: str = "") -> str:
-        """Return a URL that the archive signed just now.
+        """Return a URL that the archive signed just now, or the one that was signed since `refused` was.
 
-        Parameters
-        ----------
-        refused : str
-            The URL that was refused; another one that was signed meanwhile is returned as it is.
-
-        Raises
-        ------
-        AccessDeniedError
-            If the archive does not sign one for this user.
-        UnreachableError
-            If the archive does not answer.
+        AccessDeniedError says that the archive signs none for this user.
         """
         signed = vars(self)["_signed"]
         with signed.lock:
@@ -154,28 +120,10 @@ class DandiLocation(Location):
 
 
 def resolve_asset(address: ArchiveAddress) -> DandiLocation:
-    """Return where the one file lies that an address names.
+    """Return where the one file lies that an address names: in its version, the newest published one, or the draft.
 
-    Parameters
-    ----------
-    address : ArchiveAddress
-        Of a file.
-
-    Returns
-    -------
-    location : DandiLocation
-        In the version given, else the newest published one, else the draft.
-
-    Raises
-    ------
-    AddressError
-        If the address is that of a dandiset or a folder.
-    MissingRemoteFileError
-        If there is no such dandiset, version or file.
-    AccessDeniedError
-        If it is embargoed and the API key is missing or not accepted.
-    UnreachableError
-        If the archive does not answer.
+    AddressError says that the address is that of a dandiset or a folder; for what the archive answers see
+    `Archive.ask`.
     """
     with connected(address) as archive:
         try:
@@ -198,22 +146,7 @@ def resolve_asset(address: ArchiveAddress) -> DandiLocation:
 
 
 def location_of(archive: Archive, address: ArchiveAddress, asset: Any) -> DandiLocation:
-    """Return the location of an asset that the client returned with its metadata; nothing more is asked.
-
-    Parameters
-    ----------
-    archive : Archive
-        Which gave it.
-    address : ArchiveAddress
-        By which it was found.
-    asset : dandi.dandiapi.BaseRemoteAsset
-        With metadata.
-
-    Returns
-    -------
-    location : DandiLocation
-        The archive is named as in the address.
-    """
+    """Return the location of an asset that the client returned with its metadata; nothing more is asked."""
     from dandi.exceptions import NotFoundError
 
     try:
@@ -247,20 +180,7 @@ def location_of(archive: Archive, address: ArchiveAddress, asset: Any) -> DandiL
 
 
 def what_is_missing(archive: Archive, address: ArchiveAddress) -> MissingRemoteFileError:
-    """Return the exception that says which part of an address the archive does not have.
-
-    Parameters
-    ----------
-    archive : Archive
-        Which had no such thing.
-    address : ArchiveAddress
-        Of what it does not have.
-
-    Returns
-    -------
-    problem : MissingRemoteFileError
-        It names the versions that there are.
-    """
+    """Return the exception that says which part of an address the archive does not have, and which versions it has."""
     if not address.dandiset_id:
         return MissingRemoteFileError(f"{address}: there is no such asset; check its id, or give dandiset and path")
     try:
@@ -282,20 +202,7 @@ def what_is_missing(archive: Archive, address: ArchiveAddress) -> MissingRemoteF
 
 
 def asset_of_id(client: Any, address: ArchiveAddress) -> Any:
-    """Return the asset that an address names by its id.
-
-    Parameters
-    ----------
-    client : dandi.dandiapi.DandiAPIClient
-        Of its archive.
-    address : ArchiveAddress
-        With `asset_id`.
-
-    Returns
-    -------
-    asset : dandi.dandiapi.BaseRemoteAsset
-        With metadata.
-    """
+    """Return the asset, with its metadata, that an address names by its id."""
     if not address.dandiset_id:
         return client.get_asset(address.asset_id)
     return client.get_dandiset(address.dandiset_id, address.version or None).get_asset(address.asset_id)
@@ -310,21 +217,8 @@ def _assets_at(client: Any, address: ArchiveAddress) -> tuple[Any, list[Any]]:
 def assets_of(client: Any, dandiset: Any, page_size: int, **which: str) -> Iterator[Any]:
     """Yield the client's assets for which the archive's own filters hold, in order of path.
 
-    Parameters
-    ----------
-    client : dandi.dandiapi.DandiAPIClient
-        Of the archive.
-    dandiset : dandi.dandiapi.RemoteDandiset
-        In the version that is meant.
-    page_size : int
-        Assets of one request; the next page is asked for when the last one is used up.
-    **which : str
-        The archive's `path` (how paths begin) or `glob`; `metadata="false"` leaves the metadata out.
-
-    Yields
-    ------
-    asset : dandi.dandiapi.RemoteAsset
-        With its metadata.
+    `which` are the archive's `path` (how paths begin) or `glob`; `metadata="false"` leaves the metadata out. The next
+    page is asked for when `page_size` assets are used up.
     """
     from dandi.dandiapi import RemoteAsset
 

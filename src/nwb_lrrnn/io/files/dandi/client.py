@@ -17,15 +17,7 @@ Answer = TypeVar("Answer")
 
 
 class Archive:
-    """An archive that can be asked within the block of `connected`.
-
-    Parameters
-    ----------
-    client : dandi.dandiapi.DandiAPIClient
-        Not authenticated.
-    address : str
-        What is looked for, for messages.
-    """
+    """An archive that can be asked within the block of `connected`; `address` is what is looked for, for messages."""
 
     def __init__(self, client: Any, address: str) -> None:
         self.client = client
@@ -36,24 +28,9 @@ class Archive:
     def ask(self, question: Callable[[Any], Answer]) -> Answer:
         """Return what a question to the client returns; it is asked again with the API key if visitors are refused.
 
-        Parameters
-        ----------
-        question : callable
-            Takes the client; it should do no more than ask, since what it raises is told as the archive's answer.
-
-        Returns
-        -------
-        answer : object
-            What `question` returned.
-
-        Raises
-        ------
-        MissingRemoteFileError
-            If the archive has no such thing.
-        AccessDeniedError
-            If the API key is missing, not accepted, or of somebody without access.
-        UnreachableError
-            If the archive does not answer, or not as an archive.
+        The question should do no more than ask, since what it raises is told as the archive's answer:
+        MissingRemoteFileError (no such thing), AccessDeniedError (the key is missing, not accepted, or of somebody
+        without access) or UnreachableError (no answer, or not that of an archive).
         """
         answer, problem = self._attempt(question)
         if isinstance(problem, AccessDeniedError) and not self.has_key:
@@ -64,13 +41,7 @@ class Archive:
         return answer
 
     def show_key(self) -> None:
-        """Send the user's API key with every question from now on.
-
-        Raises
-        ------
-        AccessDeniedError
-            If there is none.
-        """
+        """Send the user's API key with every question from now on; AccessDeniedError where there is none."""
         variable = self.client.api_key_env_var
         key = os.environ.get(variable, "").strip() or _key_in_keyring(f"dandi-api-{self.name}")
         if not key:
@@ -136,22 +107,8 @@ class Archive:
 def connected(address: ArchiveAddress, about: str = "") -> Iterator[Archive]:
     """Yield the archive that an address names, not asked for anything yet; its connections are closed afterwards.
 
-    Parameters
-    ----------
-    address : ArchiveAddress
-        Of anything in it.
-    about : str
-        What is looked for, for messages; the address where it is "".
-
-    Yields
-    ------
-    archive : Archive
-        Which sends no key until it has to.
-
-    Raises
-    ------
-    UnreachableError
-        If the page of an unknown archive does not say where its API is.
+    `about` says in messages what is looked for. UnreachableError: the page of an unknown archive does not say where its
+    API is.
     """
     # The client asks a server of its makers for newer versions, and exits Python if it is told to.
     os.environ.setdefault("DANDI_NO_ET", "1")

@@ -69,7 +69,7 @@ def list_assets(uri: str, *, glob: str = "*.nwb") -> list[Asset]:
     Raises
     ------
     AddressError
-        If the text is no address of an archive.
+        If the text is no address of an archive. This error and those below are of `nwb_lrrnn.io.errors`.
     MissingRemoteFileError
         If there is no such dandiset, version or folder.
     AccessDeniedError

@@ -1,5 +1,7 @@
 """Blocks of a file kept in memory: each is fetched once, whoever asks for it, and neighbours in one request."""
 
+from __future__ import annotations
+
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -30,14 +32,8 @@ class Shelf(Protocol):
 class BlockCache:
     """The blocks of one file, the least recently used of them dropped first; any thread may read.
 
-    Parameters
-    ----------
-    read_many : callable
-        Takes (offset, size) pairs and returns their bytes.
-    size : int
-        Bytes of the file.
-    shelf : Shelf, optional
-        Asked before `read_many`, and given what that returns.
+    `read_many` takes (offset, size) pairs and returns their bytes; the shelf is asked before, and given what it
+    returns.
     """
 
     def __init__(
@@ -51,26 +47,9 @@ class BlockCache:
         self._coming: dict[int, Future[bytes]] = {}
 
     def read(self, offset: int, size: int, *, keep: bool = True) -> bytes:
-        """Return bytes of the file, fetching the blocks that are missing.
+        """Return bytes of the file, fetching the blocks that are missing; the range lies in the file.
 
-        Parameters
-        ----------
-        offset : int
-            First byte.
-        size : int
-            Number of bytes; the range lies in the file.
-        keep : bool
-            Whether blocks that had to be fetched stay in memory.
-
-        Returns
-        -------
-        data : bytes
-            Exactly `size` of them.
-
-        Raises
-        ------
-        OSError, ValueError
-            What `read_many` raises; then nothing of the failed request is kept.
+        `keep` says whether fetched blocks stay in memory. After an error of `read_many` nothing of its request is kept.
         """
         if size <= 0:
             return b""
@@ -85,20 +64,7 @@ class BlockCache:
         return b"".join(parts)
 
     def held(self, offset: int, size: int) -> bytes | None:
-        """Return bytes of the file if all of them are in memory, else None; nothing is fetched.
-
-        Parameters
-        ----------
-        offset : int
-            First byte.
-        size : int
-            Number of bytes.
-
-        Returns
-        -------
-        data : bytes or None
-            Exactly `size` of them.
-        """
+        """Return bytes of the file if all of them are in memory, else None; nothing is fetched."""
         numbers = range(offset // BLOCK, (offset + size - 1) // BLOCK + 1)
         with self._lock:
             if not all(number in self._kept for number in numbers):
@@ -106,13 +72,7 @@ class BlockCache:
         return self.read(offset, size)
 
     def fill(self, data: bytes) -> None:
-        """Keep the beginning of the file, which was fetched by other means.
-
-        Parameters
-        ----------
-        data : bytes
-            From byte 0 on: whole blocks, or up to the end of the file; the rest of the last block is dropped.
-        """
+        """Keep the beginning of the file, fetched by other means: whole blocks, or up to the end of the file."""
         whole = [data[begin : begin + BLOCK] for begin in range(0, len(data), BLOCK)]
         for number, block in enumerate(whole):
             if len(block) == self._length(number):
@@ -150,7 +110,7 @@ class BlockCache:
                     continue  # the other thread was interrupted: its blocks are missing again
         return found
 
-    def _around(self, mine: dict[int, "Future[bytes]"]) -> list[int]:
+    def _around(self, mine: dict[int, Future[bytes]]) -> list[int]:
         """Return the missing blocks next to those about to be fetched, where others near them were fetched before."""
         if not mine:
             return []
@@ -165,7 +125,7 @@ class BlockCache:
         """Return whether a block is neither in memory nor on its way."""
         return number not in self._kept and number not in self._coming
 
-    def _fetch(self, mine: dict[int, "Future[bytes]"], keep: bool) -> dict[int, bytes]:
+    def _fetch(self, mine: dict[int, Future[bytes]], keep: bool) -> dict[int, bytes]:
         """Fetch blocks that no other thread fetches, and hand them to those that wait for them."""
         try:
             found = self._shelved(mine)
@@ -189,7 +149,7 @@ class BlockCache:
                     future.cancel()  # does nothing to a future that has its result
                     del self._coming[number]
 
-    def _shelved(self, numbers: Sequence[int] | dict[int, "Future[bytes]"]) -> dict[int, bytes]:
+    def _shelved(self, numbers: Sequence[int] | dict[int, Future[bytes]]) -> dict[int, bytes]:
         """Return those blocks that the shelf has."""
         if self._shelf is None:
             return {}

@@ -1,5 +1,7 @@
 """Blocks of remote files on this machine's disk: off unless the environment names a folder, and never in the way."""
 
+from __future__ import annotations
+
 import hashlib
 import logging
 import os
@@ -22,19 +24,14 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 _LEFT_OVER_AFTER = 3600.0  # s; a temporary file so old belongs to a process that was killed
 
 logger = logging.getLogger(__name__)
-_caches: dict[tuple[str, int, int], "DiskCache"] = {}
+_caches: dict[tuple[str, int, int], DiskCache] = {}
 _caches_lock = threading.Lock()
 
 
 class DiskCache:
     """A folder of blocks; the least recently used are removed when they pass the cap. Processes may share it.
 
-    Parameters
-    ----------
-    folder : path-like
-        Made where it is missing, with a folder in it that only its owner may enter.
-    capacity : int
-        Bytes that all blocks together may take.
+    The folder is made where it is missing, with one in it that only its owner may enter; `capacity` is in bytes.
     """
 
     def __init__(self, folder: str | os.PathLike[str], capacity: int):
@@ -62,20 +59,7 @@ class DiskCache:
         self._trim()
 
     def get(self, name: str, size: int) -> bytes | None:
-        """Return a block, or None where there is none, or where it is damaged or torn.
-
-        Parameters
-        ----------
-        name : str
-            Of the block.
-        size : int
-            Bytes that it must have.
-
-        Returns
-        -------
-        data : bytes or None
-            What was put.
-        """
+        """Return a block of `size` bytes, or None where there is none, or where it is damaged or torn."""
         if not self._is_usable:
             return None
         path = self._folder / name
@@ -95,15 +79,7 @@ class DiskCache:
         return data
 
     def put(self, name: str, data: bytes) -> None:
-        """Keep a block; a disk that is full or read-only is logged once and otherwise ignored.
-
-        Parameters
-        ----------
-        name : str
-            Of the block.
-        data : bytes
-            Its content.
-        """
+        """Keep a block; a disk that is full or read-only is logged once and otherwise ignored."""
         if not self._is_usable:
             return
         temporary = self._folder / f".{uuid.uuid4().hex}.tmp"
@@ -166,15 +142,7 @@ class DiskCache:
 
 
 class FileShelf:
-    """The blocks of one version of one file in the cache.
-
-    Parameters
-    ----------
-    cache : DiskCache
-        Where they lie.
-    key : str
-        Of the version, as `key_of` gives it.
-    """
+    """The blocks of one version of one file in the cache; `key` is that of `key_of`."""
 
     def __init__(self, cache: DiskCache, key: str):
         self._cache = cache
@@ -192,30 +160,9 @@ class FileShelf:
 def shelf_of(uri: str, size: int, version_tag: str, *, is_embargoed: bool = False) -> FileShelf | None:
     """Return the place of a file's blocks in the disk cache that the environment asks for.
 
-    Parameters
-    ----------
-    uri : str
-        Without secrets.
-    size : int
-        Bytes of the file.
-    version_tag : str
-        Of the file.
-    is_embargoed : bool
-        Whether the file is under embargo.
+    None without `NWB_LRRNN_CACHE`, for a file whose version nothing certain tells, and for one under embargo with
+    `NWB_LRRNN_CACHE_EMBARGOED=0`. ValueError: `NWB_LRRNN_CACHE_GB` is no positive number.
 
-    Returns
-    -------
-    shelf : FileShelf or None
-        None without `NWB_LRRNN_CACHE`, for a file whose version nothing certain tells, and for one under embargo
-        with `NWB_LRRNN_CACHE_EMBARGOED=0`.
-
-    Raises
-    ------
-    ValueError
-        If `NWB_LRRNN_CACHE_GB` is no positive number.
-
-    Examples
-    --------
     >>> shelf_of("https://host.org/a.nwb", 100, "size:100") is None
     True
     """
@@ -232,22 +179,9 @@ def shelf_of(uri: str, size: int, version_tag: str, *, is_embargoed: bool = Fals
 def key_of(uri: str, size: int, version_tag: str) -> str | None:
     """Return the name of a version of a file in the cache; None where its tag could belong to two versions.
 
-    Parameters
-    ----------
-    uri : str
-        Without secrets. A digest names the content wherever it lies; an ETag only that of its own address.
-    size : int
-        Bytes of the file.
-    version_tag : str
-        As a connection gives it.
+    Its 40 hexadecimal digits tell neither address nor tag. A digest names the content wherever it lies, an ETag only
+    that of its own address.
 
-    Returns
-    -------
-    key : str or None
-        40 hexadecimal digits, which tell neither address nor tag.
-
-    Examples
-    --------
     >>> key_of("https://a.org/x.nwb", 9, "sha256:0a1b") == key_of("https://b.org/y.nwb", 9, "sha256:0a1b")
     True
     >>> key_of("https://a.org/x.nwb", 9, 'etag:"7"') == key_of("https://b.org/y.nwb", 9, 'etag:"7"')

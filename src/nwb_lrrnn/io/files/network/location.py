@@ -8,30 +8,17 @@ from urllib.parse import unquote
 
 @dataclass(frozen=True)
 class Location(ABC):
-    """A file in a network.
+    """A file in a network. Neither its representation nor its pickle holds a key, a token or a signature.
 
-    Neither its representation nor its pickle holds a key, a token or a signature.
-
-    Parameters
-    ----------
-    uri : str
-        Its address without secrets. `locate` finds the file by it again, in any process, unless the address was
-        worth something only with its signature (`is_signed`).
-    size : int, optional
-        Bytes, where the archive says.
-    digest : str, optional
-        Algorithm and value, such as "sha256:0123...", where the archive says.
-    is_zarr : bool
-        Whether it is a Zarr store: `url()` is then that of its root, without a slash at its end.
-    is_signed : bool
-        Whether the address came with a signature, token or password, which `uri` no longer has.
+    `locate` finds the file again by its `uri`, in any process, unless the address was worth something only with its
+    signature (`is_signed`).
     """
 
-    uri: str
-    size: int | None = None
-    digest: str | None = None
-    is_zarr: bool = False
-    is_signed: bool = False
+    uri: str  # without secrets
+    size: int | None = None  # bytes, where the archive says
+    digest: str | None = None  # algorithm and value, such as "sha256:0123...", where the archive says
+    is_zarr: bool = False  # `url()` is then that of its root, without a slash at its end
+    is_signed: bool = False  # it came with a signature, token or password, which `uri` no longer has
 
     @property
     def name(self) -> str:
@@ -44,17 +31,9 @@ class Location(ABC):
 
     @abstractmethod
     def renew(self, refused: str = "") -> str:
-        """Return another URL, after the server refused one with status 403.
+        """Return another URL, after the server refused one with status 403; AccessDeniedError where there is no other.
 
-        Parameters
-        ----------
-        refused : str
-            The URL that was refused, so that several threads in the same case sign once.
-
-        Raises
-        ------
-        AccessDeniedError
-            If there is no other one.
+        Several threads that come with the same `refused` URL have a new one signed once.
         """
 
     def forked(self) -> None:  # noqa: B027 - most have nothing to forget
@@ -64,18 +43,8 @@ class Location(ABC):
 def parameters(query: str) -> dict[str, str]:
     """Return the parameters of a query by name.
 
-    Parameters
-    ----------
-    query : str
-        What stands behind the "?" of an address.
+    A "+" means itself: files are called so, and addresses are pasted as people read them.
 
-    Returns
-    -------
-    parameters : dict of str
-        A "+" means itself: files are called so, and addresses are pasted as people read them.
-
-    Examples
-    --------
     >>> parameters("location=sub-1%2Fa_behavior+ecephys.nwb&page=2")
     {'location': 'sub-1/a_behavior+ecephys.nwb', 'page': '2'}
     """

@@ -1,5 +1,7 @@
 """A file of a network as a file object that h5py reads from."""
 
+from __future__ import annotations
+
 import io
 from collections.abc import Callable
 from copy import copy
@@ -12,22 +14,10 @@ T = TypeVar("T", bound=Any)
 
 
 class RangeFile(io.RawIOBase):
-    """A read-only binary file over a function that returns byte ranges.
+    """A read-only binary file over a function that takes offset and size and returns exactly these bytes, or raises.
 
-    Parameters
-    ----------
-    read_range : callable
-        Takes offset and size, returns exactly these bytes or raises.
-    size : int
-        Bytes of the file.
-    name : str
-        Shown; holds nothing secret.
-
-    Attributes
-    ----------
-    failure : BaseException or None
-        What reading raised last, also after later reads went well: HDF5 says only that it could not read, or that a
-        group is not there; this says why.
+    `failure` is what reading raised last, also after later reads went well: HDF5 says only that it could not read, or
+    that a group is not there; this says why. `name` is shown and holds nothing secret.
     """
 
     def __init__(self, read_range: Callable[[int, int], bytes], size: int, name: str = ""):
@@ -56,25 +46,7 @@ class RangeFile(io.RawIOBase):
         return self._place
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move to another place, which may lie behind the end.
-
-        Parameters
-        ----------
-        offset : int
-            Bytes.
-        whence : int
-            From the beginning (0), from here (1) or from the end (2).
-
-        Returns
-        -------
-        place : int
-            From the beginning.
-
-        Raises
-        ------
-        ValueError
-            If the place lies before the beginning, `whence` is another one or the file is closed.
-        """
+        """Move to another place, which may lie behind the end, and return it; as `io.IOBase.seek`."""
         self._check_open()
         if whence not in (io.SEEK_SET, io.SEEK_CUR, io.SEEK_END):
             raise ValueError(f"whence: got {whence!r}, wanted 0, 1 or 2")
@@ -85,25 +57,7 @@ class RangeFile(io.RawIOBase):
         return place
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return the next bytes.
-
-        Parameters
-        ----------
-        size : int, optional
-            At most so many; all up to the end where it is negative or None.
-
-        Returns
-        -------
-        data : bytes
-            Fewer than `size` only at the end of the file.
-
-        Raises
-        ------
-        ValueError
-            If the file is closed or was replaced.
-        OSError
-            If the bytes cannot be had.
-        """
+        """Return the next bytes, fewer than `size` only at the end; all that follow where it is negative or None."""
         self._check_open()
         left = max(self._size - self._place, 0)
         wanted = left if size is None or size < 0 else min(size, left)
@@ -113,27 +67,13 @@ class RangeFile(io.RawIOBase):
         self._place += wanted
         return data
 
-    def opened_by(self, open_with: Callable[["RangeFile"], T]) -> T:
+    def opened_by(self, open_with: Callable[[RangeFile], T]) -> T:
         """Return what opens this file, such as `lambda raw: h5py.File(raw, "r")`; every h5py.File needs this.
 
         Frames of an h5py.File that fails to open hold a copy of this file that Python cannot see. Where an exception
         keeps them until Python exits, as every uncaught one does, Python crashes. So none leaves with a traceback of
-        h5py, and reading raises nothing while HDF5 opens: it gives bytes without meaning, which HDF5 refuses.
-
-        Parameters
-        ----------
-        open_with : callable
-            Takes this file and returns something with `close`.
-
-        Returns
-        -------
-        opened : object
-            What `open_with` returned.
-
-        Raises
-        ------
-        OSError, ValueError
-            What reading raised; else what `open_with` raised.
+        h5py, and reading raises nothing while HDF5 opens: it gives bytes without meaning, which HDF5 refuses. What
+        reading raised is raised afterwards, else what `open_with` raised.
         """
         self.failure, self._is_late = None, True
         opened, refusal = None, None
@@ -153,7 +93,7 @@ class RangeFile(io.RawIOBase):
         """Return all bytes up to the end."""
         return self.read(-1)
 
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Read into a buffer and return the number of bytes, fewer than it holds only at the end of the file."""
         view = memoryview(buffer).cast("B")
         data = self.read(len(view))

@@ -1,5 +1,7 @@
 """Exactly the bytes that were asked for, from a server that may fail, lie or change the file; or a typed error."""
 
+from __future__ import annotations
+
 import logging
 import random
 import re
@@ -52,13 +54,13 @@ sleep = web.pause
 _random = random.Random()  # not the global one, whose state belongs to the user
 
 
-class Seen(NamedTuple):
+class ServedVersion(NamedTuple):
     """What a server says of a file's version: both texts are empty where it says nothing."""
 
     etag: str = ""
     modified: str = ""
 
-    def differs(self, other: "Seen") -> bool:
+    def differs(self, other: ServedVersion) -> bool:
         """Return whether the two are certainly of different versions."""
         if self.etag and other.etag:
             return self.etag != other.etag
@@ -79,94 +81,41 @@ class _RefusedError(Exception):
 
 
 class Ranges:
-    """Byte ranges of one file of a network.
+    """Byte ranges of one file of a network; the location gives the URL of every try.
 
-    Parameters
-    ----------
-    location : Location
-        Gives the URL of every try.
-    size : int, optional
-        Bytes of the file, where they are known; else the first answer tells.
-    seen : Seen
-        The version where it is known; else the first answer tells.
+    Where size or version (`seen`) are not known, the first answer tells.
     """
 
-    def __init__(self, location: Location, size: int | None = None, seen: Seen | None = None):
+    def __init__(self, location: Location, size: int | None = None, seen: ServedVersion | None = None):
         self.location = location
         self.uri = location.uri
         self.size = size
-        self.seen = seen or Seen()
+        self.seen = seen or ServedVersion()
         self._lock = threading.Lock()
         self._redirected: tuple[str, str] | None = None
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return the bytes of one range.
+        """Return the bytes of one range; a large range is fetched in pieces side by side.
 
-        Parameters
-        ----------
-        offset : int
-            First byte.
-        size : int
-            Number of bytes; a large range is fetched in pieces side by side.
-
-        Returns
-        -------
-        data : bytes
-            Exactly `size` of them.
-
-        Raises
-        ------
-        ChangedFileError
-            If the file is no longer what it was.
-        TruncatedFileError
-            If the range ends behind the end of the file.
-        RemoteError
-            If the server cannot be reached, refuses, has no such file or sends whole files only.
+        ChangedFileError says that the file is no longer what it was, TruncatedFileError that the range ends behind its
+        end, RemoteError that the server cannot be reached, refuses, has no such file any more or sends whole files
+        only.
         """
         return self.read_many([(offset, size)])[0]
 
     def read_many(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Return the bytes of several ranges, fetched side by side.
-
-        Parameters
-        ----------
-        wanted : sequence of (int, int)
-            First byte and number of bytes of each.
-
-        Returns
-        -------
-        data : list of bytes
-            In the order of `wanted`; errors are those of `read`.
-        """
+        """Return the bytes of several ranges (offset, size), fetched side by side, in their order."""
         pieces = []
         for offset, size in wanted:
             self.check_inside(offset, size)
             pieces.append(_pieces(offset, size))
         flat = [piece for group in pieces for piece in group]
-        futures = [web.in_parallel(self._piece, *piece) for piece in flat[1:]]
-        try:
-            # This thread takes one itself: most calls want a single range.
-            parts = [self._piece(*piece) for piece in flat[:1]] + [future.result() for future in futures]
-        finally:
-            for future in futures:
-                future.cancel()
-        rest = iter(parts)
+        rest = iter(web.in_parallel(self._piece, flat))
         joined = [[next(rest) for _ in group] for group in pieces]
         return [group[0] if len(group) == 1 else b"".join(group) for group in joined]
 
     def first(self, size: int) -> bytes:
-        """Return the first bytes, at most `size`, and learn size and version of the file from the same answer.
-
-        Parameters
-        ----------
-        size : int
-            Bytes wanted; fewer come back where the file is shorter.
-
-        Returns
-        -------
-        data : bytes
-            The beginning of the file, the whole of a short one.
-        """
+        """Return the first bytes, at most `size`, and learn size and version of the file from the same answer."""
         return self._piece(0, size, is_first=True)
 
     def check_inside(self, offset: int, size: int) -> None:
@@ -296,7 +245,7 @@ class Ranges:
 
     def _learn(self, response: urllib3.BaseHTTPResponse, total: int) -> None:
         """Remember size and version of the file, or refuse an answer about another version."""
-        seen = Seen(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
+        seen = ServedVersion(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
         with self._lock:
             if self.size is not None and total != self.size:
                 raise ChangedFileError(
@@ -308,7 +257,7 @@ class Ranges:
                     f"({seen.etag or seen.modified}, wanted {self.seen.etag or self.seen.modified}); open it again"
                 )
             self.size = total
-            if self.seen == Seen():
+            if self.seen == ServedVersion():
                 self.seen = seen
 
     def _raise_for(self, response: urllib3.BaseHTTPResponse) -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import urllib.request
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -52,25 +52,9 @@ _of_the_parent: list[_Shared] = []
 def answer(url: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
     """Yield the answer to one GET request, whose body is not read yet; redirects are not followed.
 
-    The request waits for its turn: `AT_ONCE` are under way at most in a process. A body that the block does not read
-    to its end costs the connection.
-
-    Parameters
-    ----------
-    url : str
-        With its signature, if it has one.
-    headers : dict of str
-        Added to those that every request has.
-
-    Yields
-    ------
-    response : urllib3.BaseHTTPResponse
-        Status, headers and `read`; bytes are those of the wire, never decompressed.
-
-    Raises
-    ------
-    urllib3.exceptions.HTTPError
-        If the connection fails, is refused or is silent for too long.
+    The request waits for its turn: `AT_ONCE` are under way at most in a process. A body that the block does not read to
+    its end costs the connection. Bytes are those of the wire, never decompressed. urllib3's HTTPError says that the
+    connection fails, is refused or is silent for too long.
     """
     own = {"User-Agent": _user_agent(), "Accept-Encoding": "identity"}
     timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT)
@@ -93,21 +77,22 @@ def answer(url: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPRespon
             response.close()  # a body read to its end has given its connection back already
 
 
-def in_parallel(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    """Return the future of a call in one of the process's threads for requests.
+def in_parallel(function: Callable[..., Any], items: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Return what a function gives for each tuple of arguments; the first that fails ends it.
 
-    Parameters
-    ----------
-    function : callable
-        What to call; it must not itself wait for a call in these threads.
-    *arguments : object
-        Its arguments.
-
-    Returns
-    -------
-    future : concurrent.futures.Future
-        Of what it returns.
+    The calls share the process's threads for requests, so that the function must not itself wait for calls there. This
+    thread takes one: most callers have no more.
     """
+    futures = [_submitted(function, *item) for item in items[1:]]
+    try:
+        return [function(*item) for item in items[:1]] + [future.result() for future in futures]
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _submitted(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    """Return the future of a call in one of the process's threads for requests."""
     with _shared.lock:
         if _shared.workers is None:
             _shared.workers = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="nwb_lrrnn-ranges")
@@ -153,7 +138,7 @@ def _end_if_interrupted() -> None:
         end()
 
 
-class _Connection(HTTPConnection):
+class _NotedConnection(HTTPConnection):
     """A connection that `end` finds."""
 
     def connect(self) -> None:
@@ -161,7 +146,7 @@ class _Connection(HTTPConnection):
         _note(self.sock)
 
 
-class _SafeConnection(HTTPSConnection):
+class _NotedSafeConnection(HTTPSConnection):
     """The same, encrypted."""
 
     def connect(self) -> None:
@@ -169,16 +154,16 @@ class _SafeConnection(HTTPSConnection):
         _note(self.sock)
 
 
-class _Connections(urllib3.HTTPConnectionPool):
+class _NotedPool(urllib3.HTTPConnectionPool):
     """Connections to one host."""
 
-    ConnectionCls = _Connection  # pyright: ignore[reportAssignmentType]
+    ConnectionCls = _NotedConnection  # pyright: ignore[reportAssignmentType]
 
 
-class _SafeConnections(urllib3.HTTPSConnectionPool):
+class _NotedSafePool(urllib3.HTTPSConnectionPool):
     """The same, encrypted."""
 
-    ConnectionCls = _SafeConnection  # pyright: ignore[reportAssignmentType]
+    ConnectionCls = _NotedSafeConnection  # pyright: ignore[reportAssignmentType]
 
 
 def _note(one: socket.socket | None) -> None:
@@ -227,7 +212,7 @@ def _new_pool(proxy: str | None, context: ssl.SSLContext | None) -> urllib3.Pool
         pool = urllib3.PoolManager(maxsize=AT_ONCE, ssl_context=context)
     else:
         pool = _proxy_pool(proxy, context)
-    pool.pool_classes_by_scheme = {"http": _Connections, "https": _SafeConnections}
+    pool.pool_classes_by_scheme = {"http": _NotedPool, "https": _NotedSafePool}
     return pool
 
 

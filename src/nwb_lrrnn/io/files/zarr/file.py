@@ -1,5 +1,7 @@
 """A Zarr store, as hdmf-zarr writes it, with the part of h5py's interface that the readers use."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,9 +13,10 @@ from numpy.typing import NDArray
 from nwb_lrrnn.io.errors import UnreadableZarrError
 from nwb_lrrnn.io.files.chunks.dataset_map import DatasetMap
 from nwb_lrrnn.io.files.chunks.pieces import pieces_of, selection
-from nwb_lrrnn.io.files.zarr.decode import ArrayFormat
-from nwb_lrrnn.io.files.zarr.store import ZarrStore, in_parallel
-from nwb_lrrnn.io.files.zarr.tree import Reference
+from nwb_lrrnn.io.files.network import web
+from nwb_lrrnn.io.files.zarr.array_format import ArrayFormat
+from nwb_lrrnn.io.files.zarr.metadata import Reference
+from nwb_lrrnn.io.files.zarr.store import ZarrStore
 
 _MOST_AHEAD = 2000  # scalars that are fetched before they are asked for
 _RARELY_READ = ("general/", "specifications/")  # but for what lies directly in them
@@ -24,7 +27,7 @@ _WORTH_THREADS = 2**18  # bytes of a local store that take longer to decode than
 class _Node:
     """What groups and arrays share: the store, the path in it without a slash at either end, and attributes."""
 
-    def __init__(self, file: "ZarrFile", path: str):
+    def __init__(self, file: ZarrFile, path: str):
         self.file = file
         self._path = path
 
@@ -46,15 +49,7 @@ class _Node:
 
 
 class ZarrGroup(_Node):
-    """A group, as `h5py.Group` for reading.
-
-    Parameters
-    ----------
-    file : ZarrFile
-        The store.
-    path : str
-        Of the group, without a slash at either end.
-    """
+    """A group, as `h5py.Group` for reading."""
 
     def keys(self) -> list[str]:
         """Return the names of what is in the group, links included, in h5py's order."""
@@ -70,7 +65,7 @@ class ZarrGroup(_Node):
     def __contains__(self, path: str) -> bool:
         return self.get(path, getclass=True) is not None
 
-    def __getitem__(self, key: "str | Reference") -> "ZarrGroup | ZarrDataset":
+    def __getitem__(self, key: str | Reference) -> ZarrGroup | ZarrDataset:
         tree = self.file.tree
         if isinstance(key, Reference):
             if key.path is None:
@@ -99,13 +94,7 @@ class ZarrGroup(_Node):
 
 
 class ZarrFile(ZarrGroup):
-    """A store, as `h5py.File` for reading; nothing has to be closed.
-
-    Parameters
-    ----------
-    store : ZarrStore
-        The store.
-    """
+    """A store, as `h5py.File` for reading; nothing has to be closed."""
 
     kind = "a Zarr store"
 
@@ -116,13 +105,7 @@ class ZarrFile(ZarrGroup):
         self.filename = store.uri
 
     def get_ahead(self, path: str) -> None:
-        """Fetch what is likely to be asked for after a small array, once: all scalars, or short columns of its group.
-
-        Parameters
-        ----------
-        path : str
-            Of the array.
-        """
+        """Fetch once what is likely to be asked for after a small array: scalars, or short columns of its group."""
         arrays, most = self.tree.arrays, _SMALL
         group = f"{path.rpartition('/')[0]}/"
         if math.prod(arrays[path]["shape"]) == 1:
@@ -145,19 +128,8 @@ class ZarrFile(ZarrGroup):
 class ZarrDataset(_Node):
     """An array, as `h5py.Dataset` for reading.
 
-    Parameters
-    ----------
-    file : ZarrFile
-        The store.
-    path : str
-        Of the array, without a slash at either end.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        () for what hdmf-zarr marks as a scalar.
-    dtype : numpy.dtype
-        As h5py gives it: text and references are objects whose dtype says which.
+    `shape` is () for what hdmf-zarr marks as a scalar. `dtype` is as h5py gives it: text and references are objects
+    whose dtype says which.
     """
 
     def __init__(self, file: ZarrFile, path: str):
@@ -192,7 +164,7 @@ class ZarrDataset(_Node):
             return np.frompyfunc(reference, 1, 1)(values)
         return values
 
-    def asstr(self, encoding: str | None = None, errors: str = "strict") -> "_Text":
+    def asstr(self, encoding: str | None = None, errors: str = "strict") -> _Text:
         """Return the array as text: an index gives str."""
         return _Text(self, encoding or "utf-8", errors)
 
@@ -239,7 +211,7 @@ class ZarrDataset(_Node):
             self._put(out, chunk, inside, into)
 
         if store.is_remote or out.nbytes >= _WORTH_THREADS:
-            in_parallel(read, range(math.prod(counts)))
+            web.in_parallel(read, [(piece,) for piece in range(math.prod(counts))])
         else:
             for piece in range(math.prod(counts)):
                 read(piece)

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from nwb_lrrnn.io.files.locate import locate
 from nwb_lrrnn.io.files.network import web
 from nwb_lrrnn.io.files.network.location import Location
 from nwb_lrrnn.io.files.network.ranges import Ranges
-from nwb_lrrnn.io.files.zarr.tree import ZarrTree
+from nwb_lrrnn.io.files.zarr.metadata import ZarrTree
 
 CONSOLIDATED = ".zmetadata"
 _MARKS = (CONSOLIDATED, ".zgroup", "zarr.json")
@@ -35,17 +35,7 @@ _KEPT_OBJECT, _KEPT_BYTES = 2**16, 2**25
 class ZarrStore(ABC):
     """The objects of a store of Zarr format 2 by their keys.
 
-    Parameters
-    ----------
-    uri : str
-        Path or address, without secrets.
-    tree : ZarrTree
-        What lies where.
-
-    Attributes
-    ----------
-    ahead : set of str
-        Groups of which short arrays were fetched ahead; "" for all scalars.
+    `ahead` are the groups of which short arrays were fetched ahead; "" stands for all scalars.
     """
 
     is_remote = False
@@ -90,13 +80,7 @@ class LocalStore(ZarrStore):
 
 
 class RemoteStore(ZarrStore):
-    """A store in a network, whose objects are fetched whole, by one request each.
-
-    Parameters
-    ----------
-    location : Location
-        Of its root.
-    """
+    """A store in a network, whose objects are fetched whole, by one request each."""
 
     is_remote = True
 
@@ -127,7 +111,7 @@ class RemoteStore(ZarrStore):
         return content
 
     def check_lacks(self, array: str) -> None:
-        """Raise where not a chunk is missing but the array; a store that was moved away has no chunks either."""
+        """Raise where the whole array is missing; a store that was moved away has no chunks either."""
         if array not in self._there:
             if _object(self.location, f"{array}/.zarray") is None:
                 raise ChangedFileError(f"{self.uri}: /{array} is gone since the store was opened; open it again")
@@ -135,49 +119,16 @@ class RemoteStore(ZarrStore):
 
     def get_ahead(self, keys: Iterable[str]) -> None:
         """Fetch small objects side by side and keep them."""
-        in_parallel(self.get, [key for key in keys if key not in self._kept])
-
-
-def in_parallel(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
-    """Call a function once for each item, in the process's threads for requests; the first that fails ends it.
-
-    Parameters
-    ----------
-    function : callable
-        Must not itself wait for calls in these threads.
-    items : sequence
-        Its arguments.
-    """
-    futures = [web.in_parallel(function, item) for item in items[1:]]
-    try:
-        for item in items[:1]:  # this thread takes one: most calls have no more
-            function(item)
-        for future in futures:
-            future.result()
-    finally:
-        for future in futures:
-            future.cancel()
+        web.in_parallel(self.get, [(key,) for key in keys if key not in self._kept])
 
 
 def is_store(folder: Path) -> bool:
-    """Return whether a folder is a Zarr store.
-
-    Parameters
-    ----------
-    folder : Path
-        Of this machine.
-    """
+    """Return whether a folder is a Zarr store."""
     return any(os.path.lexists(folder / mark) for mark in _MARKS)
 
 
 def measure(folder: Path) -> tuple[int, str]:
-    """Return the size of a store in bytes, and its version tag: time of the newest file in ns and size.
-
-    Parameters
-    ----------
-    folder : Path
-        Of this machine.
-    """
+    """Return the size of a store in bytes, and its version tag: time of the newest file in ns and size."""
     size, newest, folders = 0, 0, [os.fspath(folder)]
     while folders:
         with os.scandir(folders.pop()) as entries:
@@ -191,26 +142,9 @@ def measure(folder: Path) -> tuple[int, str]:
 
 
 def local_store(path: str) -> LocalStore:
-    """Return the store in a folder as it is now.
+    """Return the store in a folder as it is now, with its consolidated metadata where it has them.
 
-    Parameters
-    ----------
-    path : str
-        Of the folder.
-
-    Returns
-    -------
-    store : LocalStore
-        With its consolidated metadata where it has them.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder is gone.
-    UnreadableZarrError
-        If it is of Zarr format 3.
-    TruncatedFileError
-        If its metadata are damaged.
+    Raises FileNotFoundError (gone), UnreadableZarrError (format 3) or TruncatedFileError (damaged metadata).
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -257,22 +191,8 @@ def _is_there(path: Path) -> bool:
 def probe_store(location: Location) -> RemoteStore:
     """Return a store in a network of which nothing is known; one request fetches its metadata.
 
-    Parameters
-    ----------
-    location : Location
-        Of its root.
-
-    Returns
-    -------
-    store : RemoteStore
-        `remote_store` finds it again by its `uri` and `version_tag`.
-
-    Raises
-    ------
-    UnreadableZarrError
-        If there are no consolidated metadata of format 2.
-    RemoteError
-        If the server cannot be reached or refuses.
+    `remote_store` finds it again by its `uri` and `version_tag`. UnreadableZarrError says that there are no
+    consolidated metadata of format 2, RemoteError that the server cannot be reached or refuses.
     """
     store = RemoteStore(location)
     keep_location(store.uri, store.version_tag, location)
@@ -282,15 +202,7 @@ def probe_store(location: Location) -> RemoteStore:
 def remote_store(uri: str, version_tag: str) -> RemoteStore:
     """Return the store of this process that was probed before, here or in another process.
 
-    Parameters
-    ----------
-    uri, version_tag : str
-        Of the store that `probe_store` gave.
-
-    Raises
-    ------
-    ChangedFileError
-        If the server has another version now.
+    ChangedFileError says that the server has another version now.
     """
     found = _stores.get((uri, version_tag)) or probe_store(kept_location(uri, version_tag) or locate(uri))
     if found.version_tag != version_tag:

@@ -4,6 +4,8 @@ HDF5 reads with one lock per process: one request after the other where the file
 where it is local. The places of the chunks are asked of HDF5 once; their bytes are then fetched and decoded in threads.
 """
 
+from __future__ import annotations
+
 import functools
 import os
 import threading
@@ -18,7 +20,7 @@ from nwb_lrrnn.io.errors import ChangedFileError, TruncatedFileError
 from nwb_lrrnn.io.files.chunks.dataset_map import MOST_CHUNKS, DatasetMap, map_dataset
 from nwb_lrrnn.io.files.chunks.decode import DamagedChunkError, decode_chunk
 from nwb_lrrnn.io.files.chunks.pieces import Pieces, pieces_of, selection
-from nwb_lrrnn.io.files.hdf5 import H5
+from nwb_lrrnn.io.files.hdf5 import H5, low_h5py
 from nwb_lrrnn.io.files.source import Source
 
 # In a remote file their index is scattered over it: HDF5 finds the few it needs with fewer requests than all.
@@ -28,24 +30,10 @@ _WORTH_A_THREAD = 2**18  # bytes of a local file that take longer to read and de
 
 
 def dataset_map(source: Source, path: str) -> DatasetMap | None:
-    """Return where the values of a dataset lie; kept, so that the file is opened once for many slices.
+    """Return where the values of a dataset lie; None where only HDF5 can read it.
 
-    Parameters
-    ----------
-    source : Source
-        The file, in the version it has now (`source.current()`).
-    path : str
-        Of the dataset.
-
-    Returns
-    -------
-    found : DatasetMap or None
-        None where only HDF5 itself can read it.
-
-    Raises
-    ------
-    ChangedFileError
-        If there is no such dataset (any more).
+    The map is kept, so that the file is opened once for many slices. `source` is the file in the version it has now
+    (`source.current()`); ChangedFileError says that it has no such dataset any more.
     """
     if source.is_zarr:
         return None
@@ -54,35 +42,10 @@ def dataset_map(source: Source, path: str) -> DatasetMap | None:
 
 
 def read_dataset(source: Source, path: str, key: Any = (), *, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
-    """Return a slice of a dataset, as `file[path][key]` of h5py does.
+    """Return a slice of a dataset, as `file[path][key]` of h5py does; () stands for all, steps are positive.
 
-    Parameters
-    ----------
-    source : Source
-        The file.
-    path : str
-        Of the dataset.
-    key : slice, int or tuple of them
-        With positive steps; () for all.
-    shape : tuple of int, optional
-        What the shape of the dataset has to be.
-
-    Returns
-    -------
-    values : ndarray
-        As stored: dtype and byte order are those of the file.
-
-    Raises
-    ------
-    ChangedFileError
-        If there is no such dataset (any more), or its shape is another.
-    TruncatedFileError
-        If a part of it is missing or damaged; the message names the chunk.
-
-    Examples
-    --------
-    >>> read_dataset(source, "/units/spike_times", slice(0, 3))  # doctest: +SKIP
-    array([0.012, 0.047, 0.113])
+    dtype and byte order are those of the file. ChangedFileError says that the dataset is gone or its shape is not
+    `shape`, TruncatedFileError that a chunk is missing or damaged, and names it.
     """
     source = source.current()
     found = dataset_map(source, path)
@@ -96,28 +59,9 @@ def read_dataset(source: Source, path: str, key: Any = (), *, shape: tuple[int, 
 
 
 def read_slices(source: Source, found: DatasetMap, key: Any) -> NDArray[Any]:
-    """Return a slice of a dataset of which is known where it lies.
+    """Return a slice of a dataset whose map is known, as stored; as `read_dataset`, which looks the map up.
 
-    Parameters
-    ----------
-    source : Source
-        The file, in the version of which the map is.
-    found : DatasetMap
-        Where the values lie.
-    key : slice, int or tuple of them
-        With positive steps; () for all.
-
-    Returns
-    -------
-    values : ndarray
-        As stored. Only chunks that overlap with the slice are fetched, at most eight ranges of up to 8 MiB at once.
-
-    Raises
-    ------
-    TruncatedFileError
-        If a chunk is missing or damaged.
-    TypeError, IndexError, ValueError
-        If the key is no slice of the dataset.
+    Only chunks that overlap with the slice are fetched, at most eight ranges of up to 8 MiB at once.
     """
     taken, squeeze = selection(key, found.shape)
     out = np.empty([len(positions) for positions in taken], dtype=found.dtype)
@@ -160,7 +104,7 @@ class _Reading:
         for helper in begun:
             helper.result()
 
-    def helpers(self, number: int) -> "list[Future[None]]":
+    def helpers(self, number: int) -> list[Future[None]]:
         """Return threads that read too; none when Python ends, while a thread of the user still reads."""
         try:
             return [_pool(os.getpid()).submit(self.work) for _ in range(number)]
@@ -243,10 +187,7 @@ def _mapped(source: Source, path: str) -> DatasetMap | None:
 
 def _number_of_file(item: H5) -> int:
     """Return what HDF5 calls the open file that a group or dataset lies in."""
-    import h5py
-
-    low: Any = h5py  # whose annotations leave out this module
-    return low.h5o.get_info(item.id).fileno
+    return low_h5py().h5o.get_info(item.id).fileno
 
 
 def _dataset(file: H5, source: Source, path: str) -> H5:

@@ -29,24 +29,8 @@ class Link:
 class ZarrTree:
     """The groups and arrays of a store by their paths, without a slash at either end; "" is the root.
 
-    Parameters
-    ----------
-    uri : str
-        Of the store, for messages.
-    metadata : dict of str to dict
-        Content of every `.zgroup`, `.zarray` and `.zattrs` by its key.
-
-    Attributes
-    ----------
-    arrays : dict of str to dict
-        Content of `.zarray` by path.
-    children : dict of str to set of str
-        Names in each group.
-
-    Raises
-    ------
-    TruncatedFileError
-        If the metadata are none.
+    `metadata` is the content of every `.zgroup`, `.zarray` and `.zattrs` by its key, `arrays` that of `.zarray` by
+    path; `children` are the names in each group.
     """
 
     def __init__(self, uri: str, metadata: Any):
@@ -74,13 +58,7 @@ class ZarrTree:
                 above, _, name = above.rpartition("/")
 
     def links(self, path: str) -> dict[str, Link]:
-        """Return the links in a group by name.
-
-        Parameters
-        ----------
-        path : str
-            Of the group.
-        """
+        """Return the links in a group by name."""
         if path not in self._links:
             listed = self._raw.get(path, {}).get("zarr_link")
             found = [link for link in listed or () if isinstance(link, dict) and "name" in link and "path" in link]
@@ -91,13 +69,7 @@ class ZarrTree:
         return self._links[path]
 
     def attributes(self, path: str) -> dict[str, Any]:
-        """Return the attributes of a group or array, references among them as `Reference`.
-
-        Parameters
-        ----------
-        path : str
-            Of the group or array.
-        """
+        """Return the attributes of a group or array, references among them as `Reference`."""
         if path not in self._attributes:
             raw = self._raw.get(path, {})
             self._attributes[path] = {
@@ -110,10 +82,7 @@ class ZarrTree:
     def reference(self, stored: Any) -> Reference:
         """Return a reference as hdmf-zarr stores it: a dict with the path and the store of what is meant.
 
-        Parameters
-        ----------
-        stored : dict
-            One that leads out of the store, or to nothing, becomes a `Reference` to nothing.
+        One that leads out of the store, or to nothing, becomes a `Reference` to nothing.
         """
         if not isinstance(stored, dict) or "path" not in stored or not self._is_own(stored):
             return Reference(None)
@@ -123,21 +92,9 @@ class ZarrTree:
             return Reference(None)
 
     def find(self, group: str, path: str, *, n_links: int = 0) -> str:
-        """Return the path of what lies at a path below a group, links followed.
+        """Return the path of what lies at a path below a group, links followed; KeyError where there is nothing.
 
-        Parameters
-        ----------
-        group : str
-            Where to start; a path that begins with a slash starts at the root.
-        path : str
-            The path.
-        n_links : int
-            How many links led here.
-
-        Raises
-        ------
-        KeyError
-            If there is nothing in this store.
+        A path that begins with a slash starts at the root; `n_links` is how many links led here.
         """
         at = "" if path.startswith("/") else group
         for name in filter(None, path.split("/")):

@@ -25,16 +25,9 @@ def units_of_source(dataset: xr.Dataset, recording: Recording, nwb_path: str | N
 def units_within(dataset: xr.Dataset, recording: Recording, nwb_path: str | None) -> UnitRows | None:
     """Return the units of a model in the recording that it is written into.
 
-    Returns
-    -------
-    units : UnitRows or None
-        None, with a line in the log, where the ids name rows of several tables, or are 0, 1, 2, ... of a population
-        of another size, as for a model fitted to an array: its units then get a table of their own.
-
-    Raises
-    ------
-    ValueError
-        If units of the model are in no population of the recording.
+    None, with a line in the log, where the ids name rows of several tables, or are 0, 1, 2, ... of a population of
+    another size, as for a model fitted to an array: its units then get a table of their own. ValueError if units of
+    the model are in no population of the recording.
     """
     if not any(variable.dims[:1] == ("unit",) for variable in dataset.data_vars.values()):
         return None

@@ -1,5 +1,7 @@
 """Latents and rates in any kind that the verbs of a model return, as one DataArray that a file can hold."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from nwb_lrrnn.models.base import LatentModel
 
 
-def as_array(argument: str, given: Any, last: str, dataset: xr.Dataset, model: "LatentModel") -> xr.DataArray | None:
+def as_array(argument: str, given: Any, last: str, dataset: xr.Dataset, model: LatentModel) -> xr.DataArray | None:
     """Return latents or rates in any kind that the verbs return as one DataArray that a module can hold."""
     if given is None:
         return None
@@ -35,7 +37,7 @@ def as_array(argument: str, given: Any, last: str, dataset: xr.Dataset, model: "
 
 
 def _check_step(argument: str, array: xr.DataArray, bin_size: float) -> None:
-    """Raise if the times of an array are no centres of bins of its width."""
+    """Raise if the times of an array are not one bin apart."""
     bin_size = float(array.attrs.get("bin_size", bin_size))
     if "time" not in array.coords or array["time"].dtype.kind not in "fiu" or array.sizes["time"] < 2:
         return

@@ -1,8 +1,10 @@
-"""Objects of an open HDF5 file without h5py's comforts, which cost ten times as much as the reading itself.
+"""Objects of an open HDF5 file by h5py's low level, whose upper one costs ten times as much as the reading itself.
 
 A catalogue asks thousands of small questions: which links a group has, what an attribute says, what shape a dataset
 has. The classes here answer just these, with the names and the meaning that h5py's have.
 """
+
+from __future__ import annotations
 
 import functools
 import math
@@ -11,40 +13,29 @@ from typing import Any
 
 import numpy as np
 
-from nwb_lrrnn.io.files.hdf5 import H5
+from nwb_lrrnn.io.files.hdf5 import H5, low_h5py
 
 
-def light(group: H5) -> H5:
-    """Return a group of an HDF5 file in its light form; a group of a Zarr store as it is.
-
-    Parameters
-    ----------
-    group : h5py.Group or group of a Zarr store
-        Open.
-
-    Returns
-    -------
-    group : LightGroup or what was given
-        Reads from the same open file.
-    """
+def low_level(group: H5) -> H5:
+    """Return a group of an HDF5 file read by h5py's low level; a group of a Zarr store as it is."""
     import h5py
 
-    return LightGroup(group.id) if isinstance(group, h5py.Group) else group
+    return LowLevelGroup(group.id) if isinstance(group, h5py.Group) else group
 
 
-class LightAttributes:
-    """Attributes of a light object, read one by one."""
+class LowLevelAttributes:
+    """Attributes of a group or dataset, read one by one."""
 
-    def __init__(self, owner: "LightGroup | LightDataset"):
+    def __init__(self, owner: LowLevelGroup | LowLevelDataset):
         self._owner = owner
 
     def __contains__(self, name: str) -> bool:
-        return _h5py().h5a.exists(self._owner.id, _bytes(name))
+        return low_h5py().h5a.exists(self._owner.id, _bytes(name))
 
     def __getitem__(self, name: str) -> Any:
         import h5py
 
-        single = _single(_h5py().h5a.open(self._owner.id, _bytes(name)))
+        single = _single(low_h5py().h5a.open(self._owner.id, _bytes(name)))
         return h5py.AttributeManager(self._owner)[name] if single is None else single
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -88,12 +79,12 @@ def _text_type(character_set: int) -> np.dtype[Any]:
     return h5py.string_dtype(("ascii", "utf-8")[character_set])
 
 
-class LightDataset:
+class LowLevelDataset:
     """A dataset: its shape, type and attributes; its values are read through h5py."""
 
     def __init__(self, identifier: Any):
         self.id = identifier
-        self.attrs = LightAttributes(self)
+        self.attrs = LowLevelAttributes(self)
 
     @functools.cached_property
     def shape(self) -> tuple[int, ...] | None:
@@ -141,12 +132,12 @@ def _number_type(stored: Any) -> np.dtype[Any] | None:
     return np.dtype(f"{'>' if stored.get_order() == h5py.h5t.ORDER_BE else '<'}{letter}{size}")
 
 
-class LightGroup:
+class LowLevelGroup:
     """A group: its links by name."""
 
     def __init__(self, identifier: Any):
         self.id = identifier
-        self.attrs = LightAttributes(self)
+        self.attrs = LowLevelAttributes(self)
         self._names: dict[str, None] | None = None
 
     def keys(self) -> dict[str, None]:
@@ -162,12 +153,12 @@ class LightGroup:
         return name in self.keys()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LightGroup) and self.id == other.id
+        return isinstance(other, LowLevelGroup) and self.id == other.id
 
     def __hash__(self) -> int:
         return hash(self.id)
 
-    def __getitem__(self, name: str) -> "LightGroup | LightDataset":
+    def __getitem__(self, name: str) -> LowLevelGroup | LowLevelDataset:
         found = self._open(name)
         if found is None:
             raise KeyError(f"{name}: neither a group nor a dataset")
@@ -184,26 +175,26 @@ class LightGroup:
         try:
             found = self._open(name)
         except KeyError as error:
-            if self.id.links.get_info(_bytes(name)).type != _h5py().h5l.TYPE_HARD:
+            if self.id.links.get_info(_bytes(name)).type != low_h5py().h5l.TYPE_HARD:
                 return default  # a link that leads nowhere
             raise OSError(f"{name}: {error.args[0]}") from error
         if found is None:
             return default
         if getclass:
-            return h5py.Group if isinstance(found, LightGroup) else h5py.Dataset
+            return h5py.Group if isinstance(found, LowLevelGroup) else h5py.Dataset
         return found
 
-    def _open(self, name: str) -> "LightGroup | LightDataset | None":
+    def _open(self, name: str) -> LowLevelGroup | LowLevelDataset | None:
         """Return an object, None where it is neither a group nor a dataset."""
-        h5py = _h5py()
+        h5py = low_h5py()
         found = h5py.h5o.open(self.id, _bytes(name))
         if isinstance(found, h5py.h5g.GroupID):
-            return LightGroup(found)
-        return LightDataset(found) if isinstance(found, h5py.h5d.DatasetID) else None
+            return LowLevelGroup(found)
+        return LowLevelDataset(found) if isinstance(found, h5py.h5d.DatasetID) else None
 
     def _link(self, name: bytes) -> Any:
         """Return the link of that name as h5py describes it."""
-        h5py = _h5py()
+        h5py = low_h5py()
         kind = self.id.links.get_info(name).type
         if kind == h5py.h5l.TYPE_HARD:
             return h5py.HardLink()
@@ -212,13 +203,6 @@ class LightGroup:
             return h5py.SoftLink(value.decode("utf-8", "surrogateescape"))
         file, path = value
         return h5py.ExternalLink(file.decode("utf-8", "surrogateescape"), path.decode("utf-8", "surrogateescape"))
-
-
-def _h5py() -> Any:
-    """Return h5py, whose low level has no annotations."""
-    import h5py
-
-    return h5py
 
 
 def _bytes(name: str) -> bytes:

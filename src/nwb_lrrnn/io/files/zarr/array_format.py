@@ -39,26 +39,10 @@ _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 class ArrayFormat:
-    """How the values of an array are stored.
+    """How the values of an array are stored, as its `.zarray` says; UnreadableZarrError where that is not format 2.
 
-    Parameters
-    ----------
-    where : str
-        Store and path of the array, for messages.
-    metadata : dict
-        Content of its `.zarray`.
-
-    Attributes
-    ----------
-    shape, chunks : tuple of int
-        Of the array and of each chunk.
-    dtype : numpy.dtype
-        Of the values; object for text and references.
-
-    Raises
-    ------
-    UnreadableZarrError
-        If the metadata are not of Zarr format 2.
+    `where` is the store and the path of the array, for messages. `shape` and `chunks` are those of the array and of
+    each chunk; `dtype` is object for text and references.
     """
 
     def __init__(self, where: str, metadata: dict[str, Any]):
@@ -120,21 +104,10 @@ class ArrayFormat:
         return found
 
     def decode(self, data: bytes, chunk: tuple[int, ...]) -> NDArray[Any]:
-        """Return one chunk as an array of the shape `chunks`.
+        """Return one chunk as an array of the shape `chunks`; its place on the grid is for the message.
 
-        Parameters
-        ----------
-        data : bytes
-            As they are stored.
-        chunk : tuple of int
-            Its place on the grid, for the message.
-
-        Raises
-        ------
-        TruncatedFileError
-            If the bytes are not what the codecs once wrote.
-        UnreadableZarrError
-            If a codec is missing.
+        TruncatedFileError says that the bytes are not what the codecs once wrote, UnreadableZarrError that a codec is
+        missing.
         """
         decoders, values = self.decoders, data
         try:
@@ -169,13 +142,7 @@ class PickledObjects:
     codec_id = "pickle"
 
     def decode(self, data: Any) -> NDArray[Any]:
-        """Return the pickled array as an object array of one axis.
-
-        Raises
-        ------
-        pickle.UnpicklingError
-            If the pickle holds anything else.
-        """
+        """Return the pickled array as an object array of one axis; UnpicklingError if it is anything else."""
         found = _Unpickler(io.BytesIO(bytes(data))).load()
         items = found.items if isinstance(found, _Array) else found
         if not isinstance(items, list):
@@ -204,7 +171,7 @@ class _Type:
         pass
 
 
-class _Reference(dict[str, Any]):
+class _PickledReference(dict[str, Any]):
     """Stands for hdmf-zarr's reference, which is a dict."""
 
 
@@ -223,7 +190,7 @@ def _text(dtype: Any, data: Any) -> str:
 _KNOWN = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Type,
-    ("hdmf_zarr.utils", "ZarrReference"): _Reference,
+    ("hdmf_zarr.utils", "ZarrReference"): _PickledReference,
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _new_array for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _text for core in ("core", "_core")},
 }

@@ -6,7 +6,7 @@ import pytest
 
 from nwb_lrrnn.io.errors import TruncatedFileError
 from nwb_lrrnn.io.files.hdf5 import plain
-from nwb_lrrnn.io.files.light import LightDataset, LightGroup, light
+from nwb_lrrnn.io.files.hdf5_low_level import LowLevelDataset, LowLevelGroup, low_level
 from nwb_lrrnn.io.reading.recording import open_nwb
 from small_nwb import add_series, new_nwb
 
@@ -40,7 +40,7 @@ def assert_same(ours, theirs):
 
 
 def compare(ours, theirs, depth=0):
-    """Assert that a light object and h5py's object say the same, with all below them."""
+    """Assert that a low-level object and h5py's object say the same, with all below them."""
     assert set(theirs.attrs) == {name for name in theirs.attrs if name in ours.attrs}
     for name in theirs.attrs:
         try:
@@ -49,13 +49,13 @@ def compare(ours, theirs, depth=0):
             continue
         assert_same(ours.attrs.get(name), value)
     if isinstance(theirs, h5py.Dataset):
-        assert isinstance(ours, LightDataset)
+        assert isinstance(ours, LowLevelDataset)
         assert (ours.shape, ours.ndim, ours.size) == (theirs.shape, len(theirs.shape or ()), theirs.size)
         assert ours.dtype == theirs.dtype
         if theirs.shape == ():
             assert_same(ours[()], theirs[()])
         return
-    assert isinstance(ours, LightGroup)
+    assert isinstance(ours, LowLevelGroup)
     assert list(ours) == list(theirs)
     for name in theirs:
         link = theirs.get(name, getlink=True)
@@ -76,13 +76,13 @@ def test_says_what_h5py_says(tmp_path):
         file.create_dataset("compound", data=np.zeros(2, dtype=[("a", "f4"), ("b", "i8")]))
         file["soft"], file["broken"] = h5py.SoftLink("/group"), h5py.SoftLink("/none")
         file["outside"] = h5py.ExternalLink("none.h5", "/a")
-        compare(light(file), file)
-        assert light(file)["group"] == light(file)["soft"]
-        assert len({light(file)["group"], light(file)["soft"]}) == 1
-        assert light(file)["group"].attrs.get("none", 3) == 3
-        assert light(file).get("none") is None
+        compare(low_level(file), file)
+        assert low_level(file)["group"] == low_level(file)["soft"]
+        assert len({low_level(file)["group"], low_level(file)["soft"]}) == 1
+        assert low_level(file)["group"].attrs.get("none", 3) == 3
+        assert low_level(file).get("none") is None
         with pytest.raises(KeyError):
-            light(file)["none"]
+            low_level(file)["none"]
 
 
 def test_says_what_h5py_says_of_real_recordings(data_folder):
@@ -90,7 +90,7 @@ def test_says_what_h5py_says_of_real_recordings(data_folder):
         with h5py.File(path, "r") as file:
             for name in file:
                 if name != "specifications" and isinstance(file.get(name), h5py.Group):
-                    compare(light(file[name]), file[name])
+                    compare(low_level(file[name]), file[name])
 
 
 def test_a_damaged_object_is_said_and_not_left_out(tmp_path):

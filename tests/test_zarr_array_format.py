@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from nwb_lrrnn.io.errors import TruncatedFileError, UnreadableZarrError
-from nwb_lrrnn.io.files.zarr.decode import ArrayFormat, PickledObjects
+from nwb_lrrnn.io.files.zarr.array_format import ArrayFormat, PickledObjects
 from nwb_lrrnn.io.files.zarr.file import ZarrFile
 from nwb_lrrnn.io.files.zarr.store import local_store
 from small_zarr import array, nwb, write

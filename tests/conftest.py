@@ -11,11 +11,24 @@ from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.io.reading.recording import open_nwb
 from small_archive import without_accounts
 from small_nwb import new_nwb
+from source_files import FILES
 
 try:
     import fcntl
 except ImportError:  # not on Windows
     fcntl = None
+
+
+def pytest_configure():
+    """Keep compiled kernels by the sources of all of them, before anything imports numba.
+
+    Numba compiles anew where the file of a kernel has changed, but not where that of another has which it calls, or
+    of a constant that it knows.
+    """
+    texts = [(file.parent.name, file.read_bytes()) for file in FILES]
+    sources = b"".join(text for room, text in texts if b"njit" in text or room in ("kernels", "observation"))
+    folder = Path(__file__).parent.parent / ".numba_cache" / blake2b(sources, digest_size=8).hexdigest()
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(folder))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -61,6 +61,13 @@ def expected(name, is_ragged, with_inputs=False):
     return by_hand(MODELS[name], cut(X), ONE, inputs=cut(drive(X)) if with_inputs else None)
 
 
+@cache
+def expected_of_grid(name, is_ragged):
+    X, ((parameter, values),) = KINDS["labelled"](recording()), GRIDS[name].items()
+    models = [clone(MODELS[name]).set_params(**{parameter: value}) for value in values]
+    return [np.mean(by_hand(model, ragged(X) if is_ragged else X, KFold(3))) for model in models]
+
+
 # --- every kind of X -------------------------------------------------------------------------------------------------
 
 
@@ -76,9 +83,8 @@ def test_cross_validation_gives_the_scores_of_fits_by_hand(name, kind, X):
 def test_a_search_on_every_kind_finds_the_same_and_refits_on_all(name, kind, X):
     data = KINDS[kind](X)
     search = GridSearchCV(MODELS[name], GRIDS[name], cv=KFold(3), error_score="raise").fit(data)
-    labelled = ragged(X) if kind.startswith("list") else X
     (parameter, values), found = *GRIDS[name].items(), search.cv_results_["mean_test_score"]
-    wanted = [np.mean(by_hand(clone(MODELS[name]).set_params(**{parameter: v}), labelled, KFold(3))) for v in values]
+    wanted = expected_of_grid(name, kind.startswith("list"))
     np.testing.assert_allclose(found, wanted, **CLOSE)
     assert search.best_params_ == {parameter: values[int(np.argmax(wanted))]}
     best = clone(MODELS[name]).set_params(**search.best_params_).fit(data)

@@ -240,8 +240,9 @@ OF_GROUPS = {
 }
 
 
-@pytest.mark.parametrize("n_inputs", [0, 1])
-@pytest.mark.parametrize("case", OF_GROUPS)
+@pytest.mark.parametrize(
+    ("case", "n_inputs"), [*((case, 1) for case in OF_GROUPS), *((case, 0) for case in ("recurrent", "poisson", "mlp"))]
+)
 def test_a_model_of_groups_comes_back(tmp_path, X, case, n_inputs):
     data = X + 0.5 if case == "recurrent" else X
     inputs = np.random.default_rng(1).normal(size=(*X.shape[:2], n_inputs)) if n_inputs else None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.binning import observed_bins, outside_intervals
 from nwb_lrrnn.io.errors import ChangedFileError
-from nwb_lrrnn.io.files.chunks.reading import read_dataset
+from nwb_lrrnn.io.files.chunks.slices import read_dataset
 from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.arrays import assemble, report_dropped

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nwb_lrrnn.preprocessing.stretches import Stretch, of_new_bins, on_stretches, with_neighbours
+from nwb_lrrnn.trials import entry_name
 
 # (values, valid, place) -> values; `valid` is False where unobserved or NaN, and `values` are 0 there
 BlockFunction = Callable[[NDArray, NDArray, "Place"], NDArray]
@@ -60,8 +60,7 @@ class Place:
         """Return where an entry of the block is, in the user's coordinates: 'trial 3, time 0.25, unit 17'."""
         bin_ = self.time + time
         when: Any = self.first_time + bin_ * self.step if self.times is None else self.times[bin_]
-        shown = f"{when:.6g}" if isinstance(when, numbers.Real) else str(when)
-        return f"trial {self.trial_ids[self.trial + trial]}, time {shown}, unit {self.unit_ids[self.unit + unit]}"
+        return entry_name(self.trial_ids[self.trial + trial], when, self.unit_ids[self.unit + unit])
 
 
 @dataclass(frozen=True)

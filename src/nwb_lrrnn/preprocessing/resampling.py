@@ -16,7 +16,7 @@ from nwb_lrrnn.preprocessing.parts import Part, Place
 from nwb_lrrnn.preprocessing.passes import extremes, merge_extremes, one_pass
 from nwb_lrrnn.preprocessing.reading import Parts, remembered
 from nwb_lrrnn.resample import bin_series
-from nwb_lrrnn.trials.kinds import is_list_of_trials
+from nwb_lrrnn.trials import is_list_of_trials
 
 _HOW = ("auto", "mean", "sum")
 _ROUNDING = 1e-6  # of a bin

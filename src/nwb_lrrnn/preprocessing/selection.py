@@ -15,7 +15,7 @@ from nwb_lrrnn.parameters import QUERY_ERRORS, positive
 from nwb_lrrnn.preprocessing.base import Step, described
 from nwb_lrrnn.preprocessing.passes import merge_moments, moments, one_pass
 from nwb_lrrnn.preprocessing.reading import Parts, remembered
-from nwb_lrrnn.trials.kinds import is_list_of_trials
+from nwb_lrrnn.trials import is_list_of_trials
 
 
 class SelectUnits(Step, auto_wrap_output_keys=None):

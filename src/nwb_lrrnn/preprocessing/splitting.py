@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
 
-from nwb_lrrnn.trials.kinds import is_list_of_trials
+from nwb_lrrnn.trials import is_list_of_trials
 
 
 def split_trials(

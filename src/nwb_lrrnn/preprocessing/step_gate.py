@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_lrrnn.preprocessing.parts import Part, Place
+from nwb_lrrnn.preprocessing.rectangles import BlockPlace, Rectangle
 from nwb_lrrnn.trials import (
     DIMS,
     as_trials,
@@ -33,7 +33,7 @@ class Parts:
     ----------
     source : object
         X as the user gave it.
-    parts : list of Part
+    parts : list of Rectangle
         One, or one for every trial of a list.
     bin_size : float
         Seconds, or 1.0 when unknown.
@@ -42,7 +42,7 @@ class Parts:
     """
 
     source: Any
-    parts: list[Part]
+    parts: list[Rectangle]
     bin_size: float
     bin_size_is_known: bool
     unit_ids: NDArray
@@ -67,7 +67,7 @@ def read(X: Any, estimator: Any, *, reset: bool) -> Parts:
         blocks = [_array(trial) for trial in (X if is_list_of_trials(X) else [X])]
     sources = list(X) if is_list_of_trials(X) else [X]
     parts = [
-        Part(source, block, _observed(source), _place(source, k, form.unit_ids, block.shape))
+        Rectangle(source, block, _observed(source), _place(source, k, form.unit_ids, block.shape))
         for k, (source, block) in enumerate(zip(sources, blocks, strict=True))
     ]
     return Parts(X, parts, form.bin_size, form.bin_size_is_known, form.unit_ids)
@@ -112,7 +112,7 @@ def _observed(source: Any) -> Any:
     return observed_flags(source.coords["observed"].variable)
 
 
-def _place(source: Any, number: int, unit_ids: NDArray, shape: tuple[int, ...]) -> Place:
+def _place(source: Any, number: int, unit_ids: NDArray, shape: tuple[int, ...]) -> BlockPlace:
     trial_ids, times, first, step = np.arange(number, number + shape[0]), None, 0.0, 1.0
     if isinstance(source, xr.DataArray):
         if "trial" in source.coords:
@@ -121,7 +121,7 @@ def _place(source: Any, number: int, unit_ids: NDArray, shape: tuple[int, ...]) 
             first, step = float(source["time"][0]), time_step(source, "X") or 1.0
     elif isinstance(source, pd.DataFrame):
         times = source.index
-    return Place(trial_ids, unit_ids, times, first, step)
+    return BlockPlace(trial_ids, unit_ids, times, first, step)
 
 
 def restore_part(source: Any, values: Any, step: str, *, unit: str | None = None, **more: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.preprocessing.parts import Part, valid_entries
+from nwb_lrrnn.preprocessing.rectangles import Rectangle, valid_entries
 from nwb_lrrnn.trials import merged_moments
 
 Statistic = tuple[NDArray, ...]  # the last axis of each array is the unit
@@ -19,7 +19,7 @@ _LEAST = -1074  # exponent of the least float64 above 0
 
 
 def one_pass(
-    parts: Sequence[Part],
+    parts: Sequence[Rectangle],
     statistic: Callable[[NDArray, NDArray], Statistic],
     merge: Callable[[Statistic, Statistic], Statistic] | None = None,
     *,
@@ -29,7 +29,7 @@ def one_pass(
 
     Parameters
     ----------
-    parts : list of Part
+    parts : list of Rectangle
     statistic : callable
         (values, valid), both (row, unit), -> arrays whose last axis is the unit. Values are 0 where not valid.
     merge : callable
@@ -45,7 +45,7 @@ def one_pass(
     return _merged(merge, joined)
 
 
-def _of_part(part: Part, statistic: Callable, merge: Callable | None, whole: tuple[int, ...]) -> list[Any]:
+def _of_part(part: Rectangle, statistic: Callable, merge: Callable | None, whole: tuple[int, ...]) -> list[Any]:
     """Return the statistic of each chunk of units of a part; delayed where the part is lazy."""
     if not part.is_lazy:
         return [_of_block(statistic, part.place, part.values, part.observed)]

@@ -18,22 +18,25 @@ import multiprocessing
 import os
 import resource
 import statistics
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import torch
 
-import plain_filter
-import smc_fits
-from nwb_lrrnn.models.networks.cells import Cell
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
-from nwb_lrrnn.models.observation.readouts import Readout
-from nwb_lrrnn.models.smc import bound, filtering
-from nwb_lrrnn.models.smc.data import TrialData
-from nwb_lrrnn.models.smc.filtering import Law
-from nwb_lrrnn.models.smc.network import InitialLaw, ParticleNetwork
-from nwb_lrrnn.models.smc.proposals import masks_of
-from nwb_lrrnn.models.training.threads import over_ranges
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+import plain_filter  # noqa: E402
+import smc_fits  # noqa: E402
+from nwb_lrrnn.models.networks.cells import Cell  # noqa: E402
+from nwb_lrrnn.models.observation.likelihoods import Likelihood  # noqa: E402
+from nwb_lrrnn.models.observation.readouts import Readout  # noqa: E402
+from nwb_lrrnn.models.smc import bound, filtering  # noqa: E402
+from nwb_lrrnn.models.smc.data import TrialData  # noqa: E402
+from nwb_lrrnn.models.smc.filtering import Law  # noqa: E402
+from nwb_lrrnn.models.smc.network import InitialLaw, ParticleNetwork  # noqa: E402
+from nwb_lrrnn.models.smc.proposals import masks_of  # noqa: E402
+from nwb_lrrnn.models.training.threads import over_ranges  # noqa: E402
 
 CASES = [
     ("EEG-like", "optimal"),

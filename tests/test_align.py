@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from scipy.stats import ortho_group
 
-from nwb_lrrnn.align import Gauge, affine_map, aligned_r2, canonicalize, change_gauge, match_groups, procrustes_map
+from nwb_lrrnn.align import Gauge, affine_map, aligned_r2, canonicalize, change_gauge, match_groups
 from nwb_lrrnn.dynamics import HOMOGENEOUS, NONLINEARITIES, ODD, LowRankDynamics
 from nwb_lrrnn.dynamics.fields import DIMS
 
@@ -24,24 +23,6 @@ def test_affine_map_is_least_squares(rng):
     residual = y - affine_map(x, y)(x)
     np.testing.assert_allclose(residual.sum(0), 0, atol=1e-12)  # the normal equations
     np.testing.assert_allclose(x.T @ residual, 0, atol=1e-12)
-
-
-@pytest.mark.parametrize("scale", [True, False])
-def test_procrustes_map_finds_a_planted_rotation(rng, scale):
-    z = rng.normal(size=(200, 3))
-    rotation = ortho_group.rvs(3, random_state=rng)
-    rotation[:, 0] *= -np.sign(np.linalg.det(rotation))  # a reflection
-    size = 2.5 if scale else 1.0
-    found = procrustes_map(z, size * z @ rotation + 7.0, scale=scale)
-    np.testing.assert_allclose(found.weights, size * rotation, atol=1e-12)
-    np.testing.assert_allclose(found.offset, 7.0, atol=1e-12)
-
-
-def test_procrustes_map_stays_a_rotation_where_an_affine_map_would_stretch(rng):
-    z = rng.normal(size=(200, 2))
-    found = procrustes_map(z, z * [1.0, 5.0], scale=False).weights
-    np.testing.assert_allclose(found @ found.T, np.eye(2), atol=1e-12)
-    assert procrustes_map(np.ones((5, 2)), z[:5]).weights == pytest.approx(np.zeros((2, 2)))  # nothing to rotate
 
 
 def test_aligned_r2_on_held_out_latents(rng):
@@ -84,7 +65,6 @@ def test_match_groups_survives_a_group_that_died(rng):
         (lambda z: affine_map(z[:, 0], z), r"source: got shape \(9,\), wanted \(\.\.\., latent\)"),
         (lambda z: affine_map(z, z[:0]), r"target: got shape \(0, 2\), wanted .* at least one row"),
         (lambda z: affine_map(z * np.nan, z), "source: got NaN or infinity, wanted finite latents"),
-        (lambda z: procrustes_map(z, z[:, :1]), "source: got 2 latents, wanted 1 like target; use affine_map"),
         (lambda z: aligned_r2(z, z, test_source=z), "test_source: got one of test_source and test_target"),
         (lambda z: match_groups([z], [z, z]), "source: got 1 groups, wanted 2 like target"),
     ],

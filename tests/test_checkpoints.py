@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from nwb_lrrnn.models.linear import as_start as linear_start
+from nwb_lrrnn.models.linear import network_start as linear_start
 from nwb_lrrnn.models.low_rank import LowRankRNN
 from nwb_lrrnn.models.low_rank.objective import ShootingObjective
 from nwb_lrrnn.models.smc import SMCLowRankRNN

@@ -87,7 +87,7 @@ def test_laplace_mode_is_the_mode_and_its_evidence_the_laplace_integral(likeliho
             t = np.arange(len(trial))
             np.testing.assert_allclose(moments.covariances[k, t], covariance[t, :, t], rtol=0.01, atol=1e-3)
             np.testing.assert_allclose(
-                moments.cross_covariances[k, t[:-1]], covariance[t[1:], :, t[:-1]], rtol=0.01, atol=1e-3
+                moments.pattern_cross[moments.pattern[k], t[:-1]], covariance[t[1:], :, t[:-1]], rtol=0.01, atol=1e-3
             )
 
 

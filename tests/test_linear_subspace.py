@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from nwb_lrrnn.models.linear import LinearStateSpace, counts, em, subspace
-from nwb_lrrnn.models.linear.climb import Climb, race
+from nwb_lrrnn.models.linear.em_runs import EMRun, race
+from nwb_lrrnn.models.linear.factor_start import start_from_factors
 from nwb_lrrnn.models.linear.observations import prepare
 from nwb_lrrnn.models.linear.smoothing import Moments
-from nwb_lrrnn.models.linear.start import start_from_factors
 from nwb_lrrnn.trials import as_trials
 
 MODULUS, ANGLE = 0.98, 0.3
@@ -235,8 +235,8 @@ def test_fit_is_deterministic():
 # --- the race --------------------------------------------------------------------------------------------------------
 
 
-def climb_of(heights):
-    """Return a climb whose objective takes the given values, and counts its E-steps."""
+def run_of(heights):
+    """Return a run whose objective takes the given values, and counts its E-steps."""
     system = start_from_factors(prepare(as_trials(gaussian(n_trials=2)), None), 1)
     steps = iter(heights)
     empty = np.zeros((1, 1, 1))
@@ -244,19 +244,19 @@ def climb_of(heights):
     def expect(system, before):
         return Moments(empty, empty, empty, np.zeros(1, int), empty, empty, np.array([next(steps)]))
 
-    return Climb(system, expect, lambda system, moments: system, lambda system: 0.0, 0.0, 1.0)
+    return EMRun(system, expect, lambda system, moments: system, lambda system: 0.0, 0.0, 1.0)
 
 
-def test_race_goes_on_with_the_higher_climb_and_gives_up_a_distant_one():
-    slow, fast = climb_of(100.0 + np.arange(50)), climb_of(105.0 + 2 * np.arange(50))
+def test_race_goes_on_with_the_higher_run_and_gives_up_a_distant_one():
+    slow, fast = run_of(100.0 + np.arange(50)), run_of(105.0 + 2 * np.arange(50))
     assert race([slow, fast], 30, 0.0) is fast
     assert (len(slow.objectives), len(fast.objectives)) == (5, 30)
-    close = climb_of(100.0 + np.arange(50)), climb_of(100.1 + np.arange(50))
+    close = run_of(100.0 + np.arange(50)), run_of(100.1 + np.arange(50))
     assert race(close, 30, 0.0) is close[1]
-    assert [len(climb.objectives) for climb in close] == [10, 30]
+    assert [len(run.objectives) for run in close] == [10, 30]
 
 
-def test_race_of_equal_climbs_keeps_the_first_and_the_limit_holds_in_it():
-    pair = climb_of(100.0 + np.arange(50)), climb_of(100.0 + np.arange(50))
+def test_race_of_equal_runs_keeps_the_first_and_the_limit_holds_in_it():
+    pair = run_of(100.0 + np.arange(50)), run_of(100.0 + np.arange(50))
     assert race(pair, 3, 0.0) is pair[0]
-    assert [len(climb.objectives) for climb in pair] == [3, 3]
+    assert [len(run.objectives) for run in pair] == [3, 3]

@@ -1,8 +1,5 @@
 """The fused particle filter: against the torch loop, a plain filter, finite differences, and on other devices."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -19,6 +16,7 @@ from nwb_lrrnn.models.smc.filtering import Law
 from nwb_lrrnn.models.smc.network import InitialLaw, ParticleNetwork
 from nwb_lrrnn.models.training.devices import one_thread
 from nwb_lrrnn.trials import as_trials
+from plain_filter import draw_network, plain_filter
 from small_filter import (
     filter_parts,
     gradients,
@@ -29,9 +27,6 @@ from small_filter import (
     with_leaves,
     with_parts,
 )
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from plain_filter import draw_network, plain_filter  # noqa: E402
 
 READINGS = [  # likelihood, link, readout, proposal
     ("gaussian", None, "latents", "optimal"),

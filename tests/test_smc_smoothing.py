@@ -81,7 +81,7 @@ def test_trajectories_have_the_moments_of_the_rauch_tung_striebel_smoother(propo
         gap = z[:, :, b, :n] - moments.means[b, :n]
         within_errors(np.einsum("kdtr,kdts->ktrs", gap, gap) / DRAWS, moments.covariances[b, :n])
         cross = np.einsum("kdtr,kdts->ktrs", gap[:, :, 1:], gap[:, :, :-1]) / DRAWS
-        within_errors(cross, moments.cross_covariances[b, : n - 1])
+        within_errors(cross, moments.pattern_cross[moments.pattern[b], : n - 1])
 
 
 def test_means_have_less_noise_than_draws():

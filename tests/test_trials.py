@@ -335,5 +335,5 @@ def test_even_times_at_a_fixed_rate_are_not_written_out(monkeypatch):
     def written_out(*_):
         raise AssertionError("all times were written out")
 
-    monkeypatch.setattr("nwb_lrrnn.trials.kinds.np.diff", written_out)
+    monkeypatch.setattr("nwb_lrrnn.trials.labels.np.diff", written_out)
     assert as_trials(X).bin_size == pytest.approx(0.001)

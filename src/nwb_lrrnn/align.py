@@ -40,21 +40,6 @@ def affine_map(source: ArrayLike, target: ArrayLike) -> AffineMap:
     return AffineMap(weights, y_mean - x_mean @ weights)
 
 
-def procrustes_map(source: ArrayLike, target: ArrayLike, *, scale: bool = True) -> AffineMap:
-    """Return the rotation (with reflection), translation and optional one scale that best map source onto target.
-
-    Schoenemann (1966); both must have the same number of latents.
-    """
-    x, y = _flat(source, target)
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"source: got {x.shape[1]} latents, wanted {y.shape[1]} like target; use affine_map instead")
-    x_mean, y_mean = x.mean(0), y.mean(0)
-    u, s, vt = np.linalg.svd((x - x_mean).T @ (y - y_mean))
-    size = s.sum() / max(((x - x_mean) ** 2).sum(), 1e-300) if scale else 1.0
-    rotation = size * (u @ vt)
-    return AffineMap(rotation, y_mean - x_mean @ rotation)
-
-
 def aligned_r2(
     source: ArrayLike,
     target: ArrayLike,

@@ -32,15 +32,6 @@ def normalised_weights(log_weights: ArrayLike) -> Array:
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
-def effective_sample_size(log_weights: ArrayLike) -> Array:
-    """Return (sum w)^2 / sum w^2 over the last axis, (...,): between 1 and the number of particles.
-
-    >>> float(effective_sample_size(np.log([0.5, 0.5, 1e-300])).round(6))
-    2.0
-    """
-    return 1.0 / (normalised_weights(log_weights) ** 2).sum(axis=-1)
-
-
 def systematic_resample(log_weights: ArrayLike, uniform: ArrayLike) -> NDArray[np.intp]:
     """Return ancestor indices (..., particle) from one uniform number per row, (...,).
 
@@ -53,18 +44,6 @@ def systematic_resample(log_weights: ArrayLike, uniform: ArrayLike) -> NDArray[n
     n = w.shape[-1]
     points = (np.arange(n) + np.asarray(uniform, dtype=np.float64)[..., None]) / n
     return _invert(w, points)
-
-
-def stratified_resample(log_weights: ArrayLike, uniforms: ArrayLike) -> NDArray[np.intp]:
-    """Return ancestor indices (..., particle) from one uniform number in each of K strata, (..., particle)."""
-    w = normalised_weights(log_weights)
-    n = w.shape[-1]
-    return _invert(w, (np.arange(n) + np.asarray(uniforms, dtype=np.float64)) / n)
-
-
-def multinomial_resample(log_weights: ArrayLike, uniforms: ArrayLike) -> NDArray[np.intp]:
-    """Return independent ancestor indices (..., particle) from uniform numbers (..., particle), in increasing order."""
-    return _invert(normalised_weights(log_weights), np.sort(np.asarray(uniforms, dtype=np.float64), axis=-1))
 
 
 def _invert(weights: Array, points: Array) -> NDArray[np.intp]:

@@ -1,4 +1,4 @@
-"""`Step`: what every transformer shares, from the gate to the note in attrs."""
+"""`RecordingStep`: what every transformer shares, from the gate to the note in attrs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from nwb_lrrnn.preprocessing.parts import Part
-from nwb_lrrnn.preprocessing.reading import Parts, read
+from nwb_lrrnn.preprocessing.rectangles import Rectangle
+from nwb_lrrnn.preprocessing.step_gate import Parts, read
 
 
-class Step(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class RecordingStep(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """A transformer of recordings; a subclass says what it learns (`_learn`) and what becomes of a part (`_apply`)."""
 
     unit_ids_: np.ndarray
@@ -68,7 +68,7 @@ class Step(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_outp
     def _learn(self, parts: Parts) -> None:
         """Set fitted attributes; most steps have none."""
 
-    def _apply(self, part: Part, parts: Parts) -> Any:
+    def _apply(self, part: Rectangle, parts: Parts) -> Any:
         raise AttributeError(f"{type(self).__name__} defines no _apply")
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -82,7 +82,7 @@ class Step(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_outp
         return tags
 
 
-class InvertibleStep(Step, auto_wrap_output_keys=None):
+class InvertibleStep(RecordingStep, auto_wrap_output_keys=None):
     """A step per unit whose result leads back to X; a subclass says how (`_revert`)."""
 
     _unit_of_x: str | None = None
@@ -112,11 +112,11 @@ class InvertibleStep(Step, auto_wrap_output_keys=None):
             if not attrs["preprocessing"]:
                 del attrs["preprocessing"]
 
-    def _revert(self, part: Part) -> Any:
+    def _revert(self, part: Rectangle) -> Any:
         raise AttributeError(f"{type(self).__name__} defines no _revert")
 
 
-def described(step: Step) -> str:
+def described(step: RecordingStep) -> str:
     """Return a step as its constructor call, without parameters that say nothing (None, False): 'Smooth(sd=0.05)'."""
     said = ((name, getattr(step, name)) for name in signature(type(step)).parameters)
     shown = (f"{name}={_plain(value)!r}" for name, value in said if value is not None and value is not False)

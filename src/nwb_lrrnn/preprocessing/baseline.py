@@ -10,13 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nwb_lrrnn.parameters import positive
-from nwb_lrrnn.preprocessing.base import Step
-from nwb_lrrnn.preprocessing.parts import Part, Place
-from nwb_lrrnn.preprocessing.passes import Statistic, one_pass
-from nwb_lrrnn.preprocessing.reading import Parts
+from nwb_lrrnn.preprocessing.base import RecordingStep
+from nwb_lrrnn.preprocessing.rectangles import BlockPlace, Rectangle
+from nwb_lrrnn.preprocessing.step_gate import Parts
+from nwb_lrrnn.preprocessing.unit_statistics import Statistic, one_pass
 
 
-class DeltaFOverF(Step, auto_wrap_output_keys=None):
+class DeltaFOverF(RecordingStep, auto_wrap_output_keys=None):
     """Change of fluorescence relative to the baseline of each unit: (F - F0) / F0.
 
     F0 is a percentile of the unit's observed training bins, or with `window` the running percentile around each bin of
@@ -87,7 +87,7 @@ class DeltaFOverF(Step, auto_wrap_output_keys=None):
             raise ValueError(_too_low(float(baseline[low[0]]), f"unit {parts.unit_ids[low[0]]}"))
         self.baseline_ = baseline
 
-    def _apply(self, part: Part, parts: Parts) -> Any:
+    def _apply(self, part: Rectangle, parts: Parts) -> Any:
         if self.baseline_ is not None:
             return part.map(partial(_relative, baseline=self.baseline_))
         n_bins = max(1, round(float(self.window or 0) / parts.bin_size))
@@ -95,7 +95,7 @@ class DeltaFOverF(Step, auto_wrap_output_keys=None):
         return part.map(function, along_time=True, reach=n_bins // 2 + 1)
 
 
-def _gathered(parts: Parts) -> list[Part]:
+def _gathered(parts: Parts) -> list[Rectangle]:
     """Return the trials of a list as one part, end to end."""
     found = parts.parts
     if len(found) == 1:
@@ -106,7 +106,7 @@ def _gathered(parts: Parts) -> list[Part]:
         import numpy as xp
     masks = [xp.broadcast_to(xp.asarray(True if p.observed is None else p.observed), p.values.shape) for p in found]
     observed = None if all(p.observed is None for p in found) else xp.concatenate(masks, axis=1)
-    return [Part(None, xp.concatenate([p.values for p in found], axis=1), observed, found[0].place)]
+    return [Rectangle(None, xp.concatenate([p.values for p in found], axis=1), observed, found[0].place)]
 
 
 def _percentile(values: NDArray, valid: NDArray, *, percentile: float) -> Statistic:
@@ -118,12 +118,14 @@ def _percentile(values: NDArray, valid: NDArray, *, percentile: float) -> Statis
     return (result,)
 
 
-def _relative(values: NDArray, valid: NDArray, place: Place, *, baseline: NDArray) -> NDArray:
+def _relative(values: NDArray, valid: NDArray, place: BlockPlace, *, baseline: NDArray) -> NDArray:
     own = baseline[place.units(values.shape[2])]
     return (values - own) / own
 
 
-def _relative_to_running(values: NDArray, valid: NDArray, place: Place, *, n_bins: int, percentile: float) -> NDArray:
+def _relative_to_running(
+    values: NDArray, valid: NDArray, place: BlockPlace, *, n_bins: int, percentile: float
+) -> NDArray:
     n_trials, n_times, n_units = values.shape
     series = np.where(valid, values, np.nan).transpose(1, 0, 2).reshape(n_times, -1)  # (time, trial * unit)
     rolling = pd.DataFrame(series).rolling(n_bins, center=True, min_periods=1)

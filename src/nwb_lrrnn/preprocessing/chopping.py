@@ -10,9 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lrrnn.preprocessing.reading import remembered
-from nwb_lrrnn.trials import is_lazy
-from nwb_lrrnn.trials.gate import _bin_size_of_one
-from nwb_lrrnn.trials.lazy import refuse_unreadable
+from nwb_lrrnn.trials import bin_size_of, is_lazy, refuse_unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -122,5 +120,5 @@ def _as_recording(X: Any) -> xr.DataArray:
 
 def _bin_size(recording: xr.DataArray) -> float | None:
     """Return seconds per bin, or None when nothing says; what the gate of the models refuses is refused here."""
-    size, is_known = _bin_size_of_one(recording, "X", None)
+    size, is_known = bin_size_of(recording, "X", None)
     return size if is_known else None

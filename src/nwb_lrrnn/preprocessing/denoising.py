@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.parameters import whole_number
-from nwb_lrrnn.preprocessing.base import Step
-from nwb_lrrnn.preprocessing.parts import Part, Place
-from nwb_lrrnn.preprocessing.passes import comoments, merge_comoments, one_pass
-from nwb_lrrnn.preprocessing.reading import Parts
+from nwb_lrrnn.preprocessing.base import RecordingStep
+from nwb_lrrnn.preprocessing.rectangles import BlockPlace, Rectangle
+from nwb_lrrnn.preprocessing.step_gate import Parts
+from nwb_lrrnn.preprocessing.unit_statistics import comoments, merge_comoments, one_pass
 
 
-class PCADenoise(Step, auto_wrap_output_keys=None):
+class PCADenoise(RecordingStep, auto_wrap_output_keys=None):
     """Every bin projected onto the leading principal components of the training data, and back into the unit space.
 
     y = mean + W W' (x - mean), W the `rank` leading eigenvectors of the covariance over units (Pearson 1901, On lines
@@ -78,12 +78,12 @@ class PCADenoise(Step, auto_wrap_output_keys=None):
         total = variances.sum()
         self.explained_variance_ratio_ = variances[: self.rank] / (total if total > 0 else 1.0)
 
-    def _apply(self, part: Part, parts: Parts) -> Any:
+    def _apply(self, part: Rectangle, parts: Parts) -> Any:
         function = partial(_projected, mean=self.mean_, components=self.components_)
         return part.map(function, across_units=True)
 
 
-def _projected(values: NDArray, valid: NDArray, place: Place, *, mean: NDArray, components: NDArray) -> NDArray:
+def _projected(values: NDArray, valid: NDArray, place: BlockPlace, *, mean: NDArray, components: NDArray) -> NDArray:
     n_units = values.shape[2]
     rows, seen = values.reshape(-1, n_units), valid.reshape(-1, n_units)
     result = mean + (rows - mean) @ components.T @ components

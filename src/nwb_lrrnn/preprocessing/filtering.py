@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
 from nwb_lrrnn.parameters import positive, whole_number
-from nwb_lrrnn.preprocessing.base import Step
-from nwb_lrrnn.preprocessing.parts import Part, Place
-from nwb_lrrnn.preprocessing.reading import Parts
+from nwb_lrrnn.preprocessing.base import RecordingStep
+from nwb_lrrnn.preprocessing.rectangles import BlockPlace, Rectangle
+from nwb_lrrnn.preprocessing.step_gate import Parts
 
 _FORGOTTEN = 1e-12  # a transient of several poles begins above the signal, and is to end below 1e-9 of it
 
 
-class Filter(Step, auto_wrap_output_keys=None):
+class Filter(RecordingStep, auto_wrap_output_keys=None):
     """Each unit filtered in time without delay: Butterworth low-, high- or band-pass, run forwards and backwards.
 
     The filter runs twice, so that its gain is |H(f)|^2: 1/2 at the cutoffs (-6 dB in power, amplitude 0.5). Every
@@ -85,7 +85,7 @@ class Filter(Step, auto_wrap_output_keys=None):
         if len(cutoffs) == 2 and cutoffs["low"] >= cutoffs["high"]:
             raise ValueError(f"low: got {self.low:g}, wanted less than high, {self.high:g}; swap them for a band-pass")
 
-    def _apply(self, part: Part, parts: Parts) -> Any:
+    def _apply(self, part: Rectangle, parts: Parts) -> Any:
         if self.low is None or self.high is None:
             kind, cutoff = ("lowpass", self.high) if self.low is None else ("highpass", self.low)
         else:
@@ -94,7 +94,7 @@ class Filter(Step, auto_wrap_output_keys=None):
         return part.map(partial(_filtered, sections=sections), along_time=True, reach=_reach(sections))
 
 
-def _filtered(values: NDArray, valid: NDArray, place: Place, *, sections: NDArray) -> NDArray:
+def _filtered(values: NDArray, valid: NDArray, place: BlockPlace, *, sections: NDArray) -> NDArray:
     if valid.all():
         return _zero_phase(values, sections, axis=1)
     result = values.copy()

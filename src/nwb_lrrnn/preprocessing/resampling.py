@@ -11,18 +11,18 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_lrrnn.parameters import choose, positive
-from nwb_lrrnn.preprocessing.base import Step, described
-from nwb_lrrnn.preprocessing.parts import Part, Place
-from nwb_lrrnn.preprocessing.passes import extremes, merge_extremes, one_pass
-from nwb_lrrnn.preprocessing.reading import Parts, remembered
+from nwb_lrrnn.preprocessing.base import RecordingStep, described
+from nwb_lrrnn.preprocessing.rectangles import BlockPlace, Rectangle
+from nwb_lrrnn.preprocessing.step_gate import Parts, remembered
+from nwb_lrrnn.preprocessing.unit_statistics import extremes, merge_extremes, one_pass
 from nwb_lrrnn.resample import bin_series
-from nwb_lrrnn.trials.kinds import is_list_of_trials
+from nwb_lrrnn.trials import is_list_of_trials
 
 _HOW = ("auto", "mean", "sum")
 _ROUNDING = 1e-6  # of a bin
 
 
-class Resample(Step, auto_wrap_output_keys=None):
+class Resample(RecordingStep, auto_wrap_output_keys=None):
     """X in bins of 1 / rate, trial by trial: counts are summed, everything else is averaged or interpolated.
 
     A new bin gets the mean of the observed old bins whose centre it holds. A new bin that holds none gets the value on
@@ -157,7 +157,7 @@ def _as_counts(values: Any) -> Any:
     return values.map_blocks(np.nan_to_num, dtype=values.dtype, meta=values._meta).astype(np.int64)
 
 
-def _summed(values: NDArray, valid: NDArray, place: Place, *, bins: range, ratio: int) -> NDArray:
+def _summed(values: NDArray, valid: NDArray, place: BlockPlace, *, bins: range, ratio: int) -> NDArray:
     """Return sums over `ratio` old bins (trial, bins, unit), NaN where one of them is not observed."""
     begin, shape = bins.start * ratio - place.time, (len(values), len(bins), ratio, values.shape[2])
     own = slice(begin, begin + len(bins) * ratio)
@@ -168,7 +168,7 @@ def _summed(values: NDArray, valid: NDArray, place: Place, *, bins: range, ratio
 def _averaged(
     values: NDArray,
     valid: NDArray,
-    place: Place,
+    place: BlockPlace,
     *,
     bins: range,
     old: float,
@@ -193,7 +193,7 @@ def _averaged(
     return (binned / turn).transpose(1, 0, 2)
 
 
-def _observed(part: Part, function: Any, form: dict[str, Any]) -> Any:
+def _observed(part: Rectangle, function: Any, form: dict[str, Any]) -> Any:
     """Return which new bins are observed, with the axes of `part.observed`; None where X does not say."""
     if part.observed is None or part.observed.shape[1] == 1:
         return part.observed
@@ -201,8 +201,8 @@ def _observed(part: Part, function: Any, form: dict[str, Any]) -> Any:
 
     xp = np if isinstance(part.observed, np.ndarray) else da
     ones = xp.ones_like(part.observed, dtype=np.float64)
-    place = Place(np.arange(ones.shape[0]), np.arange(ones.shape[2]))
-    return ~xp.isnan(Part(None, ones, part.observed, place).resize(function, **form))
+    place = BlockPlace(np.arange(ones.shape[0]), np.arange(ones.shape[2]))
+    return ~xp.isnan(Rectangle(None, ones, part.observed, place).resize(function, **form))
 
 
 def _rebinned(source: Any, values: Any, seen: Any, parts: Parts, width: float, step: str) -> Any:

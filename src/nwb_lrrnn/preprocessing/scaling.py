@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.parameters import positive
-from nwb_lrrnn.preprocessing.base import InvertibleStep, Step
-from nwb_lrrnn.preprocessing.parts import Part, Place
-from nwb_lrrnn.preprocessing.passes import extremes, merge_extremes, merge_moments, moments, one_pass
-from nwb_lrrnn.preprocessing.reading import Parts
+from nwb_lrrnn.preprocessing.base import InvertibleStep, RecordingStep
+from nwb_lrrnn.preprocessing.rectangles import BlockPlace, Rectangle
+from nwb_lrrnn.preprocessing.step_gate import Parts
+from nwb_lrrnn.preprocessing.unit_statistics import extremes, merge_extremes, merge_moments, moments, one_pass
 
 
-class SquareRoot(Step, auto_wrap_output_keys=None):
+class SquareRoot(RecordingStep, auto_wrap_output_keys=None):
     """Square root of counts, the transform that makes their variance (nearly) the same at every rate.
 
     For Poisson counts of mean lambda, Var[sqrt(k)] -> 1/4 as lambda grows (Bartlett 1936, The square root
@@ -46,11 +46,11 @@ class SquareRoot(Step, auto_wrap_output_keys=None):
             if not part.is_lazy:
                 self._apply(part, parts)
 
-    def _apply(self, part: Part, parts: Parts) -> Any:
+    def _apply(self, part: Rectangle, parts: Parts) -> Any:
         return part.map(_square_root)
 
 
-def _square_root(values: NDArray, valid: NDArray, place: Place) -> NDArray:
+def _square_root(values: NDArray, valid: NDArray, place: BlockPlace) -> NDArray:
     negative = values < 0
     if negative.any():
         at = np.argwhere(negative)[0]
@@ -95,10 +95,10 @@ class ZScore(InvertibleStep, auto_wrap_output_keys=None):
         self.mean_ = mean * size
         self.scale_ = np.where(constant | (sd == 0), 1.0, sd)  # half of the least number above 0 is 0
 
-    def _apply(self, part: Part, parts: Parts) -> Any:
+    def _apply(self, part: Rectangle, parts: Parts) -> Any:
         return part.map(partial(_scaled, shift=self.mean_, scale=self.scale_))
 
-    def _revert(self, part: Part) -> Any:
+    def _revert(self, part: Rectangle) -> Any:
         return part.map(partial(_unscaled, shift=self.mean_, scale=self.scale_))
 
 
@@ -151,18 +151,18 @@ class SoftNormalise(InvertibleStep, auto_wrap_output_keys=None):
         scale = self.range_ + self.offset
         self.scale_ = np.where(scale > 0, scale, 1.0)
 
-    def _apply(self, part: Part, parts: Parts) -> Any:
+    def _apply(self, part: Rectangle, parts: Parts) -> Any:
         return part.map(partial(_scaled, shift=np.zeros_like(self.scale_), scale=self.scale_))
 
-    def _revert(self, part: Part) -> Any:
+    def _revert(self, part: Rectangle) -> Any:
         return part.map(partial(_unscaled, shift=np.zeros_like(self.scale_), scale=self.scale_))
 
 
-def _scaled(values: NDArray, valid: NDArray, place: Place, *, shift: NDArray, scale: NDArray) -> NDArray:
+def _scaled(values: NDArray, valid: NDArray, place: BlockPlace, *, shift: NDArray, scale: NDArray) -> NDArray:
     units = place.units(values.shape[2])
     return (values - shift[units]) / scale[units]
 
 
-def _unscaled(values: NDArray, valid: NDArray, place: Place, *, shift: NDArray, scale: NDArray) -> NDArray:
+def _unscaled(values: NDArray, valid: NDArray, place: BlockPlace, *, shift: NDArray, scale: NDArray) -> NDArray:
     units = place.units(values.shape[2])
     return values * scale[units] + shift[units]

@@ -12,13 +12,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_lrrnn.parameters import QUERY_ERRORS, positive
-from nwb_lrrnn.preprocessing.base import Step, described
-from nwb_lrrnn.preprocessing.passes import merge_moments, moments, one_pass
-from nwb_lrrnn.preprocessing.reading import Parts, remembered
-from nwb_lrrnn.trials.kinds import is_list_of_trials
+from nwb_lrrnn.preprocessing.base import RecordingStep, described
+from nwb_lrrnn.preprocessing.step_gate import Parts, remembered
+from nwb_lrrnn.preprocessing.unit_statistics import merge_moments, moments, one_pass
+from nwb_lrrnn.trials import is_list_of_trials
 
 
-class SelectUnits(Step, auto_wrap_output_keys=None):
+class SelectUnits(RecordingStep, auto_wrap_output_keys=None):
     """The units that fulfil a query and fire between two rates in the training data; `transform` takes them by id.
 
     Parameters

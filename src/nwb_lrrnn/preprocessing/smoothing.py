@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
 from nwb_lrrnn.parameters import flag, positive
-from nwb_lrrnn.preprocessing.base import Step
-from nwb_lrrnn.preprocessing.parts import Part, Place
-from nwb_lrrnn.preprocessing.reading import Parts
+from nwb_lrrnn.preprocessing.base import RecordingStep
+from nwb_lrrnn.preprocessing.rectangles import BlockPlace, Rectangle
+from nwb_lrrnn.preprocessing.step_gate import Parts
 
 _TRUNCATE = 4.0  # standard deviations
 
 
-class Smooth(Step, auto_wrap_output_keys=None):
+class Smooth(RecordingStep, auto_wrap_output_keys=None):
     """Each unit smoothed in time with a Gaussian, within trials and over observed bins only.
 
     A normalised convolution (Knutsson & Westin 1993)::
@@ -66,7 +66,7 @@ class Smooth(Step, auto_wrap_output_keys=None):
             told = f"{least:g} s" if parts.bin_size_is_known else "0.125 bins, as X has no bin size"
             raise ValueError(f"sd: got {self.sd!r}, a kernel of a single bin, wanted at least {told}")
 
-    def _apply(self, part: Part, parts: Parts) -> Any:
+    def _apply(self, part: Rectangle, parts: Parts) -> Any:
         sd = float(self.sd) / parts.bin_size  # in bins
         reach = _reach(sd, part.values.shape[1])
         offsets = np.arange(-reach, reach + 1)
@@ -81,7 +81,7 @@ def _reach(sd: float, most: int) -> int:
     return int(min(_TRUNCATE * sd + 0.5, most))
 
 
-def _smoothed(values: NDArray, valid: NDArray, place: Place | None, *, kernel: NDArray) -> NDArray:
+def _smoothed(values: NDArray, valid: NDArray, place: BlockPlace | None, *, kernel: NDArray) -> NDArray:
     kernel = _cut(kernel, values.shape[1])
     if valid.all():
         weight = correlate1d(np.ones(values.shape[1]), kernel, mode="constant")[:, None]  # (time, 1)

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
 
-from nwb_lrrnn.trials.kinds import is_list_of_trials
+from nwb_lrrnn.trials import is_list_of_trials
 
 
 def split_trials(
@@ -23,7 +23,7 @@ def split_trials(
     X : DataArray (trial, time, unit), 3-D array, or list of 2-D trials
         `chop` makes trials of one long recording. Coordinates of trials go with them; lazy arrays stay lazy.
     test_fraction : float
-        Part of the trials (with `groups`: of the groups) in the test set, in (0, 1), rounded up.
+        Rectangle of the trials (with `groups`: of the groups) in the test set, in (0, 1), rounded up.
     groups : array-like (trial,) or str, optional
         Trials of one group stay together, for instance those of a block or a reach target; text is the name of a
         coordinate of X along trials.

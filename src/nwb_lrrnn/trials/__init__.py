@@ -1,8 +1,33 @@
-"""The one input gate of every estimator: `as_trials` in, `Trials.restore` out; recordings on dask go block by block."""
+"""The one input gate of every estimator: `as_trials` in, `Trials.restore` out; recordings on dask go block by block.
 
-from nwb_lrrnn.trials.blocks import LazyTrials, as_lazy_trials
+The rest of these names are what the gate itself is made of, for other ways of going over a recording.
+"""
+
+from nwb_lrrnn.trials.blocks import LazyTrials, as_lazy_trials, joined
 from nwb_lrrnn.trials.gate import Trials, as_trials, check_observed
-from nwb_lrrnn.trials.lazy import is_lazy
+from nwb_lrrnn.trials.kinds import is_list_of_trials, read_units
+from nwb_lrrnn.trials.labels import DIMS, bin_size_of, entry_name, observed_flags, time_step, zeroed
+from nwb_lrrnn.trials.lazy import is_lazy, refuse_unreadable
 from nwb_lrrnn.trials.mapping import map_trials
+from nwb_lrrnn.trials.summary import merged_moments
 
-__all__ = ["LazyTrials", "Trials", "as_lazy_trials", "as_trials", "check_observed", "is_lazy", "map_trials"]
+__all__ = [
+    "DIMS",
+    "LazyTrials",
+    "Trials",
+    "as_lazy_trials",
+    "as_trials",
+    "bin_size_of",
+    "check_observed",
+    "entry_name",
+    "is_lazy",
+    "is_list_of_trials",
+    "joined",
+    "map_trials",
+    "merged_moments",
+    "observed_flags",
+    "read_units",
+    "refuse_unreadable",
+    "time_step",
+    "zeroed",
+]

@@ -45,7 +45,7 @@ class LazyTrials:
     n_units, n_inputs : int
     """
 
-    def __init__(self, reader: _Reader, rows: Rows, form: Trials):
+    def __init__(self, reader: _TrialReader, rows: Rows, form: Trials):
         self._reader, self._rows, self._form = reader, rows, form
         self.lengths = reader.lengths[rows]
         self.bin_size, self.bin_size_is_known = form.bin_size, form.bin_size_is_known
@@ -117,7 +117,7 @@ class LazyTrials:
         return np.flatnonzero((self._rows >= rows[0]) & (self._rows <= rows[-1]))
 
 
-class _Reader:
+class _TrialReader:
     """What reads: groups of trials that dask computes together, the first of them kept while memory allows."""
 
     def __init__(self, X: Any, inputs: Any, bin_size: float | None, allow_nan: bool):
@@ -181,7 +181,7 @@ def as_lazy_trials(
         allow_nan=allow_nan,
         **fitting,
     )
-    return LazyTrials(_Reader(whole, drive, bin_size, allow_nan), np.arange(len(lengths)), form)
+    return LazyTrials(_TrialReader(whole, drive, bin_size, allow_nan), np.arange(len(lengths)), form)
 
 
 def _groups(X: Any, lengths: NDArray[np.int64]) -> list[Rows]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numbers
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +12,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_lrrnn.trials.kinds import DIMS, is_list_of_trials, read_inputs, read_units, time_step, units_are_named
+from nwb_lrrnn.trials.kinds import is_list_of_trials, read_inputs, read_units, units_are_named
+from nwb_lrrnn.trials.labels import SAME_STEP, bin_size_of, entry_name, observed_flags
 from nwb_lrrnn.trials.restoring import restore
 from nwb_lrrnn.trials.summary import Summary, summarise
 
@@ -137,8 +137,7 @@ class Trials:
             time_id = source["time"].values[time] if "time" in source.coords else time
         elif isinstance(source, pd.DataFrame):
             time_id = source.index[time]
-        shown = f"{time_id:.6g}" if isinstance(time_id, numbers.Real) else str(time_id)
-        return f"trial {trial_id}, time {shown}, unit {self.unit_ids[unit]}"
+        return entry_name(trial_id, time_id, self.unit_ids[unit])
 
 
 def as_trials(
@@ -213,7 +212,7 @@ def _observed(X: Any, shape: tuple[int, ...], lengths: NDArray) -> NDArray[np.bo
     mask = np.zeros(shape, dtype=bool)
     mask[np.arange(shape[1]) < lengths[:, None]] = True
     for k, flag in flagged:
-        seen = _flags(flag)
+        seen = observed_flags(flag.variable.compute())
         if in_list:
             mask[k, : lengths[k]] &= seen[0]
         else:
@@ -221,50 +220,17 @@ def _observed(X: Any, shape: tuple[int, ...], lengths: NDArray) -> NDArray[np.bo
     return None if mask.all() else mask
 
 
-def _flags(flag: xr.DataArray) -> NDArray[np.bool_]:
-    """Return an `observed` coordinate with axes (trial, time, unit), of length 1 where it lacks the dim."""
-    order = [dim for dim in DIMS if dim in flag.dims]
-    values = flag.transpose(*order).values
-    if values.dtype.kind != "b" and not np.isin(values, (0, 1)).all():
-        raise ValueError(f"observed: got values of type {values.dtype}, wanted booleans; see X.observed")
-    return values.astype(bool).reshape([flag.sizes.get(dim, 1) for dim in DIMS])
-
-
 def _bin_size(X: Any, given: float | None) -> tuple[float, bool]:
     """Return the bin size and whether it is known: X.attrs, else the constructor's, else the time step, else 1.0."""
     if not is_list_of_trials(X):
-        return _bin_size_of_one(X, "X", given)
-    first, known = _bin_size_of_one(X[0], "X[0]", given)
+        return bin_size_of(X, "X", given)
+    first, known = bin_size_of(X[0], "X[0]", given)
     for k, trial in enumerate(X[1:], start=1):
-        other, also = _bin_size_of_one(trial, f"X[{k}]", given)
-        if known and also and abs(other - first) > _SAME_STEP * first:
+        other, also = bin_size_of(trial, f"X[{k}]", given)
+        if known and also and abs(other - first) > SAME_STEP * first:
             raise ValueError(f"X[{k}]: got bins of {other:.6g} s, wanted {first:.6g} s like X[0]; bin all trials alike")
         first, known = (first, True) if known else (other, also)
     return first, known
-
-
-_SAME_STEP = 1e-3  # relative: time coordinates in single precision step so unevenly
-
-
-def _bin_size_of_one(source: Any, name: str, given: float | None) -> tuple[float, bool]:
-    attrs = getattr(source, "attrs", None)
-    stated = attrs.get("bin_size") if isinstance(attrs, Mapping) else None
-    whose = f"{name}.attrs['bin_size']" if stated is not None else "bin_size="
-    stated = given if stated is None else stated
-    step = time_step(source, name) if isinstance(source, xr.DataArray) else None
-    if stated is None:
-        return (1.0, False) if step is None else (step, True)
-    number = stated.item() if isinstance(stated, np.ndarray) and stated.ndim == 0 else stated
-    is_number = isinstance(number, numbers.Real) and not isinstance(number, (bool, np.bool_))
-    if not (is_number and 0 < float(number) < np.inf):
-        raise ValueError(f"bin_size: got {stated!r}, wanted seconds > 0")
-    number = float(number)
-    if step is not None and abs(step - number) > _SAME_STEP * number:
-        raise ValueError(
-            f"bin_size: got {number:.6g} s, but the time coordinate steps by {step:.6g} s; "
-            f"correct {whose} or the coordinate"
-        )
-    return number, True
 
 
 def _without_nan(trials: Trials, allow_nan: bool) -> Trials:
@@ -311,7 +277,7 @@ def _check_same(trials: Trials, estimator: Any, reset: bool) -> None:
         raise ValueError(
             f"X: unit {other!r} was not in the data the model was fitted to; select the fitted units{hint}"
         )
-    if trials.bin_size_is_known and abs(trials.bin_size - estimator.bin_size_) > _SAME_STEP * estimator.bin_size_:
+    if trials.bin_size_is_known and abs(trials.bin_size - estimator.bin_size_) > SAME_STEP * estimator.bin_size_:
         raise ValueError(
             f"X: got bins of {trials.bin_size:.6g} s, wanted {estimator.bin_size_:.6g} s as at fit; bin the data again"
         )

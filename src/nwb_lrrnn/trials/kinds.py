@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-DIMS = ("trial", "time", "unit")
+from nwb_lrrnn.trials.labels import DIMS, time_step
 
 
 def read_units(X: Any, estimator: Any, reset: bool) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray]:
@@ -61,50 +61,6 @@ def pad(blocks: Sequence[NDArray], lengths: NDArray[np.int64]) -> NDArray[np.flo
     for k, block in enumerate(blocks):
         values[k, : len(block)] = block
     return values
-
-
-def time_step(X: xr.DataArray, name: str) -> float | None:
-    """Return the step of the time coordinate in seconds, None where there is none; refuse an uneven one."""
-    if "time" not in X.coords:
-        return None
-    if _is_even(X):  # millions of times need not be written out to find their step
-        first, last = X["time"].variable[[0, -1]].values
-        return float((last - first) / (X.sizes["time"] - 1))
-    time = X["time"].values
-    if time.dtype.kind not in "iuf":
-        fix = "convert it to seconds"
-        if time.dtype.kind in "mM":
-            fix = f"call {name}.assign_coords(time=({name}.time - {name}.time[0]) / np.timedelta64(1, 's'))"
-        raise ValueError(f"{name}: the time coordinate is of type {time.dtype}, wanted seconds as numbers; {fix}")
-    time = time.astype(float)
-    if not np.isfinite(time).all():
-        raise ValueError(f"{name}: the time coordinate is not finite at bin {np.flatnonzero(~np.isfinite(time))[0]}")
-    if len(time) < 2:
-        return None
-    steps = np.diff(time)
-    if (steps <= 0).any():
-        at = np.flatnonzero(steps <= 0)[0]
-        raise ValueError(
-            f"{name}: the time coordinate does not increase: {time[at]:.6g} is followed by {time[at + 1]:.6g}; "
-            f"call {name}.sortby('time')"
-        )
-    step = np.median(steps)
-    uneven = np.flatnonzero(np.abs(steps - step) > 1e-3 * step)
-    if uneven.size:
-        at = uneven[0]
-        raise ValueError(
-            f"{name}: the time coordinate is uneven: step {at} from {time[at]:.6g} to {time[at + 1]:.6g} s differs "
-            f"from the median step {step:.6g} s; bin or resample it first"
-        )
-    return float((time[-1] - time[0]) / (len(time) - 1))
-
-
-def _is_even(X: xr.DataArray) -> bool:
-    """Return whether times are two numbers and a count, which makes even ones that increase."""
-    index = X.xindexes.get("time")
-    if not isinstance(index, xr.indexes.RangeIndex) or X.sizes["time"] < 2 or X["time"].dtype.kind != "f":
-        return False
-    return bool(np.isfinite(index.start) and np.isfinite(index.step) and index.step > 0)
 
 
 def read_inputs(inputs: Any, X: Any, lengths: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray]:

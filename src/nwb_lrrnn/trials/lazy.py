@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lrrnn.trials.kinds import DIMS, is_list_of_trials
+from nwb_lrrnn.trials.kinds import is_list_of_trials
+from nwb_lrrnn.trials.labels import DIMS, zeroed
 
 
 def is_lazy(X: Any) -> bool:
@@ -109,14 +110,7 @@ def computed(X: Any) -> Any:
 def stand_in(X: Any) -> Any:
     """Return the first trial of a labelled recording with zeros for values: what its form says without its values."""
     first = rows_of(X, [0])
-    if isinstance(first, list):
-        return [_zeros(trial) for trial in first]
-    return _zeros(first)
-
-
-def _zeros(array: xr.DataArray) -> xr.DataArray:
-    values = [name for name, c in array.coords.items() if c.chunks is not None or name == "observed"]
-    return array.drop_vars(values).copy(data=np.zeros(array.shape, dtype=array.dtype))
+    return [zeroed(trial) for trial in first] if isinstance(first, list) else zeroed(first)
 
 
 def chunk_edges(X: Any) -> np.ndarray:

@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_lrrnn.trials.gate import Trials, as_trials
-from nwb_lrrnn.trials.kinds import DIMS, is_list_of_trials
+from nwb_lrrnn.trials.kinds import is_list_of_trials
+from nwb_lrrnn.trials.labels import on_all_dims
 from nwb_lrrnn.trials.lazy import labelled, numbered
 from nwb_lrrnn.trials.restoring import restore
 
@@ -75,8 +76,7 @@ def _mapped(X: xr.DataArray, inputs: Any, function: Callable, bin_size: float, a
 
     arrays = [(data, "tlu"), blocked(np.arange(n_trials), "t")]
     if "observed" in X.coords:
-        flag = X.coords["observed"].transpose(*(d for d in DIMS if d in X.coords["observed"].dims))
-        arrays.append(blocked(flag.data[tuple(slice(None) if d in flag.dims else None for d in DIMS)], "tvw"))
+        arrays.append(blocked(on_all_dims(X.coords["observed"].variable), "tvw"))
     if inputs is not None:
         drive = labelled(inputs, "input")
         arrays.append(blocked(drive.data if drive.ndim == 3 else drive.data[None], "tli"))

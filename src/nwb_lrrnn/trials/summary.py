@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+# number (unit,) or (1,), mean (unit,), sum of squares about it (unit,) or (unit, unit)
+NumberMeanSquares = tuple[NDArray, NDArray, NDArray]
 
 
 @dataclass(frozen=True)
@@ -47,20 +50,28 @@ def summarise(values: NDArray[np.float64], observed: NDArray[np.bool_] | None, b
 
 
 def pooled(parts: Iterable[tuple[NDArray[np.int64], Summary, bool]], n_trials: int) -> Summary:
-    """Return the summary of a whole from those of its parts: (rows, summary, whether all its values are 0) each.
-
-    Moments are merged pairwise (Chan, Golub & LeVeque 1983), so that nothing cancels.
-    """
+    """Return the summary of a whole from those of its parts: (rows, summary, whether all its values are 0) each."""
     n = mean = variance = np.zeros(())
     n_bins = np.zeros(n_trials, dtype=np.int64)
     whole, any_value = True, False
     for rows, part, is_zero in parts:
-        total = np.maximum(n + part.n_observed, 1.0)
-        delta = part.mean - mean
-        variance = (n * variance + part.n_observed * part.variance + delta**2 * n * part.n_observed / total) / total
-        mean = mean + delta * part.n_observed / total
-        n = n + part.n_observed
+        of_part = part.n_observed, part.mean, part.n_observed * part.variance
+        n, mean, square = merged_moments((n, mean, n * variance), of_part)
+        variance = square / np.maximum(n, 1.0)
         n_bins[rows] = part.n_bins
         whole &= part.are_counts or is_zero
         any_value |= not is_zero
     return Summary(n, mean, variance, n_bins, whole and any_value)
+
+
+def merged_moments(
+    one: NumberMeanSquares, other: NumberMeanSquares, product: Callable[..., NDArray] = np.multiply
+) -> NumberMeanSquares:
+    """Return number, mean and sum of squares about the mean of two parts together, in which nothing cancels.
+
+    Chan, Golub & LeVeque 1983, Eq. 1.5. With `product=np.outer` the squares are co-moments (unit, unit).
+    """
+    (n, mean, square), (m, mean_m, square_m) = one, other
+    total = np.maximum(n + m, 1.0)
+    delta = mean_m - mean
+    return n + m, mean + delta * m / total, square + square_m + product(delta, delta) * n * m / total

@@ -7,7 +7,6 @@ After a change here delete __pycache__: numba does not see that a function which
 
 import math
 
-import numpy as np
 from numba import njit
 
 TANH, ERF, RELU, CLIPPED_RELU, SOFTPLUS, IDENTITY = range(6)
@@ -96,6 +95,3 @@ def activate(code, x, h, value, slope):
         for i in range(n):
             value[i] = x[i]
             slope[i] = 1.0
-
-
-EMPTY = np.empty(0)

@@ -10,8 +10,8 @@ The estimator is `LinearStateSpace`. What other models build on, without an esti
 ``counts.fit(trials, rank, *, likelihood, link, max_iter, tol, dynamic=True, inputs=None) -> EMFit``
     The same by Laplace-EM for counts; eta = C z + d in spikes/s (per bin where the bin size is unknown).
 ``smoothing.smooth(system, trials, inputs=None) -> Moments``
-    `means` (trial, time, latent), `covariances` (trial, time, latent, latent), `cross_covariances`
-    (trial, time - 1, latent, latent) = Cov(z_{t+1}, z_t | Y), `filtered`, `predicted`, `log_likelihood` (trial,).
+    `means` (trial, time, latent), `covariances` (trial, time, latent, latent), `filtered`, `predicted`,
+    `log_likelihood` (trial,).
     `laplace.smooth(system, trials, inputs, likelihood, link, bin_size)` is the same for counts.
 ``system.to_dynamics``, ``system.from_dynamics``
     `LinearSystem` <-> `LowRankDynamics`.

@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import gammaln
 
 from nwb_lrrnn.models.linear import em, laplace
-from nwb_lrrnn.models.linear.climb import Climb, race
+from nwb_lrrnn.models.linear.em_runs import EMRun, race
 from nwb_lrrnn.models.linear.laplace import CountModel
 from nwb_lrrnn.models.linear.smoothing import Moments, Patterns
 from nwb_lrrnn.models.linear.system import LinearSystem, canonical_gauge
@@ -69,8 +69,8 @@ def fit(
     weight = em.prior_weight_for(len(trials.values), rank, 0 if inputs is None else inputs.shape[2]) if dynamic else 0.0
     lengths, distinct = trials.lengths, _all_distinct(trials)
 
-    def climb_from(system: LinearSystem, latents: Array) -> Climb:
-        return Climb(
+    def climb_from(system: LinearSystem, latents: Array) -> EMRun:
+        return EMRun(
             system,
             lambda system, before: _expect(system, trials, inputs, model, latents if before is None else before),
             lambda system, moments: readout.update(
@@ -200,7 +200,7 @@ def _all_distinct(trials: Trials) -> Patterns:
     return Patterns(index, trials.lengths, np.ones(n_trials, dtype=np.int64), np.ones((n_trials, n_steps)), None)
 
 
-def _finish(climb: Climb, trials: Trials, inputs: Array | None, model: CountModel) -> em.EMFit:
+def _finish(climb: EMRun, trials: Trials, inputs: Array | None, model: CountModel) -> em.EMFit:
     """Return the fit in the canonical gauge, with the moments of its final parameters."""
 
     def moments_of(parameters: LinearSystem, start: Array | None) -> Moments:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.models.linear.climb import Climb, race
+from nwb_lrrnn.models.linear.em_runs import EMRun, race
+from nwb_lrrnn.models.linear.factor_start import start_from_factors
 from nwb_lrrnn.models.linear.observations import Observations, prepare
 from nwb_lrrnn.models.linear.smoothing import Moments, smooth_residual
-from nwb_lrrnn.models.linear.start import start_from_factors
 from nwb_lrrnn.models.linear.subspace import starts_from_subspace
 from nwb_lrrnn.models.linear.system import LinearSystem, canonical_gauge
 from nwb_lrrnn.trials import Trials
@@ -85,8 +85,8 @@ def fit(
     EMFit
         Parameters, posterior moments and history.
     """
-    data, climbs = _climbs(trials, rank, dynamic, inputs)
-    return _finish(race(climbs, max_iter, tol), data)
+    data, runs = _runs(trials, rank, dynamic, inputs)
+    return _finish(race(runs, max_iter, tol), data)
 
 
 def fit_each(trials: Trials, rank: int, *, max_iter: int, tol: float, dynamic: bool = True, inputs=None) -> list[EMFit]:
@@ -94,20 +94,20 @@ def fit_each(trials: Trials, rank: int, *, max_iter: int, tol: float, dynamic: b
 
     A subspace that leads no higher than the factors is left out: most likely it leads to the same place.
     """
-    data, climbs = _climbs(trials, rank, dynamic, inputs)
-    for climb in climbs:
-        climb.run(max_iter, tol)
-    least = climbs[0].objectives[-1] + _HIGHER * climbs[0].advantage
-    return [_finish(climb, data) for climb in climbs if climb is climbs[0] or climb.objectives[-1] > least]
+    data, runs = _runs(trials, rank, dynamic, inputs)
+    for run in runs:
+        run.run(max_iter, tol)
+    least = runs[0].objectives[-1] + _HIGHER * runs[0].advantage
+    return [_finish(run, data) for run in runs if run is runs[0] or run.objectives[-1] > least]
 
 
-def _climbs(trials: Trials, rank: int, dynamic: bool, inputs: Array | None) -> tuple[Observations, list[Climb]]:
+def _runs(trials: Trials, rank: int, dynamic: bool, inputs: Array | None) -> tuple[Observations, list[EMRun]]:
     """Return the observations made ready, and EM at its starts."""
     inputs = trials.inputs if inputs is None and dynamic else inputs
     data = prepare(trials, inputs)
     prior_weight = _prior_weight(data, rank) if dynamic else 0.0
-    climbs = [
-        Climb(
+    runs = [
+        EMRun(
             start,
             lambda system, _: expect(system, data),
             lambda system, moments: maximise(system, moments, data, prior_weight, dynamic=dynamic),
@@ -117,7 +117,7 @@ def _climbs(trials: Trials, rank: int, dynamic: bool, inputs: Array | None) -> t
         )
         for start in _starts(data, rank, dynamic)
     ]
-    return data, climbs
+    return data, runs
 
 
 def _starts(data: Observations, rank: int, dynamic: bool) -> list[LinearSystem]:
@@ -295,14 +295,14 @@ def _prior_weight(data: Observations, rank: int) -> float:
     return prior_weight_for(len(data.values), rank, n_inputs)
 
 
-def _finish(climb: Climb, data: Observations) -> EMFit:
+def _finish(run: EMRun, data: Observations) -> EMFit:
     """Return the fit in the units of X and the canonical gauge, with the moments of its final parameters."""
-    moments = expect(climb.system, data)
+    moments = expect(run.system, data)
     mean, covariance = pooled_moments(moments, data.lengths)
-    change, shift = canonical_gauge(climb.system, mean, covariance)
-    system = climb.system.in_gauge(change, shift)
+    change, shift = canonical_gauge(run.system, mean, covariance)
+    system = run.system.in_gauge(change, shift)
     moments = expect(system, data)
     mean, covariance = pooled_moments(moments, data.lengths)
-    likelihoods, objectives = (climb.history() + data.log_jacobian() / data.n_bins).T
+    likelihoods, objectives = (run.history() + data.log_jacobian() / data.n_bins).T
     system = system.in_units(data.center, data.scale)
-    return EMFit(system, moments, mean, covariance, likelihoods, objectives, climb.converged, float(climb.gain))
+    return EMFit(system, moments, mean, covariance, likelihoods, objectives, run.converged, float(run.gain))

@@ -74,11 +74,6 @@ class Moments:
         """Smoothed covariances (trial, time, latent, latent)."""
         return self.pattern_covariances[self.pattern]
 
-    @property
-    def cross_covariances(self) -> Array:
-        """Cov(z_{t+1}, z_t | Y), (trial, time - 1, latent, latent)."""
-        return self.pattern_cross[self.pattern]
-
 
 def find_patterns(observed: NDArray[np.bool_] | None, lengths: NDArray[np.int64], n_steps: int) -> Patterns:
     """Return the distinct sequences of observed entries and lengths among trials."""

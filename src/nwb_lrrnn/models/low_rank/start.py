@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.dynamics import nonlinearity
 from nwb_lrrnn.models.linear import laplace, smoothing
-from nwb_lrrnn.models.linear.as_start import linear_model
+from nwb_lrrnn.models.linear.network_start import linear_model
 from nwb_lrrnn.models.low_rank.inference import infer
 from nwb_lrrnn.models.low_rank.network import ShootingForm
 from nwb_lrrnn.models.low_rank.shooting import Prior, ShootingNetwork

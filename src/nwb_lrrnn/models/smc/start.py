@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nwb_lrrnn.dynamics import nonlinearity
-from nwb_lrrnn.models.linear.as_start import linear_model
+from nwb_lrrnn.models.linear.network_start import linear_model
 from nwb_lrrnn.models.networks.random_neurons import draw_neurons, ridges, straighten
 from nwb_lrrnn.models.smc import encoder
 from nwb_lrrnn.models.smc.network import ParticleForm, free_numbers

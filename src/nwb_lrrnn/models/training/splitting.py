@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.trials import LazyTrials, Trials
-from nwb_lrrnn.trials.blocks import joined
+from nwb_lrrnn.trials import LazyTrials, Trials, joined
 
 _SHORTEST = 10  # bins that the held-out end of a single trial must at least have
 

@@ -4,7 +4,7 @@ What a decent hand writes first, after Algorithm 1 of Pals et al. (2024, arXiv 2
 particles, every density evaluated by its distribution, nothing cancelled on paper. `benchmarks/smc.py` measures the
 package against it, and tests compare with it under shared noise.
 
-    python benchmarks/plain_filter.py    # its bound beside exact likelihoods, then its CPU time (a minute)
+    python tests/plain_filter.py    # its bound beside exact likelihoods, then its CPU time (a minute)
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.preprocessing.parts import Part, valid_entries
+from nwb_lrrnn.preprocessing.rectangles import Rectangle, valid_entries
+from nwb_lrrnn.trials import merged_moments
 
 Statistic = tuple[NDArray, ...]  # the last axis of each array is the unit
 
@@ -18,7 +19,7 @@ _LEAST = -1074  # exponent of the least float64 above 0
 
 
 def one_pass(
-    parts: Sequence[Part],
+    parts: Sequence[Rectangle],
     statistic: Callable[[NDArray, NDArray], Statistic],
     merge: Callable[[Statistic, Statistic], Statistic] | None = None,
     *,
@@ -28,7 +29,7 @@ def one_pass(
 
     Parameters
     ----------
-    parts : list of Part
+    parts : list of Rectangle
     statistic : callable
         (values, valid), both (row, unit), -> arrays whose last axis is the unit. Values are 0 where not valid.
     merge : callable
@@ -44,7 +45,7 @@ def one_pass(
     return _merged(merge, joined)
 
 
-def _of_part(part: Part, statistic: Callable, merge: Callable | None, whole: tuple[int, ...]) -> list[Any]:
+def _of_part(part: Rectangle, statistic: Callable, merge: Callable | None, whole: tuple[int, ...]) -> list[Any]:
     """Return the statistic of each chunk of units of a part; delayed where the part is lazy."""
     if not part.is_lazy:
         return [_of_block(statistic, part.place, part.values, part.observed)]
@@ -101,12 +102,9 @@ def moments(values: NDArray, valid: NDArray) -> Statistic:
 
 
 def merge_moments(one: Statistic, other: Statistic) -> Statistic:
-    """Return the moments of both (Chan, Golub & LeVeque 1983, Eq. 1.5), in which nothing cancels."""
+    """Return the moments of both."""
     size = np.maximum(one[3], other[3])
-    (n, mean, square), (m, mean_m, square_m) = _relative_to(size, one), _relative_to(size, other)
-    total = np.maximum(n + m, 1.0)
-    delta = mean_m - mean
-    return n + m, mean + delta * m / total, square + square_m + delta**2 * n * m / total, size
+    return *merged_moments(_relative_to(size, one), _relative_to(size, other)), size
 
 
 def _size(greatest: NDArray) -> NDArray:
@@ -114,7 +112,7 @@ def _size(greatest: NDArray) -> NDArray:
     return np.ldexp(1.0, np.where(greatest > 0, np.frexp(greatest)[1] - 1, _LEAST))
 
 
-def _relative_to(size: NDArray, statistic: Statistic) -> Statistic:
+def _relative_to(size: NDArray, statistic: Statistic) -> tuple[NDArray, NDArray, NDArray]:
     """Return number, mean and (co-)moments relative to another size."""
     n, mean, square, own = statistic
     ratio = own / size
@@ -148,7 +146,4 @@ def comoments(values: NDArray, valid: NDArray) -> Statistic:
 def merge_comoments(one: Statistic, other: Statistic) -> Statistic:
     """Return the co-moments of both."""
     size = np.maximum(one[3], other[3])
-    (n, mean, square), (m, mean_m, square_m) = _relative_to(size, one), _relative_to(size, other)
-    total = np.maximum(n + m, 1.0)
-    delta = mean_m - mean
-    return n + m, mean + delta * m / total, square + square_m + np.outer(delta, delta) * n * m / total, size
+    return *merged_moments(_relative_to(size, one), _relative_to(size, other), np.outer), size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,10 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nwb_lrrnn.preprocessing.stretches import Stretch, of_new_bins, on_stretches, with_neighbours
+from nwb_lrrnn.preprocessing.dask_stretches import Stretch, of_new_bins, on_stretches, with_neighbours
+from nwb_lrrnn.trials import entry_name
 
 # (values, valid, place) -> values; `valid` is False where unobserved or NaN, and `values` are 0 there
-BlockFunction = Callable[[NDArray, NDArray, "Place"], NDArray]
+BlockFunction = Callable[[NDArray, NDArray, "BlockPlace"], NDArray]
 # The same with `bins`, the range of new bins to make
 ResizingFunction = Callable[..., NDArray]
 
@@ -23,7 +23,7 @@ _FAR = 4  # an entry that matters in more than this part of the time to each sid
 
 
 @dataclass(frozen=True)
-class Place:
+class BlockPlace:
     """Where a block begins in its part, and how its trials, bins and units are called.
 
     Attributes
@@ -48,7 +48,7 @@ class Place:
     unit: int = 0
     asked: tuple[int, int | None] = (0, None)
 
-    def at(self, trial: int, time: int, unit: int, asked: tuple[int, int | None] = (0, None)) -> Place:
+    def at(self, trial: int, time: int, unit: int, asked: tuple[int, int | None] = (0, None)) -> BlockPlace:
         """Return the place of the block that begins there."""
         return replace(self, trial=trial, time=time, unit=unit, asked=asked)
 
@@ -60,12 +60,11 @@ class Place:
         """Return where an entry of the block is, in the user's coordinates: 'trial 3, time 0.25, unit 17'."""
         bin_ = self.time + time
         when: Any = self.first_time + bin_ * self.step if self.times is None else self.times[bin_]
-        shown = f"{when:.6g}" if isinstance(when, numbers.Real) else str(when)
-        return f"trial {self.trial_ids[self.trial + trial]}, time {shown}, unit {self.unit_ids[self.unit + unit]}"
+        return entry_name(self.trial_ids[self.trial + trial], when, self.unit_ids[self.unit + unit])
 
 
 @dataclass(frozen=True)
-class Part:
+class Rectangle:
     """One rectangle of X: all of it, or one trial of a list.
 
     Attributes
@@ -76,13 +75,13 @@ class Part:
         numpy (float64) or dask; unobserved entries as they came.
     observed : bool array or None
         Axes (trial, time, unit), of length 1 where it is the same for all; numpy or dask. NaN is not in it.
-    place : Place
+    place : BlockPlace
     """
 
     source: Any
     values: Any
     observed: Any
-    place: Place
+    place: BlockPlace
 
     @property
     def is_lazy(self) -> bool:
@@ -176,7 +175,7 @@ class Part:
         return da.broadcast_to(mask, array.shape, chunks=array.chunks)
 
 
-def valid_entries(values: NDArray, observed: NDArray | None, place: Place | None) -> NDArray[np.bool_]:
+def valid_entries(values: NDArray, observed: NDArray | None, place: BlockPlace | None) -> NDArray[np.bool_]:
     """Return which entries (trial, time, unit) are observed numbers; an observed infinity is an error."""
     valid = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(values.shape, dtype=bool)
     if observed is not None:
@@ -227,7 +226,7 @@ def _of_old_bins(
     return _resized(values, observed, function=new, place=place.at(trial, stretch.first, unit))
 
 
-def _place_of_block(place: Place | None, block_info: Any) -> Place | None:
+def _place_of_block(place: BlockPlace | None, block_info: Any) -> BlockPlace | None:
     if place is None or not block_info:
         return place
     return place.at(*(begin for begin, _ in block_info[0]["array-location"]))

@@ -11,10 +11,18 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_lrrnn.preprocessing.parts import Part, Place
-from nwb_lrrnn.trials import as_trials, is_lazy
-from nwb_lrrnn.trials.kinds import DIMS, is_list_of_trials, read_units, time_step
-from nwb_lrrnn.trials.lazy import refuse_unreadable
+from nwb_lrrnn.preprocessing.rectangles import BlockPlace, Rectangle
+from nwb_lrrnn.trials import (
+    DIMS,
+    as_trials,
+    is_lazy,
+    is_list_of_trials,
+    observed_flags,
+    read_units,
+    refuse_unreadable,
+    time_step,
+    zeroed,
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,7 @@ class Parts:
     ----------
     source : object
         X as the user gave it.
-    parts : list of Part
+    parts : list of Rectangle
         One, or one for every trial of a list.
     bin_size : float
         Seconds, or 1.0 when unknown.
@@ -34,7 +42,7 @@ class Parts:
     """
 
     source: Any
-    parts: list[Part]
+    parts: list[Rectangle]
     bin_size: float
     bin_size_is_known: bool
     unit_ids: NDArray
@@ -59,7 +67,7 @@ def read(X: Any, estimator: Any, *, reset: bool) -> Parts:
         blocks = [_array(trial) for trial in (X if is_list_of_trials(X) else [X])]
     sources = list(X) if is_list_of_trials(X) else [X]
     parts = [
-        Part(source, block, _observed(source), _place(source, k, form.unit_ids, block.shape))
+        Rectangle(source, block, _observed(source), _place(source, k, form.unit_ids, block.shape))
         for k, (source, block) in enumerate(zip(sources, blocks, strict=True))
     ]
     return Parts(X, parts, form.bin_size, form.bin_size_is_known, form.unit_ids)
@@ -85,8 +93,7 @@ def _stand_in_of_array(X: xr.DataArray) -> xr.DataArray:
         return X.copy(data=np.broadcast_to(np.zeros((), dtype), X.shape))
     step = time_step(X, "X")
     cut = X[tuple(slice(0, 2) for _ in X.dims[:-1])]
-    lazy = [name for name, coord in cut.coords.items() if coord.chunks is not None or name == "observed"]
-    cut = cut.drop_vars(lazy).copy(data=np.zeros(cut.shape, dtype))
+    cut = zeroed(cut, dtype)
     return cut if step is None else cut.assign_coords(time=float(X["time"][0]) + step * np.arange(2))
 
 
@@ -102,17 +109,10 @@ def _observed(source: Any) -> Any:
     """Return the coordinate `observed` with axes (trial, time, unit), of length 1 where it lacks the dim, or None."""
     if not (isinstance(source, xr.DataArray) and "observed" in source.coords):
         return None
-    flag = source.coords["observed"]
-    flag = flag.transpose(*(dim for dim in DIMS if dim in flag.dims))
-    data = flag.data
-    if data.dtype != bool:
-        if not isinstance(data, np.ndarray) or not np.isin(data, (0, 1)).all():
-            raise ValueError(f"observed: got values of type {data.dtype}, wanted booleans; see X.observed")
-        data = data.astype(bool)
-    return data.reshape([flag.sizes.get(dim, 1) for dim in DIMS])
+    return observed_flags(source.coords["observed"].variable)
 
 
-def _place(source: Any, number: int, unit_ids: NDArray, shape: tuple[int, ...]) -> Place:
+def _place(source: Any, number: int, unit_ids: NDArray, shape: tuple[int, ...]) -> BlockPlace:
     trial_ids, times, first, step = np.arange(number, number + shape[0]), None, 0.0, 1.0
     if isinstance(source, xr.DataArray):
         if "trial" in source.coords:
@@ -121,7 +121,7 @@ def _place(source: Any, number: int, unit_ids: NDArray, shape: tuple[int, ...]) 
             first, step = float(source["time"][0]), time_step(source, "X") or 1.0
     elif isinstance(source, pd.DataFrame):
         times = source.index
-    return Place(trial_ids, unit_ids, times, first, step)
+    return BlockPlace(trial_ids, unit_ids, times, first, step)
 
 
 def restore_part(source: Any, values: Any, step: str, *, unit: str | None = None, **more: Any) -> Any:

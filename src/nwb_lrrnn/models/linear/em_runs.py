@@ -1,4 +1,4 @@
-"""`Climb`: a run of EM that can be stopped and taken up again, and `race`, which chooses between starts by running."""
+"""`EMRun`: a run of EM that can be stopped and taken up again, and `race`, which chooses between starts by running."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LAPS = 10  # iterations from each start before the better one goes on alone
 _LEAD = 0.02  # of the advantage over constant rates: behind by more after half the laps, a start is given up
 
 
-class Climb:
+class EMRun:
     """EM from one start, with its history.
 
     Parameters
@@ -73,15 +73,15 @@ class Climb:
         return np.column_stack([self.likelihoods, self.objectives]) / self._n_bins
 
 
-def race(climbs: Sequence[Climb], max_iter: int, tol: float) -> Climb:
-    """Return the climb that is highest after a few iterations, run to its end; the first of equal ones."""
+def race(runs: Sequence[EMRun], max_iter: int, tol: float) -> EMRun:
+    """Return the run that is highest after a few iterations, run to its end; the first of equal ones."""
     for laps in (LAPS // 2, LAPS):
-        if len(climbs) == 1:
+        if len(runs) == 1:
             break
-        for climb in climbs:
-            climb.run(min(laps, max_iter), tol)
-        best = max(climbs, key=lambda climb: climb.objectives[-1])
+        for run in runs:
+            run.run(min(laps, max_iter), tol)
+        best = max(runs, key=lambda run: run.objectives[-1])
         least = best.objectives[-1] - (_LEAD * best.advantage if laps < LAPS else 0.0)
-        climbs = [climb for climb in climbs if climb is best or climb.objectives[-1] > least]
-    climbs[0].run(max_iter, tol)
-    return climbs[0]
+        runs = [run for run in runs if run is best or run.objectives[-1] > least]
+    runs[0].run(max_iter, tol)
+    return runs[0]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from nwb_lrrnn import parameters as check
+from nwb_lrrnn.models.base import POSTERIORS
 from nwb_lrrnn.models.networks.checks import check_network
 from nwb_lrrnn.models.networks.scales import scales_of
 from nwb_lrrnn.models.observation.likelihoods import Likelihood
@@ -16,7 +17,6 @@ from nwb_lrrnn.models.smc.network import ParticleForm
 from nwb_lrrnn.models.training.loop import Schedule
 from nwb_lrrnn.trials import Trials
 
-POSTERIORS = ("smoothed", "filtered", "delayed")
 READOUTS = ("latents", "currents", "rates")
 _NEURONS = 100  # where the user says nothing and the units are not the neurons
 

@@ -138,6 +138,10 @@ def test_dynamics_are_the_same_to_the_last_bit(model, said):
         np.testing.assert_array_equal(loaded[name], said[f"dynamics.{name}"])
 
 
+def test_whether_the_bin_size_is_known_is_known(model, said):
+    assert model.bin_size_is_known_ == ("bin_size" in said)
+
+
 def test_latents_and_score_are_the_same(model, said):
     X, inputs = asked(said)
     np.testing.assert_allclose(model.transform(X, inputs=inputs), said["latents"], **tolerance(model))

@@ -43,6 +43,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     likelihood: str
     dynamics_: LowRankDynamics
     bin_size_: float
+    bin_size_is_known_: bool  # else bin_size_ is 1.0, and times count in bins
     unit_ids_: np.ndarray
     n_inputs_: int
     input_ids_: np.ndarray | None
@@ -207,7 +208,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     # --- what the verbs stand on -----------------------------------------------------------------------------------
 
     # fitted attributes beside `dynamics_` that are single numbers or names, stored as attrs of the Dataset
-    _fitted_scalars: tuple[str, ...] = ("bin_size_", "likelihood_", "n_inputs_", "n_iter_")
+    _fitted_scalars: tuple[str, ...] = ("bin_size_", "bin_size_is_known_", "likelihood_", "n_inputs_", "n_iter_")
 
     def _state(self) -> dict[str, tuple]:
         """Return what the model is beside `dynamics_`: name -> (dims, array)."""
@@ -219,6 +220,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         if not network.n_units:
             raise ValueError("dataset: got a network without loadings, wanted one with a readout; pass loadings=")
         self.bin_size_, self.likelihood_, self.n_inputs_ = network.dt, network.likelihood, network.n_inputs
+        self.bin_size_is_known_ = network.dt != 1.0  # where the Dataset, an old one, does not say
         self.n_features_in_ = network.n_units
         self.unit_ids_ = np.arange(network.n_units) if network.unit_ids is None else np.asarray(network.unit_ids)
         if self.n_inputs_:

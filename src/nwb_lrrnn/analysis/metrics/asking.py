@@ -26,8 +26,9 @@ def require(model: Any, *names: str) -> None:
 
 def read(model: Any, name: str, X: Any, inputs: Any = None) -> tuple[Trials, NDArray[np.bool_]]:
     """Return X as trials of the units the model was fitted to, and what is observed, (trial, time, unit)."""
-    stated = None if model.bin_size_ == 1.0 else model.bin_size_  # 1.0 stands for a bin size that nobody knows
-    trials = as_trials(X, inputs=inputs, bin_size=stated, allow_nan=True)
+    # an estimator of another package may not say; 1.0 then stands for a bin size that nobody knows
+    is_known = getattr(model, "bin_size_is_known_", model.bin_size_ != 1.0)
+    trials = as_trials(X, inputs=inputs, bin_size=model.bin_size_ if is_known else None, allow_nan=True)
     if len(trials.unit_ids) != len(model.unit_ids_):
         raise ValueError(
             f"{name}: got {len(trials.unit_ids)} units, wanted {len(model.unit_ids_)}, the units the model was fitted "

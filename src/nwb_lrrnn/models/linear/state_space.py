@@ -148,7 +148,7 @@ class LinearStateSpace(SeveralPosteriors, auto_wrap_output_keys=None):
         model = cls(rank=dynamics.rank, likelihood=dynamics.likelihood, link=dynamics.link, bin_size=float(dynamics.dt))
         model.dynamics_ = dynamics
         model.likelihood_ = dynamics.likelihood
-        model.bin_size_ = float(dynamics.dt)
+        model.bin_size_, model.bin_size_is_known_ = float(dynamics.dt), dynamics.dt != 1.0
         model.n_inputs_ = dynamics.n_inputs
         model.n_features_in_ = dynamics.n_units
         model.unit_ids_ = np.arange(dynamics.n_units) if dynamics.unit_ids is None else dynamics.unit_ids

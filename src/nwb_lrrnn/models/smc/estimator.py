@@ -318,7 +318,8 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
         check_is_fitted(self)
         other = type(self)(**self.get_params(deep=False))
         other.dynamics_ = dynamics
-        other._complete(xr.Dataset(attrs={"n_particles_": self.n_particles_}))
+        kept = ("n_particles_", "bin_size_is_known_")
+        other._complete(xr.Dataset(attrs={name: getattr(self, name) for name in kept}))
         return other
 
     # --- the file --------------------------------------------------------------------------------------------------

@@ -48,6 +48,9 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     n_inputs_: int
     input_ids_: np.ndarray | None
     likelihood_: str
+    history_: xr.Dataset
+    restart_scores_: np.ndarray
+    n_iter_: int
 
     _likelihoods: tuple[str, ...] = LIKELIHOODS
     _allow_nan = False

@@ -131,11 +131,15 @@ def test_results_open(name, results, said):
 
 
 def test_dynamics_are_the_same_to_the_last_bit(model, said):
-    loaded = (model.readout_ if hasattr(model, "readout_") else model.dynamics_).to_dataset()
+    loaded = model.readout_network_.to_dataset()
     names = [key.removeprefix("dynamics.") for key in said if key.startswith("dynamics.")]
     assert {"left_vectors", "right_vectors", "loadings", "offset"} <= set(names)
     for name in names:
         np.testing.assert_array_equal(loaded[name], said[f"dynamics.{name}"])
+
+
+def test_whether_the_bin_size_is_known_is_known(model, said):
+    assert model.bin_size_is_known_ == ("bin_size" in said)
 
 
 def test_latents_and_score_are_the_same(model, said):

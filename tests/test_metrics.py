@@ -349,6 +349,14 @@ def test_a_noise_free_linear_network_is_forecast_perfectly():
     np.testing.assert_array_equal(scores.n_values, [10 * (60 - k) * 8 for k in (1, 5, 20)])
 
 
+@pytest.mark.parametrize(("is_known", "units"), [(True, "s"), (False, "bins")])
+def test_horizons_are_in_seconds_where_bins_of_one_second_are_known(is_known, units):
+    X = linear().simulate(4, 20, random_state=0).observations.values
+    model = LinearStateSpace(2, max_iter=2, tol=1e3, bin_size=1.0 if is_known else None).fit(X)
+    assert (model.bin_size_, model.bin_size_is_known_) == (1.0, is_known)
+    assert forecast_scores(model, X, [1]).horizon_time.attrs["units"] == units
+
+
 @pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
 def test_forecasts_are_what_stepping_each_bin_by_hand_gives(likelihood, monkeypatch):
     model = linear(5, likelihood, input_weights=np.ones((2, 1)), filter_inputs=True, tau=0.05)

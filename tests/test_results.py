@@ -299,6 +299,24 @@ def test_one_trial_and_data_frames(tmp_path):
     np.testing.assert_array_equal(load_model(path).transform(frame), latents)
 
 
+def test_bins_of_one_second_are_known_as_such(tmp_path):
+    X = counts().astype(float)
+    X = X.assign_coords(time=np.arange(X.sizes["time"]) + 0.5).assign_attrs(bin_size=1.0)
+    model = quick(X, LinearStateSpace)
+    latents = model.transform(X)
+    path = write_results(tmp_path / "a.nwb", model, latents=latents)
+    assert model.bin_size_is_known_
+    assert load_model(path).bin_size_is_known_ is True
+    stretched = latents.assign_coords(time=2 * latents["time"]).drop_attrs()
+    with pytest.raises(ValueError, match=r"latents: got times that step by 2 s with a bin_size of 1 s"):
+        write_results(tmp_path / "b.nwb", model, latents=stretched)
+    # where nobody knows the width of the bins, times may be any
+    model = quick(X.values, LinearStateSpace)
+    path = write_results(tmp_path / "b.nwb", model, latents=stretched)
+    assert (model.bin_size_, model.bin_size_is_known_) == (1.0, False)
+    assert load_model(path).bin_size_is_known_ is False
+
+
 def test_ragged_trials_come_back_padded(tmp_path):
     rng = np.random.default_rng(3)
     trials = [rng.normal(size=(n, 3)).cumsum(axis=0) for n in (20, 30, 14)]

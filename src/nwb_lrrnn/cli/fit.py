@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from nwb_lrrnn.io.reading.recording import Recording
+    from nwb_lrrnn.models.base import LatentModel
 
 _MODELS = {entry.word: name for name, entry in models.ESTIMATORS.items() if entry.word}
 _LATER = ("leastsquares",)
@@ -84,7 +85,7 @@ def models_text() -> str:
 
 def _estimator(
     name: str, *, rank: int | None, max_epochs: int | None, seed: int, device: str | None, assignments: Sequence[str]
-) -> Any:
+) -> "LatentModel":
     """Return the unfitted model that the options describe."""
     words = list(_MODELS)
     if name not in words and name in _LATER:
@@ -230,7 +231,7 @@ def _described(X: "xr.DataArray") -> str:
     return f"{trials} of {n_bins} bins of {X.attrs['bin_size']:.4g} s, {X.sizes['unit']} {noun}"
 
 
-def _check(estimator: Any, X: "xr.DataArray", inputs: Any) -> None:
+def _check(estimator: "LatentModel", X: "xr.DataArray", inputs: Any) -> None:
     """Raise what is wrong with any trial before the fit, which sees only some of them."""
     from nwb_lrrnn.trials import as_trials
 
@@ -265,10 +266,10 @@ def _part(X: Any, keep: Any) -> Any:
     return X if X is None or keep is None else X[keep]
 
 
-def _fitted(estimator: Any, X: "xr.DataArray", inputs: Any, held: Any, is_cut: bool) -> Any:
+def _fitted(estimator: "LatentModel", X: "xr.DataArray", inputs: Any, held: Any, is_cut: bool) -> "LatentModel":
     """Return the model fitted to the trials that are not held out."""
     train = None if held is None else ~held
-    name = f"{type(estimator).__name__} (rank {estimator.rank})"
+    name = f"{type(estimator).__name__} (rank {estimator.get_params()['rank']})"
     noun, which = ("windows", "the last ") if is_cut else ("trials", "")
     split = f"all {noun}" if held is None else f"{int((~held).sum())} {noun}, {which}{int(held.sum())} held out"
     click.echo(f"Fit: {name} to {split}")
@@ -282,7 +283,7 @@ def _took(begin: float) -> str:
     return f"{time.perf_counter() - begin:.3g} s"
 
 
-def _compared(estimator: Any, X: "xr.DataArray", inputs: Any, held: Any, seed: int) -> "pd.DataFrame":
+def _compared(estimator: "LatentModel", X: "xr.DataArray", inputs: Any, held: Any, seed: int) -> "pd.DataFrame":
     """Return the table of held-out scores, after printing it."""
     from nwb_lrrnn.compare import compare_baselines
 
@@ -343,7 +344,7 @@ def _conclusions(table: "pd.DataFrame") -> list[str]:
 
 def _write(
     path: Path,
-    estimator: Any,
+    estimator: "LatentModel",
     X: "xr.DataArray",
     inputs: Any,
     held: Any,

@@ -66,8 +66,8 @@ def rank_of(model: Any) -> int:
 
 
 def _network(model: Any) -> Any:
-    """Return the network of a fitted model, or, where it has no dynamics, that of its readout; None for neither."""
-    return getattr(model, "readout_", None) or getattr(model, "dynamics_", None)
+    """Return the network that says what units show; None of a model without latents."""
+    return getattr(model, "readout_network_", None)
 
 
 def same_rank(model: Any) -> int:

@@ -20,14 +20,16 @@ from nwb_lrrnn.trials import LazyTrials, Trials, as_lazy_trials, as_trials, bloc
 logger = logging.getLogger(__name__)
 
 LIKELIHOODS = ("auto", "gaussian", "poisson", "negative_binomial")
+POSTERIORS = ("smoothed", "filtered", "delayed")
 
 
 class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """The verbs that every model of latents shares; a subclass says how to fit, infer and score `Trials`.
 
-    A subclass has a constructor that only assigns (with at least `bin_size` and `likelihood`), sets `dynamics_`,
-    `loadings_` and `offset_` in `_fit_trials(trials)`, and offers `_latents(trials)` -> (trial, time, latent) and
-    `_log_evidence(trials)` -> (trial,), log p(Y) of each trial in nats and in units of X.
+    A subclass has a constructor that only assigns (with at least `bin_size` and `likelihood`), sets `dynamics_` in
+    `_fit_trials(trials)`, and offers `_latents(trials)` -> (trial, time, latent) and `_log_evidence(trials)` ->
+    (trial,), log p(Y) of each trial in nats and in units of X. One that has several posteriors extends
+    `SeveralPosteriors`.
     """
 
     # pre-requested, so that GridSearchCV and Pipeline hand inputs on once metadata routing is enabled
@@ -41,13 +43,19 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     likelihood: str
     dynamics_: LowRankDynamics
     bin_size_: float
+    bin_size_is_known_: bool  # else bin_size_ is 1.0, and times count in bins
     unit_ids_: np.ndarray
     n_inputs_: int
     input_ids_: np.ndarray | None
     likelihood_: str
+    history_: xr.Dataset
+    restart_scores_: np.ndarray
+    n_iter_: int
 
     _likelihoods: tuple[str, ...] = LIKELIHOODS
     _allow_nan = False
+    # whether `_fit_trials` takes trials that are not in memory as they are; else it gets a sample of them
+    _fits_lazy_trials = False
 
     # --- the verbs -------------------------------------------------------------------------------------------------
 
@@ -74,9 +82,8 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             size = f"{trials.n_bytes / 2**30:.3g} GiB"
             logger.info("X holds %s: it is read block by block, and some steps see a sample of its trials", size)
             _ = trials.summary  # one pass now: a bad value is found before the fit, also where no sample would see it
-            self._fit_lazy(trials)
-        else:
-            self._fit_trials(trials)
+            trials = trials if self._fits_lazy_trials else trials.sample()
+        self._fit_trials(trials)
         return self
 
     def transform(self, X: Any, *, inputs: Any = None) -> Any:
@@ -137,14 +144,14 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     ) -> xr.Dataset:
         """Return a Dataset of `latents` and `observations` drawn from the fitted model."""
         check_is_fitted(self)
-        return self._readout_network.simulate(
+        return self.readout_network_.simulate(
             n_trials, n_steps, inputs=inputs, initial_latents=initial_latents, random_state=random_state
         )
 
     def to_dataset(self) -> xr.Dataset:
         """Return all that the fitted model is as a Dataset: arrays by name, the rest in attrs; no code, no pickle."""
         check_is_fitted(self)
-        dataset = self._readout_network.to_dataset().assign(self._state())
+        dataset = self.readout_network_.to_dataset().assign(self._state())
         if _names(getattr(self, "input_ids_", None)):
             dataset = dataset.assign_coords(input=np.asarray(self.input_ids_).astype(str))
         if hasattr(self, "feature_names_in_"):
@@ -174,15 +181,37 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         model._complete(dataset)
         return model
 
-    # --- what the verbs stand on -----------------------------------------------------------------------------------
+    # --- the fitted network ----------------------------------------------------------------------------------------
 
     @property
-    def _readout_network(self) -> LowRankDynamics:
-        """The network whose readout the verbs use: `dynamics_`, where an estimator has no other."""
+    def readout_network_(self) -> LowRankDynamics:
+        """The network that says what units show: `dynamics_`, where a model has no other."""
         return self.dynamics_
 
+    @property
+    def left_vectors_(self) -> np.ndarray:
+        """The left connectivity vectors m (neuron, latent)."""
+        return np.asarray(self.dynamics_.left_vectors)
+
+    @property
+    def right_vectors_(self) -> np.ndarray:
+        """The right connectivity vectors n (neuron, latent)."""
+        return np.asarray(self.dynamics_.right_vectors)
+
+    @property
+    def loadings_(self) -> np.ndarray:
+        """C (unit, latent)."""
+        return np.asarray(self.readout_network_.loadings)
+
+    @property
+    def offset_(self) -> np.ndarray:
+        """The offset d (unit,)."""
+        return np.asarray(self.readout_network_.offset)
+
+    # --- what the verbs stand on -----------------------------------------------------------------------------------
+
     # fitted attributes beside `dynamics_` that are single numbers or names, stored as attrs of the Dataset
-    _fitted_scalars: tuple[str, ...] = ("bin_size_", "likelihood_", "n_inputs_", "n_iter_")
+    _fitted_scalars: tuple[str, ...] = ("bin_size_", "bin_size_is_known_", "likelihood_", "n_inputs_", "n_iter_")
 
     def _state(self) -> dict[str, tuple]:
         """Return what the model is beside `dynamics_`: name -> (dims, array)."""
@@ -190,10 +219,11 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
 
     def _complete(self, dataset: xr.Dataset) -> None:
         """Set the fitted attributes beside `dynamics_` from a Dataset; what it lacks follows from the network."""
-        network = self._readout_network
+        network = self.readout_network_
         if not network.n_units:
             raise ValueError("dataset: got a network without loadings, wanted one with a readout; pass loadings=")
         self.bin_size_, self.likelihood_, self.n_inputs_ = network.dt, network.likelihood, network.n_inputs
+        self.bin_size_is_known_ = network.dt != 1.0  # where the Dataset, an old one, does not say
         self.n_features_in_ = network.n_units
         self.unit_ids_ = np.arange(network.n_units) if network.unit_ids is None else np.asarray(network.unit_ids)
         if self.n_inputs_:
@@ -208,7 +238,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             self.set_params(rank=network.rank)
 
     def _expected(self, latents: Trials) -> np.ndarray:
-        return self._readout_network.expected(latents.values, self._driving(latents))
+        return self.readout_network_.expected(latents.values, self._driving(latents))
 
     def _per_bin(self, X: Any, inputs: Any, function: Callable[[Trials], np.ndarray]) -> Any:
         """Return latents made of trials by a function, in the kind of X."""
@@ -220,7 +250,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             "bin_size": self.bin_size_,
             "allow_nan": self._allow_nan,
             "dim": "latent",
-            "size": self._readout_network.rank,
+            "size": self.readout_network_.rank,
         }
         return map_trials(X, inputs, on_block, **form)
 
@@ -235,11 +265,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         check_observed(n_bins)
         return evidence, n_bins
 
-    def _fit_lazy(self, trials: LazyTrials) -> None:
-        """Fit trials that are not in memory: to a sample of them, where an estimator does no better."""
-        self._fit_trials(trials.sample())
-
-    def _fit_trials(self, trials: Trials) -> None:
+    def _fit_trials(self, trials: Any) -> None:
         raise AttributeError(f"{type(self).__name__} defines no _fit_trials")
 
     def _latents(self, trials: Trials) -> np.ndarray:
@@ -295,17 +321,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
 
     def _driving(self, trials: Trials) -> np.ndarray | None:
         """Return v (trial, time, input), the inputs that drive the network, or None."""
-        return None if trials.inputs is None else self._readout_network.filtered_inputs(trials.inputs)
-
-    @property
-    def loadings_(self) -> np.ndarray:
-        """C (unit, latent)."""
-        return np.asarray(self._readout_network.loadings)
-
-    @property
-    def offset_(self) -> np.ndarray:
-        """The offset d (unit,)."""
-        return np.asarray(self._readout_network.offset)
+        return None if trials.inputs is None else self.readout_network_.filtered_inputs(trials.inputs)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "dynamics_")
@@ -315,6 +331,37 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         tags.input_tags.allow_nan = self._allow_nan
         tags.input_tags.three_d_array = True
         return tags
+
+
+class SeveralPosteriors(LatentModel, auto_wrap_output_keys=None):
+    """A model whose latents may be asked for given more or fewer bins.
+
+    A subclass has the constructor parameter `posterior`, one of `POSTERIORS`, and offers
+    `_posterior(trials, posterior)` -> (trial, time, latent).
+    """
+
+    posterior: str
+
+    def transform(self, X: Any, *, inputs: Any = None, posterior: str | None = None) -> Any:
+        """Return posterior-mean latents in the kind of X, (trial, time, latent).
+
+        Parameters
+        ----------
+        X : like X of `fit`
+            The recording.
+        inputs : like X with `input` in place of `unit`, optional
+            As in `fit`.
+        posterior : {None, "smoothed", "filtered", "delayed"}
+            Which bins are used: all, those up to the current one, or those before it; None: the constructor's.
+        """
+        choice = choose("posterior", self.posterior if posterior is None else posterior, POSTERIORS)
+        return self._per_bin(X, inputs, partial(self._posterior, posterior=choice))
+
+    def _posterior(self, trials: Trials, posterior: str) -> np.ndarray:
+        raise AttributeError(f"{type(self).__name__} defines no _posterior")
+
+    def _latents(self, trials: Trials) -> np.ndarray:
+        return self._posterior(trials, choose("posterior", self.posterior, POSTERIORS))
 
 
 def _refuse_non_counts(trials: Trials, likelihood: str) -> None:

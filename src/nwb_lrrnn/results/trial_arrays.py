@@ -29,7 +29,8 @@ def as_array(argument: str, given: Any, last: str, dataset: xr.Dataset, model: L
             f"{argument}: got dims {dict(array.sizes)}, wanted (trial, time, {last}) or (time, {last}) with {wanted} "
             f"{last}s, as model.{'transform' if last == 'latent' else 'inverse_transform'} returns them"
         )
-    _check_step(argument, array, bin_size)
+    if "bin_size" in array.attrs or model.bin_size_is_known_:
+        _check_step(argument, array, bin_size)
     array = array.assign_attrs(bin_size=array.attrs.get("bin_size", bin_size))
     if isinstance(array.attrs.get("source"), str):
         array.attrs["source"] = without_secrets(array.attrs["source"])
@@ -42,8 +43,7 @@ def _check_step(argument: str, array: xr.DataArray, bin_size: float) -> None:
     if "time" not in array.coords or array["time"].dtype.kind not in "fiu" or array.sizes["time"] < 2:
         return
     step = float(np.median(np.diff(array["time"].values.astype(np.float64))))  # gaps are no steps
-    # a hundredth: as even as samples have to be to serve as bins; 1.0 stands for a width that nobody knows
-    if abs(step - bin_size) > 0.01 * bin_size and not ("bin_size" not in array.attrs and bin_size == 1.0):
+    if abs(step - bin_size) > 0.01 * bin_size:  # as even as samples have to be to serve as bins
         raise ValueError(
             f"{argument}: got times that step by {step:g} s with a bin_size of {bin_size:g} s, wanted one bin a step; "
             f"correct the coordinate `time` or attrs['bin_size'] of {argument}, which model.transform gives to match"

@@ -261,7 +261,7 @@ def _check_same(trials: Trials, estimator: Any, reset: bool) -> None:
     """Store (fit) or compare (afterwards) the units and the bin size."""
     if reset:
         estimator.unit_ids_ = trials.unit_ids
-        estimator.bin_size_ = trials.bin_size
+        estimator.bin_size_, estimator.bin_size_is_known_ = trials.bin_size, trials.bin_size_is_known
         return
     fitted, got = np.asarray(estimator.unit_ids_).tolist(), trials.unit_ids.tolist()
     if units_are_named(trials.source) and fitted != got:

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.trials import Trials, as_trials
 
 Array = NDArray[np.float64]
 
 
-def require(model: Any, *names: str) -> None:
+class Simulator(Protocol):
+    """What draws trials into a Dataset with `observations`."""
+
+    simulate: Callable[..., Any]
+
+
+class FittedModel(Protocol):
+    """What has the verbs of a model of latents, of this package or another."""
+
+    likelihood_: str
+    bin_size_: float
+    unit_ids_: np.ndarray
+    dynamics_: LowRankDynamics
+    transform: Callable[..., Any]
+    inverse_transform: Callable[..., Any]
+
+
+def require(model: FittedModel, *names: str) -> None:
     """Refuse what lacks a verb or a fitted attribute."""
     missing = [name for name in names if not hasattr(model, name)]
     if missing:
@@ -24,10 +43,11 @@ def require(model: Any, *names: str) -> None:
         )
 
 
-def read(model: Any, name: str, X: Any, inputs: Any = None) -> tuple[Trials, NDArray[np.bool_]]:
+def read(model: FittedModel, name: str, X: Any, inputs: Any = None) -> tuple[Trials, NDArray[np.bool_]]:
     """Return X as trials of the units the model was fitted to, and what is observed, (trial, time, unit)."""
-    stated = None if model.bin_size_ == 1.0 else model.bin_size_  # 1.0 stands for a bin size that nobody knows
-    trials = as_trials(X, inputs=inputs, bin_size=stated, allow_nan=True)
+    # an estimator of another package may not say; 1.0 then stands for a bin size that nobody knows
+    is_known = getattr(model, "bin_size_is_known_", model.bin_size_ != 1.0)
+    trials = as_trials(X, inputs=inputs, bin_size=model.bin_size_ if is_known else None, allow_nan=True)
     if len(trials.unit_ids) != len(model.unit_ids_):
         raise ValueError(
             f"{name}: got {len(trials.unit_ids)} units, wanted {len(model.unit_ids_)}, the units the model was fitted "
@@ -38,7 +58,12 @@ def read(model: Any, name: str, X: Any, inputs: Any = None) -> tuple[Trials, NDA
 
 
 def latents(
-    model: Any, values: Array, observed: NDArray[np.bool_], bin_size: float | None, inputs: Array | None, **options: Any
+    model: FittedModel,
+    values: Array,
+    observed: NDArray[np.bool_],
+    bin_size: float | None,
+    inputs: Array | None,
+    **options: Any,
 ) -> Array:
     """Return `model.transform` of values (trial, time, unit), entries that are not `observed` being hidden from it."""
     X = xr.DataArray(

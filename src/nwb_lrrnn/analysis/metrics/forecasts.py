@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 _BLOCK = 2_000_000  # currents of model neurons held at a time, 16 MB
 
 
-def forecast_scores(model: Any, X: Any, horizons: ArrayLike, *, inputs: Any = None) -> xr.Dataset:
+def forecast_scores(model: asking.FittedModel, X: Any, horizons: ArrayLike, *, inputs: Any = None) -> xr.Dataset:
     """Return how well a model predicts its units some bins ahead, against persistence and against the mean.
 
     The latents of each bin, inferred from it and the bins before, are stepped k times without noise, under the inputs
@@ -91,7 +91,7 @@ def forecast_scores(model: Any, X: Any, horizons: ArrayLike, *, inputs: Any = No
 
 
 def _walk(
-    model: Any, z: Array, values: Array, seen: NDArray, inputs: Array | None, steps: set[int]
+    model: asking.FittedModel, z: Array, values: Array, seen: NDArray, inputs: Array | None, steps: set[int]
 ) -> dict[int, tuple[float, float, int]]:
     """Return for each horizon what the model and persistence explain, and the number of observations."""
     net = model.dynamics_

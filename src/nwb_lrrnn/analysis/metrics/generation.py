@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import convolve1d
 from scipy.signal.windows import hann
 
+from nwb_lrrnn.analysis.metrics.asking import Simulator
 from nwb_lrrnn.analysis.metrics.divergence import RULES, state_space_divergence
 from nwb_lrrnn.analysis.metrics.series import like, read_pair, read_series, whole
 from nwb_lrrnn.analysis.metrics.spectra import spectral_distance
@@ -58,7 +59,7 @@ def _prepared(values: Array, n_bins: int | None) -> Array:
 
 
 def generation_scores(
-    model: Any,
+    model: Simulator,
     data: Any,
     *,
     n_generations: int = 20,
@@ -139,7 +140,7 @@ def generation_scores(
     return _summary(divergence, distance, dropped)
 
 
-def _generate(model: Any, n_trials: int, n_steps: int, inputs: Any, seed: int, generation: int) -> Array:
+def _generate(model: Simulator, n_trials: int, n_steps: int, inputs: Any, seed: int, generation: int) -> Array:
     """Return generated observations (trial, time, unit)."""
     simulate = getattr(model, "simulate", None)
     if simulate is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.align import Gauge, change_gauge, slices
 from nwb_lrrnn.dynamics import LowRankDynamics
-from nwb_lrrnn.models.base import LatentModel
+from nwb_lrrnn.models.base import SeveralPosteriors
 from nwb_lrrnn.models.dis import routes, stored
 from nwb_lrrnn.models.dis.connectivity import standard_errors
 from nwb_lrrnn.models.dis.gauge import group_gauge
 from nwb_lrrnn.models.dis.network import GroupNetwork
-from nwb_lrrnn.models.dis.settings import POSTERIORS, check_parameters, group_ranks_of
+from nwb_lrrnn.models.dis.settings import check_parameters, group_ranks_of
 from nwb_lrrnn.models.training.devices import one_thread
-from nwb_lrrnn.parameters import choose
 from nwb_lrrnn.trials import Trials
 
 _NO_DYNAMICS = (
@@ -29,7 +27,7 @@ _NO_DYNAMICS = (
 )
 
 
-class DisRNN(LatentModel, auto_wrap_output_keys=None):
+class DisRNN(SeveralPosteriors, auto_wrap_output_keys=None):
     r"""A low-rank network of the recorded units whose latents fall into groups as independent as can be.
 
     .. math::
@@ -191,21 +189,6 @@ class DisRNN(LatentModel, auto_wrap_output_keys=None):
 
     # --- the verbs of this model -----------------------------------------------------------------------------------
 
-    def transform(self, X: Any, *, inputs: Any = None, posterior: str | None = None) -> Any:
-        """Return posterior-mean latents in the kind of X, (trial, time, latent), group by group.
-
-        Parameters
-        ----------
-        X : like X of `fit`
-        inputs : like X with `input` in place of `unit`, optional
-            As in `fit`.
-        posterior : {None, "smoothed", "filtered", "delayed"}
-            Which bins are used: those around, the bin and those before, or those before alone; None: the
-            constructor's.
-        """
-        choice = choose("posterior", self.posterior if posterior is None else posterior, POSTERIORS)
-        return self._per_bin(X, inputs, partial(self._posterior, posterior=choice))
-
     def connectivity(self) -> xr.DataArray:
         """Return m nᵀ / N between recorded units, dims (target, source), in units of the currents x.
 
@@ -244,7 +227,7 @@ class DisRNN(LatentModel, auto_wrap_output_keys=None):
             Number of latents of each group, in order.
         """
         check_is_fitted(self)
-        mixing, ranks = np.asarray(matrix, dtype=float), group_ranks_of(self._readout_network.rank, 1, group_ranks)
+        mixing, ranks = np.asarray(matrix, dtype=float), group_ranks_of(self.readout_network_.rank, 1, group_ranks)
         other = copy.copy(self)
         other.network_ = self.network_.mixed(mixing)
         other.readout_ = change_gauge(self.readout_, Gauge(np.linalg.inv(mixing), np.zeros(len(mixing))))
@@ -271,24 +254,14 @@ class DisRNN(LatentModel, auto_wrap_output_keys=None):
         self.readout_ = dynamics
 
     @property
-    def left_vectors_(self) -> np.ndarray:
-        """The left connectivity vectors m (unit, latent)."""
-        return np.asarray(self.dynamics_.left_vectors)
-
-    @property
-    def right_vectors_(self) -> np.ndarray:
-        """The right connectivity vectors n (unit, latent)."""
-        return np.asarray(self.dynamics_.right_vectors)
-
-    @property
     def loadings_(self) -> np.ndarray:
         """C = scale m (unit, latent)."""
-        return np.asarray(self._readout_network.loadings)[:, None] * self._readout_network.left_vectors
+        return np.asarray(self.readout_network_.loadings)[:, None] * self.readout_network_.left_vectors
 
     @property
     def offset_(self) -> np.ndarray:
         """The offset d (unit,): what the units show, before the link, where the latents are 0."""
-        network = self._readout_network
+        network = self.readout_network_
         bias = np.zeros(network.n_neurons) if network.bias is None else network.bias
         offset = np.zeros(network.n_neurons) if network.offset is None else network.offset
         return np.asarray(network.loadings) * bias + offset
@@ -301,10 +274,11 @@ class DisRNN(LatentModel, auto_wrap_output_keys=None):
 
     # --- what the verbs stand on -----------------------------------------------------------------------------------
 
-    _fitted_scalars = (*LatentModel._fitted_scalars, "noise_")
+    _fitted_scalars = (*SeveralPosteriors._fitted_scalars, "noise_")
 
     @property
-    def _readout_network(self) -> LowRankDynamics:
+    def readout_network_(self) -> LowRankDynamics:
+        """The network that says what units show: `readout_`, where there are no `dynamics_` too."""
         return self.readout_
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -347,9 +321,6 @@ class DisRNN(LatentModel, auto_wrap_output_keys=None):
             if posterior == "smoothed" and network.neighbours is not None and self.noise_ != "recurrent":
                 return network.smoothed(trials)
             return network.delayed(trials) if posterior == "delayed" else network.filtered(trials)
-
-    def _latents(self, trials: Trials) -> np.ndarray:
-        return self._posterior(trials, choose("posterior", self.posterior, POSTERIORS))
 
     def _log_evidence(self, trials: Trials) -> np.ndarray:
         with one_thread():

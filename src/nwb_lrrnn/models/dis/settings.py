@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from nwb_lrrnn import parameters as check
+from nwb_lrrnn.models.base import POSTERIORS
 from nwb_lrrnn.models.dis.pairs import history
 from nwb_lrrnn.trials import Trials
 
-POSTERIORS = ("smoothed", "filtered", "delayed")
 NOISES = ("auto", "recurrent", "readout")
 ENCODERS = ("linear", "mlp")
 OBJECTIVES = ("likelihood", "paper")

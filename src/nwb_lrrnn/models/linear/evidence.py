@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.dynamics.simulation import covariance_root
 from nwb_lrrnn.models.linear import laplace
 from nwb_lrrnn.models.linear.system import LinearSystem
 from nwb_lrrnn.models.particles import noise_of_trial, seed_of
@@ -58,7 +59,8 @@ def particle_bound(
     seen, dispersion = laplace.seen_entries(trials), model.dispersion(system)
     offsets = np.array(system.offsets(inputs), ndmin=3)
     loadings, transition = np.array(system.loadings), np.array(system.transition)
-    noise_root, initial_root = covariance_root(system.noise), covariance_root(system.initial_covariance)
+    covariances = (system.noise, system.initial_covariance)
+    noise_root, initial_root = (np.ascontiguousarray(covariance_root(c)) for c in covariances)
     seed = seed_of(random_state)
     bound = np.zeros(n_trials)
 
@@ -74,9 +76,3 @@ def particle_bound(
 
     over_ranges(run, n_trials)
     return bound + model.constants(trials.values, seen, system.dispersion)
-
-
-def covariance_root(covariance: Array) -> Array:
-    """Return a square L with L L^T = covariance, also for a singular one."""
-    values, vectors = np.linalg.eigh(covariance)
-    return np.ascontiguousarray(vectors * np.sqrt(np.maximum(values, 0.0)))

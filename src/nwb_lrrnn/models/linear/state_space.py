@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,17 +12,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.align import canonicalize
 from nwb_lrrnn.dynamics import LowRankDynamics
-from nwb_lrrnn.models.base import LatentModel
+from nwb_lrrnn.models.base import POSTERIORS, SeveralPosteriors
 from nwb_lrrnn.models.linear import em
 from nwb_lrrnn.models.linear.smoothing import Moments, smooth
 from nwb_lrrnn.models.linear.system import LinearSystem, from_dynamics, to_dynamics
 from nwb_lrrnn.parameters import choose, positive, whole_number
 from nwb_lrrnn.trials import Trials
 
-POSTERIORS = ("smoothed", "filtered", "delayed")
 
-
-class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
+class LinearStateSpace(SeveralPosteriors, auto_wrap_output_keys=None):
     r"""Latents that follow linear dynamics with Gaussian noise, seen through Gaussian values or counts.
 
     .. math::
@@ -104,21 +101,6 @@ class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
         self.posterior = posterior
         self.random_state = random_state
 
-    def transform(self, X: Any, *, inputs: Any = None, posterior: str | None = None) -> Any:
-        """Return posterior-mean latents in the kind of X, (trial, time, latent).
-
-        Parameters
-        ----------
-        X : like X of `fit`
-            The recording.
-        inputs : like X with `input` in place of `unit`, optional
-            As in `fit`.
-        posterior : {None, "smoothed", "filtered", "delayed"}
-            Which bins are used; None: the constructor's.
-        """
-        choice = choose("posterior", self.posterior if posterior is None else posterior, POSTERIORS)
-        return self._per_bin(X, inputs, partial(self._posterior, posterior=choice))
-
     def moments(self, X: Any, *, inputs: Any = None) -> Moments:
         """Return the posterior moments of the latents: means, covariances and lag-one cross-covariances."""
         return self._moments(self._in_memory(X, inputs))
@@ -166,7 +148,7 @@ class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
         model = cls(rank=dynamics.rank, likelihood=dynamics.likelihood, link=dynamics.link, bin_size=float(dynamics.dt))
         model.dynamics_ = dynamics
         model.likelihood_ = dynamics.likelihood
-        model.bin_size_ = float(dynamics.dt)
+        model.bin_size_, model.bin_size_is_known_ = float(dynamics.dt), dynamics.dt != 1.0
         model.n_inputs_ = dynamics.n_inputs
         model.n_features_in_ = dynamics.n_units
         model.unit_ids_ = np.arange(dynamics.n_units) if dynamics.unit_ids is None else dynamics.unit_ids
@@ -259,9 +241,6 @@ class LinearStateSpace(LatentModel, auto_wrap_output_keys=None):
             self._system(), trials, self._driving(trials), self.likelihood_, str(self.dynamics_.link), self.bin_size_
         )
         return filtered if posterior == "filtered" else predicted
-
-    def _latents(self, trials: Trials) -> np.ndarray:
-        return self._posterior(trials, choose("posterior", self.posterior, POSTERIORS))
 
     def _log_evidence(self, trials: Trials) -> np.ndarray:
         if self.likelihood_ == "gaussian":

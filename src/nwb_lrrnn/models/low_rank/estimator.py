@@ -162,13 +162,9 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
 
     # --- fit -------------------------------------------------------------------------------------------------------
 
-    def _fit_trials(self, trials: Trials) -> None:
-        self._fit(trials)
+    _fits_lazy_trials = True
 
-    def _fit_lazy(self, trials: LazyTrials) -> None:
-        self._fit(trials)
-
-    def _fit(self, given: Trials | LazyTrials) -> None:
+    def _fit_trials(self, given: Trials | LazyTrials) -> None:
         """Fit trials in memory, or a sample of a whole and then all of it."""
         whole = given if isinstance(given, LazyTrials) else None
         trials: Trials | None = given.sample() if isinstance(given, LazyTrials) else given
@@ -289,13 +285,3 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
 
     def _log_evidence(self, trials: Trials) -> np.ndarray:
         return self._posterior(trials)[0].log_evidence[0].cpu().numpy()
-
-    @property
-    def left_vectors_(self) -> np.ndarray:
-        """The left connectivity vectors m (neuron, latent)."""
-        return np.asarray(self.dynamics_.left_vectors)
-
-    @property
-    def right_vectors_(self) -> np.ndarray:
-        """The right connectivity vectors n (neuron, latent)."""
-        return np.asarray(self.dynamics_.right_vectors)

@@ -165,7 +165,14 @@ def settle(fit: ShootingFit, train_trials: Trials, trials: Trials) -> tuple[Shoo
     return net, post, windows
 
 
-def _best_start(form: ShootingForm, start, trials: Trials, window_bins: int, path: NDArray, seed) -> Tensor:
+def _best_start(
+    form: ShootingForm,
+    start: LinearStart | WarmStart,
+    trials: Trials,
+    window_bins: int,
+    path: NDArray,
+    seed: np.random.SeedSequence,
+) -> Tensor:
     """Return the flat parameters (1, size) of the candidate whose short trajectories explain the recording best."""
     candidates = start.candidates(form, np.random.default_rng(seed))
     flat = flat_of(form, candidates)

@@ -66,7 +66,9 @@ class LinearStart:
         fields = self._fields(form, left, bias, thresholds, weights, alpha)
         return [{**parts, "right_vectors": right, "drive": drive} for right, drive in fields]
 
-    def _fields(self, form, left, bias, thresholds, weights, alpha) -> list[tuple[NDArray, NDArray]]:
+    def _fields(
+        self, form: ShootingForm, left, bias, thresholds, weights, alpha: float
+    ) -> list[tuple[NDArray, NDArray]]:
         """Return pairs n (latent, neuron) and s (latent,) that make the network move as one of the targets says."""
         z = self.latents
         pair = np.arange(z.shape[1] - 1)[None] < self.trials.lengths[:, None] - 1

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
 from nwb_lrrnn.parameters import choose, flag, fraction, positive, whole_number
 from nwb_lrrnn.trials import Trials
 
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.low_rank import LowRankRNN
+    from nwb_lrrnn.models.smc import SMCLowRankRNN
 
-def check_network(model: Any, trials: Trials) -> None:
+
+def check_network(model: LowRankRNN | SMCLowRankRNN, trials: Trials) -> None:
     """Check what every network trained by gradients is constructed with, and that the trials show dynamics."""
     whole_number("rank", model.rank)
     n_units = trials.values.shape[2]

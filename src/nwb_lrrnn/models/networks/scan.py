@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nwb_lrrnn.models.networks import cells
 from nwb_lrrnn.models.networks.cells import Cell
+from nwb_lrrnn.models.training.devices import N_CHUNKS, arrays, use_kernels
 from nwb_lrrnn.models.training.threads import over_ranges
 
 
@@ -19,11 +20,6 @@ class Drive(NamedTuple):
     lengths: Tensor  # (window,), int64
     filtered: Tensor  # v (1 or S, window, T, I)
     raw: Tensor  # u (window, T, I)
-
-
-def use_kernels(tensor: Tensor) -> bool:
-    """Return whether the fused kernels serve this tensor: whatever lies on the CPU (they compute in float64)."""
-    return tensor.device.type == "cpu"
 
 
 def trajectory(name: str, cell: Cell, start: Tensor, drive: Drive, *, kernels: bool | None = None) -> Tensor:
@@ -82,9 +78,6 @@ def pulled_back(
         h = information[:, :, t] + jac.mT @ h @ jac
         to_last = to_last @ jac
     return g, h, to_last
-
-
-N_CHUNKS = 16  # gradients are added up within a chunk of windows, then over chunks, always in this order
 
 
 class _Fused(torch.autograd.Function):
@@ -147,8 +140,3 @@ def _fused_pull_back(name, cell, z, drive, gradient, information):
     over_ranges(run, path.shape[0] * path.shape[1])
     total_g, total_h, to_last = (torch.from_numpy(a).to(z.dtype) for a in (total_g, total_h, to_last))
     return total_g, total_h, to_last
-
-
-def arrays(tensors) -> tuple:
-    """Return CPU tensors as contiguous float64 arrays, detached."""
-    return tuple(t.detach().to(torch.float64).contiguous().numpy() for t in tensors)

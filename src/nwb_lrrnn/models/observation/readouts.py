@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nwb_lrrnn.models.networks.scan import N_CHUNKS, arrays, use_kernels
 from nwb_lrrnn.models.observation import likelihoods
 from nwb_lrrnn.models.observation.likelihoods import Likelihood
+from nwb_lrrnn.models.training.devices import N_CHUNKS, arrays, use_kernels
 from nwb_lrrnn.models.training.threads import over_ranges
 
 

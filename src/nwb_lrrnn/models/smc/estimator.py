@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,9 @@ import torch
 import xarray as xr
 from sklearn.utils.validation import check_is_fitted
 
-from nwb_lrrnn import parameters as check
 from nwb_lrrnn.align import Gauge, canonicalize, change_gauge
 from nwb_lrrnn.dynamics import LowRankDynamics
-from nwb_lrrnn.models.base import LatentModel
+from nwb_lrrnn.models.base import SeveralPosteriors
 from nwb_lrrnn.models.particles import seed_of
 from nwb_lrrnn.models.smc import bound, encoder, fitting, inference, network, settings
 from nwb_lrrnn.models.smc.bound import Plan
@@ -34,7 +32,7 @@ _BATCH = 16  # trials per gradient step
 _SHARE = 4  # of a sample of trials, one in so many: particles take more memory than trials
 
 
-class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
+class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
     r"""A low-rank recurrent network with stochastic dynamics, fitted by variational sequential Monte Carlo.
 
     .. math::
@@ -215,19 +213,15 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
 
     # --- fit -------------------------------------------------------------------------------------------------------
 
-    def _fit_trials(self, trials: Trials) -> None:
-        self._fit(trials, None)
+    _fits_lazy_trials = True
 
-    def _fit_lazy(self, trials: LazyTrials) -> None:
-        self._fit(trials.sample(_SHARE), trials)
-
-    def _fit(self, trials: Trials, whole: LazyTrials | None) -> None:
-        """Fit trials in memory, with gradients of all those that they are a sample of."""
+    def _fit_trials(self, given: Trials | LazyTrials) -> None:
+        """Fit trials in memory, or a sample of a whole with the gradients of all of it."""
+        whole = given if isinstance(given, LazyTrials) else None
+        trials = given.sample(_SHARE) if isinstance(given, LazyTrials) else given
         schedule = settings.schedule_of(self, trials)
         device = resolve(self.device)
         warm = self.warm_start and hasattr(self, "dynamics_")
-        scheme = self._plan(self.n_particles or fitting.PARTICLES[0])
-        plan = None if self.n_particles is None else scheme
         with checkpoint_of(self, whole or trials, device.type, goes_on=warm) as log, one_thread():
             seeds = log.seeds(self.random_state).spawn(self.n_init + 4)
             form = settings.form_of(self, trials, getattr(torch, self.dtype), device)
@@ -239,10 +233,22 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
                 flat = _starts(parts[0], form, seeds[4:], log, "linear start")
                 again = parts[1] is not None and form.encoder is None
                 of_all = _starts(trials, form, seeds[4:], log, "linear start of all trials") if again else None
-            batch = min(len(parts[0].lengths), _BATCH if self.batch_size is None else self.batch_size)
-            label = type(self).__name__
-            rest = all_but_held_out(whole, _SHARE, self.validation_fraction, seeds[0])
-            fit = fitting.run(form, flat, of_all, *parts, plan, scheme, schedule, batch, seeds[1:4], label, log, rest)
+            task = fitting.ParticleTask(
+                form=form,
+                starts=flat,
+                all_starts=of_all,
+                train_trials=parts[0],
+                held_trials=parts[1],
+                whole=all_but_held_out(whole, _SHARE, self.validation_fraction, seeds[0]),
+                plan=self._plan(self.n_particles or fitting.PARTICLES[0]),
+                chooses_particles=self.n_particles is None,
+                schedule=schedule,
+                batch_size=min(len(parts[0].lengths), _BATCH if self.batch_size is None else self.batch_size),
+                seeds=tuple(int(seed.generate_state(1)[0]) for seed in seeds[1:4]),
+                label=type(self).__name__,
+                log=log,
+            )
+            fit = fitting.run(task)
             self._keep(trials, fit)
         fit.ending.tell(self)
 
@@ -297,28 +303,10 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
             logger.info("proposal='encoder': this network was not fitted with one; proposal=%r is used", plan.proposal)
         return net, plan, seed_of(self.random_state)
 
-    def transform(self, X: Any, *, inputs: Any = None, posterior: str | None = None) -> Any:
-        """Return posterior-mean latents in the kind of X, (trial, time, latent).
-
-        Parameters
-        ----------
-        X : like X of `fit`
-            The recording.
-        inputs : like X with `input` in place of `unit`, optional
-            As in `fit`.
-        posterior : {None, "smoothed", "filtered", "delayed"}
-            Which bins are used; None: the constructor's.
-        """
-        choice = check.choose("posterior", self.posterior if posterior is None else posterior, settings.POSTERIORS)
-        return self._per_bin(X, inputs, partial(self._posterior_means, kind=choice))
-
-    def _latents(self, trials: Trials) -> np.ndarray:
-        return self._posterior_means(trials, self.posterior)
-
-    def _posterior_means(self, trials: Trials, kind: str) -> np.ndarray:
+    def _posterior(self, trials: Trials, posterior: str) -> np.ndarray:
         net, plan, seed = self._ready()
         with one_thread():
-            return inference.posterior_means(net, trials, plan, seed, kind, self.n_trajectories)
+            return inference.posterior_means(net, trials, plan, seed, posterior, self.n_trajectories)
 
     def _log_evidence(self, trials: Trials) -> np.ndarray:
         net, plan, seed = self._ready()
@@ -330,12 +318,13 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
         check_is_fitted(self)
         other = type(self)(**self.get_params(deep=False))
         other.dynamics_ = dynamics
-        other._complete(xr.Dataset(attrs={"n_particles_": self.n_particles_}))
+        kept = ("n_particles_", "bin_size_is_known_")
+        other._complete(xr.Dataset(attrs={name: getattr(self, name) for name in kept}))
         return other
 
     # --- the file --------------------------------------------------------------------------------------------------
 
-    _fitted_scalars = (*LatentModel._fitted_scalars, "n_particles_")
+    _fitted_scalars = (*SeveralPosteriors._fitted_scalars, "n_particles_")
 
     def _state(self) -> dict[str, tuple]:
         if not hasattr(self, "encoder_"):
@@ -359,16 +348,6 @@ class SMCLowRankRNN(Forecasts, LatentModel, auto_wrap_output_keys=None):
         self.n_particles_ = int(self.n_particles_)
         # JSON, in which parameters are stored, has no tuples
         self.encoder_kernels, self.encoder_channels = tuple(self.encoder_kernels), tuple(self.encoder_channels)
-
-    @property
-    def left_vectors_(self) -> np.ndarray:
-        """The left connectivity vectors m (neuron, latent)."""
-        return np.asarray(self.dynamics_.left_vectors)
-
-    @property
-    def right_vectors_(self) -> np.ndarray:
-        """The right connectivity vectors n (neuron, latent)."""
-        return np.asarray(self.dynamics_.right_vectors)
 
 
 def _starts(

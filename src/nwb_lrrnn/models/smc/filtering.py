@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from nwb_lrrnn.models.kernels.particle_types import BEFORE, Moves, Noise, Proposal, Record, Seen
-from nwb_lrrnn.models.networks.scan import N_CHUNKS, use_kernels
 from nwb_lrrnn.models.smc import sites as site_search
 from nwb_lrrnn.models.smc import steps
 from nwb_lrrnn.models.smc.proposals import Sites, own_sites, proposal_of
 from nwb_lrrnn.models.smc.steps import Options, State, View
+from nwb_lrrnn.models.training.devices import N_CHUNKS, use_kernels
 from nwb_lrrnn.models.training.threads import over_ranges
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from nwb_lrrnn.models.observation.likelihoods import constant_log_density
 from nwb_lrrnn.models.smc import bound
 from nwb_lrrnn.models.smc.bound import Plan
-from nwb_lrrnn.models.smc.coordinates import decorrelated
+from nwb_lrrnn.models.smc.coordinates import Coordinates, decorrelated
 from nwb_lrrnn.models.smc.data import BlockWise, InMemory, TrialData, join, trial_data
 from nwb_lrrnn.models.smc.network import ParticleForm, ParticleNetwork
 from nwb_lrrnn.models.smc.objective import FilterObjective
@@ -48,37 +48,38 @@ class ParticleFit:
     ending: Ending
 
 
-def run(
-    form: ParticleForm,
-    starts: Tensor,
-    all_starts: Tensor | None,
-    train_trials: Trials,
-    held_trials: Trials | None,
-    plan: Plan | None,
-    scheme: Plan,
-    schedule: Schedule,
-    batch_size: int,
-    seeds: list[np.random.SeedSequence],
-    label: str,
-    log: Checkpoint = NO_CHECKPOINT,
-    whole: LazyTrials | None = None,
-) -> ParticleFit:
-    """Return the fit from starts (S, size) made of the training trials; `all_starts` are the same made of all trials.
+@dataclass(frozen=True)
+class ParticleTask:
+    """What is to be fitted, from where and how."""
 
-    `plan` None: the number of particles is chosen, the rest is as in `scheme`. Held-out trials decide how far to go
-    from the start; the same way is then gone on all trials, or, where gradients led further than expectation
-    maximisation, what is linear in the parameters is fitted to all trials. An encoder is trained by
-    gradients alone, and `all_starts` is None with it: it knows the latents of the start that it was trained from.
-    Where the trials are a sample, `whole` are all trials but the held-out ones, and the gradients are theirs.
+    form: ParticleForm
+    starts: Tensor  # (S, size), made of the training trials
+    all_starts: Tensor | None  # the same, made of all trials; None with an encoder, which knows its start's latents
+    train_trials: Trials
+    held_trials: Trials | None
+    whole: LazyTrials | None  # all trials but the held-out ones, where the trials are a sample: gradients are theirs
+    plan: Plan
+    chooses_particles: bool  # whether their number is chosen, whatever the plan says
+    schedule: Schedule
+    batch_size: int
+    seeds: tuple[int, int, int]  # of the held-out noise, of the order of trials, of the choice
+    label: str
+    log: Checkpoint = NO_CHECKPOINT
+
+
+def run(task: ParticleTask) -> ParticleFit:
+    """Return the fit: held-out trials decide how far to go from the start, and the same way is then gone on all trials.
+
+    Where gradients led further than expectation maximisation, what is linear in the parameters is fitted to all trials
+    instead. An encoder is trained by gradients alone.
     """
-    device = starts.device
-    data = trial_data(train_trials, device)
-    source = InMemory(data) if whole is None else BlockWise(whole, device)
-    held = data if held_trials is None else trial_data(held_trials, device)
-    noise_seed, shuffle_seed, choice_seed = (int(s.generate_state(1)[0]) for s in seeds)
-    chosen = plan is None
-    if plan is None:
-        plan = choose_particles(form.network(form.layout(), starts[:1]), data, scheme, MOST_IN_TRAINING, choice_seed)
+    form, starts, log = task.form, task.starts, task.log
+    noise_seed, shuffle_seed, choice_seed = task.seeds
+    data = trial_data(task.train_trials, starts.device)
+    held = data if task.held_trials is None else trial_data(task.held_trials, starts.device)
+    plan = task.plan
+    if task.chooses_particles:
+        plan = choose_particles(form.network(form.layout(), starts[:1]), data, plan, MOST_IN_TRAINING, choice_seed)
     encodes = plan.proposal == "encoder"
     guide = bound.guide_of(plan, form.likelihood.name, form.readout)  # trajectories come from a proposal that is ready
     climb = ParticleEM(form, guide, data, held, noise_seed)
@@ -86,31 +87,35 @@ def run(
     rows = zip(starts.double(), steps, strict=True)
     climbed = [(row, []) if encodes else climb.run(row, step) for row, step in rows]
     flat = torch.stack([row for row, _ in climbed]).to(starts)
-    baseline = constant_log_density(train_trials, held_trials or train_trials, form.likelihood)
-    rates = torch.stack([climb.rates(row) for row in flat.double()])
-    coordinates = decorrelated(form.layout(), flat, rates)
-    objective = FilterObjective(form, coordinates, guide, source, held, batch_size, baseline, noise_seed)
-    coordinates = coordinates.in_units(objective.information(data, _INFORMED))
-    objective = FilterObjective(form, coordinates, plan, source, held, batch_size, baseline, noise_seed)
-    outcome = train(objective, schedule, np.random.default_rng(shuffle_seed), label=label, log=log)
+    objective = _objective(task, plan, climb, flat)
+    outcome = train(objective, task.schedule, np.random.default_rng(shuffle_seed), label=task.label, log=log)
     best = int(np.nanargmax(outcome.validation))
-    found = coordinates.parameters(outcome.parameters.detach())[best]
-    if held_trials is not None:
-        reached = _Reached(flat[best], found, climbed[best][1])
-        step = log.step("all trials", reached.fingerprint)
-        kept = step.recall()
-        of_all = None if all_starts is None else all_starts[best]
-        if kept is None:
-            found = climb.on_all_trials(reached, of_all, by_gradients=encodes).to(starts).detach()
-            step.store(lambda: {"found": found.cpu().numpy()})
-        else:
-            found = torch.as_tensor(kept["found"]).to(starts)
+    found = objective.coordinates.parameters(outcome.parameters.detach())[best]
+    if task.held_trials is not None:
+        of_all = None if task.all_starts is None else task.all_starts[best]
+        found = climb.on_all_trials(_Reached(flat[best], found, climbed[best][1]), of_all, log, by_gradients=encodes)
     net = form.network(form.layout(), found[None])
-    if chosen:
+    if task.chooses_particles:
         plan = choose_particles(net, held, plan, PARTICLES[-1], choice_seed)
     history = outcome.history.isel(restart=best, drop=True)
     not_finite = (outcome.not_finite,) if outcome.not_finite else ()
     return ParticleFit(net, plan, Ending(history, outcome.validation, not_finite, outcome.not_converged))
+
+
+def _objective(task: ParticleTask, plan: Plan, climb: ParticleEM, flat: Tensor) -> FilterObjective:
+    """Return the objective of the gradients from parameters (S, size), in units of their own information."""
+    data, held = climb.data, climb.held
+    source = InMemory(data) if task.whole is None else BlockWise(task.whole, flat.device)
+    likelihood = task.form.likelihood
+    baseline = constant_log_density(task.train_trials, task.held_trials or task.train_trials, likelihood)
+
+    def objective(coordinates: Coordinates, plan: Plan) -> FilterObjective:
+        return FilterObjective(task.form, coordinates, plan, source, held, task.batch_size, baseline, task.seeds[0])
+
+    rates = torch.stack([climb.rates(row) for row in flat.double()])
+    coordinates = decorrelated(task.form.layout(), flat, rates)
+    information = objective(coordinates, climb.guide).information(data, _INFORMED)
+    return objective(coordinates.in_units(information), plan)
 
 
 Recipe = list[tuple[float, int]]  # of every round: the ridge and the steps of the neurons
@@ -132,6 +137,7 @@ class ParticleEM:
 
     def __init__(self, form: ParticleForm, plan: Plan, data: TrialData, held: TrialData, seed: int):
         self.form, self.layout, self.data, self.held, self.seed = form, form.layout(), data, held, seed
+        self.guide = plan
         # latents must be known better than the bound: few particles do for trajectories, more for the comparison
         self.plan = plan._replace(n_particles=max(plan.n_particles, 32))
 
@@ -174,8 +180,19 @@ class ParticleEM:
         reached = self.rescaled(reached, self.data)
         return self.value(reached), reached, (r, n_steps)
 
-    def on_all_trials(self, reached: _Reached, all_start: Tensor | None, *, by_gradients: bool) -> Tensor:
+    def on_all_trials(
+        self, reached: _Reached, all_start: Tensor | None, log: Checkpoint, *, by_gradients: bool
+    ) -> Tensor:
         """Return the parameters (size,) for all trials: what the training trials led to, made of all of them."""
+        step = log.step("all trials", reached.fingerprint)
+        kept = step.recall()
+        if kept is not None:
+            return torch.as_tensor(kept["found"]).to(reached.found)
+        found = self._of_all(reached, all_start, by_gradients).to(reached.found).detach()
+        step.store(lambda: {"found": found.cpu().numpy()})
+        return found
+
+    def _of_all(self, reached: _Reached, all_start: Tensor | None, by_gradients: bool) -> Tensor:
         everything, recipe = join(self.data, self.held), reached.recipe
         if by_gradients or rises(self.value(reached.found), self.value(reached.climbed), self.held):
             draws = self.draws(reached.found, everything, _ROUNDS + 1)

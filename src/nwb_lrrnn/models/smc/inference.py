@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.dynamics.simulation import covariance_root
 from nwb_lrrnn.models.kernels.particle_types import Noise
-from nwb_lrrnn.models.linear.evidence import covariance_root
 from nwb_lrrnn.models.particles import log_mean_exp, noise_of_trial, systematic_resample
 from nwb_lrrnn.models.smc import bound, smoothing
 from nwb_lrrnn.models.smc.bound import Plan

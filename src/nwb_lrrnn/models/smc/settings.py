@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from nwb_lrrnn import parameters as check
+from nwb_lrrnn.models.base import POSTERIORS
 from nwb_lrrnn.models.networks.checks import check_network
 from nwb_lrrnn.models.networks.scales import scales_of
 from nwb_lrrnn.models.observation.likelihoods import Likelihood
@@ -16,12 +17,14 @@ from nwb_lrrnn.models.smc.network import ParticleForm
 from nwb_lrrnn.models.training.loop import Schedule
 from nwb_lrrnn.trials import Trials
 
-POSTERIORS = ("smoothed", "filtered", "delayed")
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.smc.estimator import SMCLowRankRNN
+
 READOUTS = ("latents", "currents", "rates")
 _NEURONS = 100  # where the user says nothing and the units are not the neurons
 
 
-def form_of(model: Any, trials: Trials, dtype: torch.dtype, device: torch.device) -> ParticleForm:
+def form_of(model: SMCLowRankRNN, trials: Trials, dtype: torch.dtype, device: torch.device) -> ParticleForm:
     """Return the sizes, functions and scales that the parameters of a model and its data make."""
     values = np.where(trials.bins[:, :, None] if trials.observed is None else trials.observed, trials.values, 0.0)
     seen = np.broadcast_to(trials.bins[:, :, None], values.shape) if trials.observed is None else trials.observed
@@ -44,7 +47,7 @@ def form_of(model: Any, trials: Trials, dtype: torch.dtype, device: torch.device
     )
 
 
-def _design_of(model: Any, values: np.ndarray, seen: np.ndarray, device: torch.device) -> encoder.Design:
+def _design_of(model: SMCLowRankRNN, values: np.ndarray, seen: np.ndarray, device: torch.device) -> encoder.Design:
     """Return what of the encoder is fixed: its sizes, and the mean and s.d. of what it reads, unit by unit."""
     takes_roots = model.likelihood_ != "gaussian"
     read = np.sqrt(values) if takes_roots else values
@@ -69,7 +72,7 @@ def _design_of(model: Any, values: np.ndarray, seen: np.ndarray, device: torch.d
     )
 
 
-def _check_encoder(model: Any) -> None:
+def _check_encoder(model: SMCLowRankRNN) -> None:
     n = encoder.N_LAYERS
     for name, length, example in (("encoder_kernels", n, "(21, 11, 1)"), ("encoder_channels", n - 1, "(64, 64)")):
         got = getattr(model, name)
@@ -80,12 +83,12 @@ def _check_encoder(model: Any) -> None:
     check.choose("encoder_padding", model.encoder_padding, encoder.PADDINGS)
 
 
-def link_of(model: Any) -> str:
+def link_of(model: SMCLowRankRNN) -> str:
     """Return the link that `link` means."""
     return model.link or ("identity" if model.likelihood_ == "gaussian" else "softplus")
 
 
-def schedule_of(model: Any, trials: Trials) -> Schedule:
+def schedule_of(model: SMCLowRankRNN, trials: Trials) -> Schedule:
     """Return the training schedule of a model, after checking all of its parameters."""
     check_network(model, trials)
     n_units = trials.values.shape[2]

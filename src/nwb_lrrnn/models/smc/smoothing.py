@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from nwb_lrrnn.models.kernels.particle_types import Record
-from nwb_lrrnn.models.networks.scan import use_kernels
 from nwb_lrrnn.models.smc.steps import pick_from
+from nwb_lrrnn.models.training.devices import use_kernels
 from nwb_lrrnn.models.training.threads import over_ranges
 
 

@@ -17,12 +17,16 @@ import zlib
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.trials import LazyTrials, Trials
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.low_rank import LowRankRNN
+    from nwb_lrrnn.models.smc import SMCLowRankRNN
 
 LAYOUT = 1  # of the file
 INTERVAL = 10.0  # seconds between two writings: what a kill costs at most
@@ -149,12 +153,14 @@ class LoggedStep:
             self._log._store(self._name, self._key, arrays())
 
 
-def checkpoint_of(model: Any, trials: Trials | LazyTrials, device: str, *, goes_on: bool) -> Checkpoint:
+def checkpoint_of(
+    model: LowRankRNN | SMCLowRankRNN, trials: Trials | LazyTrials, device: str, *, goes_on: bool
+) -> Checkpoint:
     """Return the checkpoint that an estimator's parameter `checkpoint` asks for, for a fit to given trials.
 
     Parameters
     ----------
-    model : LatentModel
+    model : estimator
         With `likelihood_` resolved.
     trials : Trials or LazyTrials
         What is fitted.

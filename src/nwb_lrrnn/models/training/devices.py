@@ -1,16 +1,20 @@
-"""Which torch device a name means, and how many threads torch takes there."""
+"""Which torch device a name means, how many threads torch takes there, and where the fused kernels stand in for it."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
+
+N_CHUNKS = 16  # gradients are added up within a chunk of windows, then over chunks, always in this order
 
 
 def resolve(name: str) -> torch.device:
@@ -26,6 +30,16 @@ def resolve(name: str) -> torch.device:
     if device.type == "cpu" and torch.cuda.is_available():
         logger.info("device='cpu' while a CUDA device idles; device='auto' would use it")
     return device
+
+
+def use_kernels(tensor: Tensor) -> bool:
+    """Return whether the fused kernels serve this tensor: whatever lies on the CPU (they compute in float64)."""
+    return tensor.device.type == "cpu"
+
+
+def arrays(tensors: Iterable[Tensor]) -> tuple[np.ndarray, ...]:
+    """Return CPU tensors as contiguous float64 arrays, detached."""
+    return tuple(t.detach().to(torch.float64).contiguous().numpy() for t in tensors)
 
 
 _inside = threading.Lock()

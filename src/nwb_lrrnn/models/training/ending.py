@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 from sklearn.exceptions import ConvergenceWarning
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.base import LatentModel
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Ending:
     not_finite: tuple[str, ...]
     not_converged: str
 
-    def tell(self, model: Any) -> None:
+    def tell(self, model: LatentModel) -> None:
         """Set the attributes of an estimator that say how its fit went, and warn of what went wrong."""
         model.history_, model.restart_scores_, model.n_iter_ = (
             self.history, self.restart_scores, self.history.sizes["epoch"],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from nwb_lrrnn.models.dis.network import encode
 from nwb_lrrnn.models.dis.paper import mlp, training
 from nwb_lrrnn.models.dis.paper import objective as paper
 from nwb_lrrnn.models.dis.paper.objective import Form, Settings
@@ -34,7 +35,7 @@ def naive_terms(parts, settings, group_ranks, u, y, noise):
     """Return the terms of one network, pair by pair and kernel by kernel."""
     s, n = np.exp(LOG_SD), len(u)
     if "hidden_weights" in parts:
-        mean = mlp.encode(parts, u)
+        mean = encode(parts, u)
     else:
         mean = np.array([parts["encoder_weights"] @ row + parts["encoder_bias"] for row in u])
     z = mean + s * noise
@@ -325,7 +326,7 @@ def bent(n=700, seed=0):
 def test_mlp_recovers_a_nonlinear_map():
     u, z = bent()
     fit = mlp.fit_mlp(u[:500], z[:500], max_epochs=30, random_state=0)
-    error = ((mlp.encode(fit.parameters, u[500:]) - z[500:]) ** 2).mean(0) / z[500:].var(0)
+    error = ((encode(fit.parameters, u[500:]) - z[500:]) ** 2).mean(0) / z[500:].var(0)
     assert (error < 0.05).all()  # what a linear map leaves of the second is 1
     assert fit.parameters["hidden_weights"].shape == (32, 4)
     assert fit.parameters["output_weights"].shape == (2, 32)
@@ -342,7 +343,7 @@ def test_mlp_is_never_worse_than_the_linear_regression_that_it_begins_as():
     design = np.column_stack([u, np.ones(300)])
     linear = design[held_out] @ np.linalg.lstsq(design[~held_out], z[~held_out])[0]
     scale = z[~held_out].var(0)
-    ours = (((mlp.encode(fit.parameters, u[held_out]) - z[held_out]) ** 2) / scale).mean()
+    ours = (((encode(fit.parameters, u[held_out]) - z[held_out]) ** 2) / scale).mean()
     assert ours <= (((linear - z[held_out]) ** 2) / scale).mean() * 1.005  # the start has a ridge of a thousandth
 
 
@@ -351,7 +352,7 @@ def test_mlp_leaves_out_pairs_without_weight_and_says_where_there_are_none():
     spoilt, weights = z.copy(), np.ones(300)
     spoilt[::3], weights[::3] = 1e3, 0.0
     fit = mlp.fit_mlp(u, spoilt, weights=weights, max_epochs=20, random_state=0)
-    assert np.abs(mlp.encode(fit.parameters, u) - z).max() < 10
+    assert np.abs(encode(fit.parameters, u) - z).max() < 10
     with pytest.raises(ValueError, match="got no pairs of bins to train on"):
         mlp.fit_mlp(u, z, weights=np.zeros(300))
     with pytest.raises(ValueError, match="got no pairs of bins to stop by"):

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.models.dis.estimator import DisRNN
-from nwb_lrrnn.models.dis.fitting import whitening
-from nwb_lrrnn.models.dis.separation import into_parts
+from nwb_lrrnn.models.dis.separation import into_parts, whitened
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -35,8 +34,7 @@ def independent_components(
     """
     from sklearn.decomposition import FastICA
 
-    matrix = whitening(latents[seen])
-    white = np.where(seen[..., None], (latents - latents[seen].mean(axis=0)) @ matrix.T, 0.0)
+    matrix, white = whitened(latents, seen)
     ica = FastICA(
         whiten=False,  # pyright: ignore[reportArgumentType]
         random_state=random_state,

@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike
 from nwb_lrrnn.analysis.independence.autonomy import Autonomy, autonomy, loss_p_value
 from nwb_lrrnn.groups.held_out import check_share, part_of
 from nwb_lrrnn.groups.padding import padded
-from nwb_lrrnn.models.dis.fitting import whitening
-from nwb_lrrnn.models.dis.separation import separate
+from nwb_lrrnn.models.dis.separation import separate, whitened
 
 Ranks = tuple[int, ...]
 
@@ -99,7 +98,7 @@ def select_groups(
         padded(fitted.transform(X, inputs=inputs, posterior=posterior), part.seen.shape)
         for posterior in ("smoothed", "filtered")
     )
-    white, centre = whitening(smooth[part.trained]), smooth[part.trained].mean(axis=0)
+    white, centre = whitened(smooth, part.trained)[0], smooth[part.trained].mean(axis=0)
     smooth, filtered = (np.where(part.seen[..., None], (z - centre) @ white.T, 0.0) for z in (smooth, filtered))
     options = {"n_surrogates": n_surrogates, "random_state": random_state}
 

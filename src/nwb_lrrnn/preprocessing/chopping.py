@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lrrnn.preprocessing.reading import remembered
+from nwb_lrrnn.preprocessing.step_gate import remembered
 from nwb_lrrnn.trials import bin_size_of, is_lazy, refuse_unreadable
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ _ERRORS_AT_ONCE = 2_000_000  # entries of bootstrapped connectivity held at a ti
 
 
 @dataclass(frozen=True)
-class Recurrence:
+class Regression:
     """How the latents of a bin follow from the neurons of the bin before.
 
     Attributes
@@ -86,7 +86,7 @@ def steps_of(trials: Trials, rates: Array, latents: Array, known: NDArray[np.boo
     return Steps(rates[:, :-1][rows], latents[:, 1:][rows], block)
 
 
-def regress(steps: Steps) -> Recurrence:
+def regress(steps: Steps) -> Regression:
     """Return the ridge regression of steps, its ridge chosen by cross-validation over blocks.
 
     It is the largest within one standard error (over blocks) of the best held-out likelihood (Breiman et al. 1984):
@@ -106,7 +106,7 @@ def regress(steps: Steps) -> Recurrence:
         best = int(np.argmin(losses))
         ridge, loss = RIDGES[_within_one_error(left, best, steps)], float(losses[best])
     weights, drive = _solutions(u, z, [ridge])[0]
-    return Recurrence(weights if axes is None else weights @ axes.T, drive, float(ridge), loss)
+    return Regression(weights if axes is None else weights @ axes.T, drive, float(ridge), loss)
 
 
 def _within_one_error(left: Array, best: int, steps: Steps) -> int:
@@ -207,7 +207,7 @@ def standard_errors(lefts: Array, rights: Array) -> Array:
     return np.concatenate(rows)
 
 
-def ridges_of_encoder(linear: Linear, ridge: float) -> tuple[Array, Array]:
+def ridges_of_encoder(linear: Linear, ridge: float | None) -> tuple[Array, Array]:
     """Return axes of the latents (latent, axis), and the ridge to which expectation maximisation comes on each (axis,).
 
     Where it stands still, B (Cov u + ridge (G A)^-1) = Cov(A^-1 y, u), G the gain of a bin: the ridge is divided by
@@ -215,4 +215,5 @@ def ridges_of_encoder(linear: Linear, ridge: float) -> tuple[Array, Array]:
     """
     told = linear.decoder.T @ (linear.decoder / linear.noise[:, None])
     kept, axes = eigh(told, told + np.linalg.inv(linear.latent_noise))  # G A = axes kept axes^-1
-    return axes, np.maximum(ridge, RIDGES[0]) / np.maximum(kept, 1e-9)
+    ridge = RIDGES[0] if ridge is None else np.maximum(ridge, RIDGES[0])
+    return axes, ridge / np.maximum(kept, 1e-9)

@@ -13,9 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 from nwb_lrrnn.align import Gauge, change_gauge, slices
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models.base import SeveralPosteriors
-from nwb_lrrnn.models.dis import routes, stored
+from nwb_lrrnn.models.dis import fitting
 from nwb_lrrnn.models.dis.connectivity import standard_errors
-from nwb_lrrnn.models.dis.gauge import group_gauge
+from nwb_lrrnn.models.dis.dataset import dynamics_of, network_of, variables_of
 from nwb_lrrnn.models.dis.network import GroupNetwork
 from nwb_lrrnn.models.dis.settings import check_parameters, group_ranks_of
 from nwb_lrrnn.models.training.devices import one_thread
@@ -296,22 +296,22 @@ class DisRNN(SeveralPosteriors, auto_wrap_output_keys=None):
 
     def _fit_trials(self, trials: Trials) -> None:
         ranks = check_parameters(self, trials)
-        seeds = np.random.SeedSequence(self.random_state).spawn(3)
+        of_groups, of_gradients, of_bootstraps = np.random.SeedSequence(self.random_state).spawn(3)
         with one_thread():
-            network, ending, ridge = routes.fit(self, trials, ranks, seeds[:2])
-            latents, seen = network.smoothed(trials), trials.bins
-            units, loadings = network.units, network.linear.decoder
-            shown = loadings if units.are_counts else units.scale[:, None] * loadings
-            matrix = group_gauge(shown, _moments(latents[seen])[1], ranks)
-            network, latents = network.mixed(matrix), latents @ matrix.T
-            found = routes.recurrence(self, trials, network, latents, ridge, seeds[2])
-        self.group_ranks_, self.network_, self.noise_ = ranks, network, found.noise
-        self.readout_ = stored.dynamics_of(
-            network, found.weights, found.drive, found.latent_noise, found.noise == "recurrent",
-            _moments(latents[seen]), trials.unit_ids,
-        )  # fmt: skip
-        self._bootstraps = found.bootstraps
-        ending.tell(self)
+            choice = fitting.choose_scaling(self, trials, sum(ranks))
+            if self.objective == "paper" or self.encoder == "mlp" or self.fine_tune_epochs:
+                from nwb_lrrnn.models.dis.paper.fit import fit_by_gradients
+
+                found = fit_by_gradients(self, trials, choice, ranks, of_groups, of_gradients)
+            else:
+                found = fitting.fit(self, trials, choice, ranks, of_groups)
+            network, latents = fitting.in_gauge(trials, found.network, ranks)
+            driven = fitting.recurrence(self, trials, network, latents, found.ridge, of_bootstraps)
+        self.group_ranks_, self.network_, self.noise_ = ranks, network, driven.noise
+        moments = fitting.moments(latents[trials.bins])
+        self.readout_ = dynamics_of(network, driven, moments, trials.unit_ids)
+        self._bootstraps = driven.bootstraps
+        found.ending.tell(self)
 
     def _posterior(self, trials: Trials, posterior: str) -> np.ndarray:
         network = self.network_
@@ -341,7 +341,7 @@ class DisRNN(SeveralPosteriors, auto_wrap_output_keys=None):
     # --- the file --------------------------------------------------------------------------------------------------
 
     def _state(self) -> dict[str, tuple]:
-        found = stored.variables_of(self.network_)
+        found = variables_of(self.network_)
         found["group_ranks"] = (("group",), np.array(self.group_ranks_))
         if self._bootstraps is not None:
             found["bootstrap_left"] = (("bootstrap", "unit", "latent"), self._bootstraps[0])
@@ -349,7 +349,7 @@ class DisRNN(SeveralPosteriors, auto_wrap_output_keys=None):
         return found
 
     def _complete(self, dataset: xr.Dataset) -> None:
-        self.network_ = stored.network_of(self.readout_, dataset, int(self.n_lags))
+        self.network_ = network_of(self.readout_, dataset, int(self.n_lags))
         super()._complete(dataset)
         if "group_ranks" in dataset:
             self.group_ranks_ = tuple(int(rank) for rank in dataset["group_ranks"].values)
@@ -363,9 +363,3 @@ class DisRNN(SeveralPosteriors, auto_wrap_output_keys=None):
             self._bootstraps = dataset["bootstrap_left"].values, dataset["bootstrap_right"].values
         if not hasattr(self, "noise_"):
             self.noise_ = "readout" if self.readout_.private_noise is None else "recurrent"
-
-
-def _moments(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean (latent,) and covariance (latent, latent) of rows of latents."""
-    rank = latents.shape[1]
-    return latents.mean(axis=0), np.cov(latents.T, bias=True).reshape(rank, rank)

@@ -1,33 +1,40 @@
-"""The closed-form fit: regression, noise, neighbours, rotation into groups, and the laws of bins without a history."""
+"""How a network is fitted in closed form, from top to bottom: scaling, likelihood, groups, gauge, recurrence.
+
+    choose_scaling    X -> currents in the better scaling, pairs of bins, the ridge of the encoder
+    fit               -> the likeliest network (`of_values`, `of_counts`) -> latents in independent groups
+    in_gauge          -> latents in the canonical gauge of their groups
+    recurrence        -> how the latents drive themselves, and its error bars
+
+`paper` trains networks by gradients instead; it begins and ends with the same steps.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from nwb_lrrnn.models.dis import counts, neighbours, regression
+from nwb_lrrnn.models.dis import connectivity, counts, neighbours, regression
+from nwb_lrrnn.models.dis.gauge import group_gauge
 from nwb_lrrnn.models.dis.network import GroupNetwork, Reader, Start, given_inputs
 from nwb_lrrnn.models.dis.pairs import Pairs, history, pairs_of, whole_bins
 from nwb_lrrnn.models.dis.regression import Linear
-from nwb_lrrnn.models.dis.separation import separate
+from nwb_lrrnn.models.dis.separation import separate, whitened
 from nwb_lrrnn.models.dis.units import Units, units_of
+from nwb_lrrnn.models.training.ending import Ending
 from nwb_lrrnn.trials import Trials
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.dis.estimator import DisRNN
 
 Array = NDArray[np.floating]
 
 _START_LAGS = 4  # bins before that the start of a count model reads: one holds few spikes
 _COUNT_ROUNDS = 2
-
-
-def pairs_in(trials: Trials, units: Units, n_lags: int) -> Pairs:
-    """Return the pairs of trials in scaled units."""
-    known = whole_bins(trials)
-    before, complete = history(units.features(trials.values), known, n_lags)
-    return pairs_of(before, complete, units.scaled(trials.values), known, trials.inputs)
 
 
 @dataclass(frozen=True)
@@ -39,22 +46,61 @@ class Choice:
     ridge: float
 
 
-def choose_scaling(trials: Trials, rank: int, likelihood: str, link: str, nonlinearity: str, scaling: str, n_lags: int):
-    """Return the `Choice` whose regression predicts held-out bins best, in the units of X; as given where both do."""
-    candidates = ("given", "unit") if scaling == "auto" and likelihood == "gaussian" else (scaling,)
+@dataclass(frozen=True)
+class Fit:
+    """A network in groups of latents, and how it came about."""
+
+    network: GroupNetwork
+    ending: Ending
+    ridge: float | None  # of the encoder; None where gradients found it
+
+
+def choose_scaling(model: DisRNN, trials: Trials, rank: int) -> Choice:
+    """Return the scaling whose regression predicts held-out bins best, in the units of X; as given where both do."""
+    likelihood, is_gaussian = model.likelihood_, model.likelihood_ == "gaussian"
+    link = model.link or ("identity" if is_gaussian else "softplus")
+    candidates = ("given", "unit") if model.scaling == "auto" and is_gaussian else (model.scaling,)
     best, lowest = None, np.inf
-    for name in candidates:
-        units = units_of(trials, likelihood, link, nonlinearity, name)
-        pairs = pairs_in(trials, units, n_lags)
+    for scaling in candidates:
+        units = units_of(trials, likelihood, link, model.nonlinearity, scaling)
+        pairs = pairs_in(trials, units, model.n_lags)
         ridge, loss = regression.best_ridge(pairs, min(rank, len(pairs.trial)), units.floor)
-        loss = loss + 2 * len(pairs.trial) * np.log(units.scale).sum() if likelihood == "gaussian" else loss
+        loss = loss + 2 * len(pairs.trial) * np.log(units.scale).sum() if is_gaussian else loss
         if best is None or loss < lowest - 1e-6 * len(pairs.trial):
             best, lowest = Choice(units, pairs, ridge), loss
     assert best is not None  # noqa: S101
     return best
 
 
-def fit_gaussian(trials: Trials, choice: Choice, rank: int, n_lags: int) -> tuple[GroupNetwork, Array]:
+def pairs_in(trials: Trials, units: Units, n_lags: int) -> Pairs:
+    """Return the pairs of trials in scaled units."""
+    known = whole_bins(trials)
+    before, complete = history(units.features(trials.values), known, n_lags)
+    return pairs_of(before, complete, units.scaled(trials.values), known, trials.inputs)
+
+
+def fit(model: DisRNN, trials: Trials, choice: Choice, ranks: tuple[int, ...], seed: np.random.SeedSequence) -> Fit:
+    """Return the likeliest network, its latents turned into groups as independent as can be, in the order of ranks."""
+    if model.likelihood_ == "gaussian":
+        network, values = of_values(trials, choice, sum(ranks), model.n_lags)
+    else:
+        network, values = of_counts(trials, choice, sum(ranks), model.n_lags, model.likelihood_)
+    matrix, white = whitened(network.smoothed(trials), trials.bins)
+    rotation = separate(white, trials.bins, ranks, int(seed.generate_state(1)[0]))[0]
+    ending = Ending(history_of({"log_likelihood": values}), np.zeros(0), (), "")
+    return Fit(network.mixed(rotation.T @ matrix), ending, choice.ridge)
+
+
+def history_of(terms: dict[str, Array]) -> xr.Dataset:
+    """Return terms, (epoch,) each, as a history."""
+    n = len(next(iter(terms.values())))
+    return xr.Dataset({name: ("epoch", np.asarray(v)) for name, v in terms.items()}, {"epoch": np.arange(n)})
+
+
+# --- Gaussian values -------------------------------------------------------------------------------------------------
+
+
+def of_values(trials: Trials, choice: Choice, rank: int, n_lags: int) -> tuple[GroupNetwork, Array]:
     """Return the maximum-likelihood network of Gaussian values, in whatever latents, and its history (epoch,), nats."""
     linear, values = regression.fit(choice.pairs, rank, choice.units.floor, ridge=choice.ridge)
     return around(trials, choice.units, linear, n_lags), values - np.log(choice.units.scale).sum()
@@ -62,27 +108,15 @@ def fit_gaussian(trials: Trials, choice: Choice, rank: int, n_lags: int) -> tupl
 
 def around(trials: Trials, units: Units, linear: Linear, n_lags: int, mlp=None) -> GroupNetwork:
     """Return the network of Gaussian values with a given linear model, all that stands around it learnt."""
-    rest = Start(np.zeros(linear.decoder.shape[1]), np.zeros((linear.decoder.shape[1], trials.n_inputs)), np.eye(1))
-    network = GroupNetwork(units, linear, n_lags, rest, rest, mlp=mlp)
-    network = with_laws(trials, network)
-    weighted = linear.decoder / linear.noise[:, None]
-    return with_neighbours(trials, network, linear.decoder, linear.offset, linear.input_weights, weighted)
+    network = with_laws(trials, _bare(trials, units, linear, n_lags, mlp))
+    return _with_neighbours(trials, network, linear)
 
 
-def with_neighbours(trials: Trials, network: GroupNetwork, decoder, offset, input_weights, weighted) -> GroupNetwork:
-    """Return the network with the reader of bins g = A z + g_0 + F v, weights R^-1 A, and what neighbours tell."""
-    precision = decoder.T @ weighted
-    noise = np.linalg.inv(precision + 1e-9 * np.trace(precision) / len(precision) * np.eye(len(precision)))
-    network = replace(network, reader=Reader(noise @ weighted.T, offset, input_weights))
-    return _learnt(trials, network, noise)
-
-
-def _learnt(trials: Trials, network: GroupNetwork, noise: Array | None = None) -> GroupNetwork:
-    """Return the network with what neighbours tell learnt anew, the noise of one bin's estimate given or as before."""
-    if noise is None:
-        assert network.neighbours is not None  # noqa: S101
-        noise = network.neighbours.noise
-    return replace(network, neighbours=neighbours.learn(*network.estimates(trials), noise))
+def _bare(trials: Trials, units: Units, linear: Linear, n_lags: int, mlp=None) -> GroupNetwork:
+    """Return the network without what is learnt around its linear model; bins without a history have a white law."""
+    rank = linear.decoder.shape[1]
+    white = Start(np.zeros(rank), np.zeros((rank, trials.n_inputs)), np.eye(rank))
+    return GroupNetwork(units, linear, n_lags, white, white, mlp=mlp)
 
 
 def with_laws(trials: Trials, network: GroupNetwork, n_iter: int = 3) -> GroupNetwork:
@@ -125,7 +159,30 @@ def with_laws(trials: Trials, network: GroupNetwork, n_iter: int = 3) -> GroupNe
     return network
 
 
-def fit_counts(trials: Trials, choice: Choice, rank: int, n_lags: int, likelihood: str) -> tuple[GroupNetwork, Array]:
+def _with_neighbours(trials: Trials, network: GroupNetwork, linear: Linear) -> GroupNetwork:
+    """Return the network that reads bins as `linear` shows them, g = A z + c + F v, and what their neighbours tell."""
+    weighted = linear.decoder / linear.noise[:, None]
+    precision = linear.decoder.T @ weighted
+    noise = np.linalg.inv(precision + 1e-9 * np.trace(precision) / len(precision) * np.eye(len(precision)))
+    network = replace(network, reader=Reader(noise @ weighted.T, linear.offset, linear.input_weights))
+    return _learnt(trials, network, noise)
+
+
+def _learnt(trials: Trials, network: GroupNetwork, noise: Array) -> GroupNetwork:
+    """Return the network with what neighbours tell learnt anew, given the noise of one bin's estimate."""
+    return replace(network, neighbours=neighbours.learn(*network.estimates(trials), noise))
+
+
+def learnt_again(trials: Trials, network: GroupNetwork) -> GroupNetwork:
+    """Return the network with what neighbours tell learnt anew, the noise of one bin's estimate being as before."""
+    assert network.neighbours is not None  # noqa: S101
+    return _learnt(trials, network, network.neighbours.noise)
+
+
+# --- counts ----------------------------------------------------------------------------------------------------------
+
+
+def of_counts(trials: Trials, choice: Choice, rank: int, n_lags: int, likelihood: str) -> tuple[GroupNetwork, Array]:
     """Return the network of counts, in whatever latents, and its evidence per bin in every round (epoch,), nats.
 
     The start is the Gaussian regression of scaled counts. Then, in rounds, the latents of each bin are inferred from
@@ -139,13 +196,9 @@ def fit_counts(trials: Trials, choice: Choice, rank: int, n_lags: int, likelihoo
         if 2 * len(longer.trial) >= len(choice.pairs.trial):  # else trials are too short, or gaps too many
             lags, pairs = more, longer
     start, _ = regression.fit(pairs, rank, units.floor)
-    rest = Start(np.zeros(rank), np.zeros((rank, trials.n_inputs)), np.eye(rank))
-    slope = expit(np.log(np.expm1(1.0)))  # of softplus where it is 1
-    slope = 1.0 if units.link == "exp" else slope
-    network = GroupNetwork(units, start, lags, rest, rest)
-    weighted = start.decoder / start.noise[:, None]
-    network = with_neighbours(trials, network, start.decoder, start.offset, start.input_weights, weighted)
-    centre = 0.0 if units.link == "exp" else float(np.log(np.expm1(1.0)))
+    network = _with_neighbours(trials, _bare(trials, units, start, lags), start)
+    centre = 0.0 if units.link == "exp" else float(np.log(np.expm1(1.0)))  # where the link is 1, and its slope there
+    slope = 1.0 if units.link == "exp" else expit(np.log(np.expm1(1.0)))
     linear = replace(
         start,
         decoder=start.decoder / slope,
@@ -176,11 +229,11 @@ def _count_round(trials: Trials, network: GroupNetwork, n_lags: int, ridge: floa
     latents[rows] = means
     latents = latents.reshape(*shape[:2], network.rank)
     pairs = pairs_in(trials, network.units, n_lags)
-    linear = _encoder_of(linear, pairs.features, latents[pairs.trial, pairs.time], spread.mean(axis=0), ridge)
-    return _learnt(trials, replace(network, linear=linear, dispersion=dispersion, n_lags=n_lags))
+    linear = encoder_of(linear, pairs.features, latents[pairs.trial, pairs.time], spread.mean(axis=0), ridge)
+    return learnt_again(trials, replace(network, linear=linear, dispersion=dispersion, n_lags=n_lags))
 
 
-def _encoder_of(linear: Linear, u: Array, z: Array, spread: Array, ridge: float) -> Linear:
+def encoder_of(linear: Linear, u: Array, z: Array, spread: Array, ridge: float) -> Linear:
     """Return the linear model with the encoder that best predicts posterior latents z of covariance `spread` from u."""
     u_mean, z_mean = u.mean(axis=0), z.mean(axis=0)
     uu = (u - u_mean).T @ (u - u_mean) / len(u)
@@ -192,37 +245,86 @@ def _encoder_of(linear: Linear, u: Array, z: Array, spread: Array, ridge: float)
     return replace(linear, encoder=encoder, encoder_offset=z_mean - encoder @ u_mean, latent_noise=noise)
 
 
-def with_encoder_of_counts(trials: Trials, network: GroupNetwork, mlp, pairs: Pairs, latents: Array) -> GroupNetwork:
-    """Return the network of counts with an MLP before its encoder.
-
-    Parameters
-    ----------
-    trials : Trials
-    network : GroupNetwork
-        Without an MLP.
-    mlp : dict of arrays
-    pairs : Pairs
-        Whose features the MLP made.
-    latents : array (pair, latent)
-        What the encoder is to predict.
-    """
-    spread = network.smoothed_moments(trials)[1][trials.bins.reshape(-1)].mean(axis=0)
-    linear = _encoder_of(network.linear, pairs.features, latents, spread, 0.0)
-    return _learnt(trials, with_laws(trials, replace(network, linear=linear, mlp=mlp)))
+# --- the gauge, and how the latents drive themselves -----------------------------------------------------------------
 
 
-def into_groups(trials: Trials, network: GroupNetwork, group_ranks: Sequence[int], random_state) -> GroupNetwork:
-    """Return the network in latents that fall into groups as independent as can be, in the order of `group_ranks`."""
-    latents = network.smoothed(trials)
-    seen = trials.bins
-    matrix = whitening(latents[seen])
-    white = np.where(seen[..., None], (latents - latents[seen].mean(axis=0)) @ matrix.T, 0.0)
-    rotation = separate(white, seen, tuple(group_ranks), random_state)[0]
-    return network.mixed(rotation.T @ matrix)
+def in_gauge(trials: Trials, network: GroupNetwork, ranks: tuple[int, ...]) -> tuple[GroupNetwork, Array]:
+    """Return the network in the canonical gauge of its groups, and its smoothed latents (trial, time, latent)."""
+    latents, units, loadings = network.smoothed(trials), network.units, network.linear.decoder
+    shown = loadings if units.are_counts else units.scale[:, None] * loadings
+    matrix = group_gauge(shown, moments(latents[trials.bins])[1], ranks)
+    return network.mixed(matrix), latents @ matrix.T
 
 
-def whitening(latents: Array) -> Array:
-    """Return M such that M z has unit covariance over the rows of latents (bin, latent)."""
+def moments(latents: Array) -> tuple[Array, Array]:
+    """Return the mean (latent,) and covariance (latent, latent) of rows of latents."""
     rank = latents.shape[1]
-    values, vectors = np.linalg.eigh(np.cov(latents.T, bias=True).reshape(rank, rank))
-    return vectors.T / np.sqrt(np.maximum(values, 1e-12 * max(values[-1], 1e-300)))[:, None]
+    return latents.mean(axis=0), np.cov(latents.T, bias=True).reshape(rank, rank)
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """How the latents of a fitted network drive themselves."""
+
+    noise: str  # recurrent or readout
+    weights: Array  # nᵀ / N (latent, neuron)
+    drive: Array  # (latent,)
+    latent_noise: Array  # (latent, latent)
+    bootstraps: tuple[Array, Array] | None
+
+
+def recurrence(
+    model: DisRNN, trials: Trials, network: GroupNetwork, latents: Array, ridge: float | None, seed
+) -> Recurrence:
+    """Return the right vectors, and whether the noise of the units feeds back.
+
+    `latents` are the smoothed ones, `ridge` is that of the encoder, if it has one.
+
+    Recurrent noise: the encoder is the recurrence. Readout noise and counts: ridge regression of latents on phi of the
+    de-noised currents of the bin before.
+    """
+    linear, rank = network.linear, network.rank
+    if network.mlp is not None or network.n_lags > 1:  # no recurrence of one network
+        zero = np.zeros((rank, trials.n_units))
+        return Recurrence("readout", zero, np.zeros(rank), linear.latent_noise, None)
+    # what neighbours add has errors that last for several bins; of counts the bins before alone tell too little
+    clean = latents if network.units.are_counts else network.filtered(trials)
+    noise = "readout" if network.units.are_counts else model.noise
+    noise = _better_noise(trials, network, clean) if noise == "auto" else noise
+    known = whole_bins(trials) if noise == "recurrent" else trials.bins
+    if noise == "recurrent":
+        weights, drive, spread = linear.encoder, linear.encoder_offset, linear.latent_noise
+        # what single bins tell, unbiased, errs about the encoder as maximum likelihood does; posterior means would
+        # shrink to the encoder's own predictions, and so would the error bars
+        single = network.estimates(trials)[0]
+        steps = connectivity.steps_of(trials, connectivity.shown_rates(network, trials), single, known)
+    else:
+        steps = connectivity.steps_of(trials, connectivity.denoised_rates(network, trials, clean), clean, known)
+        found = connectivity.regress(steps)
+        weights, drive = found.weights, found.drive
+        smooth = connectivity.steps_of(trials, connectivity.denoised_rates(network, trials, latents), latents, known)
+        rest = smooth.latents - smooth.regressors @ weights.T - drive
+        spread = rest.T @ rest / len(rest)
+    bootstraps = None
+    if model.n_bootstraps > 1:
+        rng = np.random.default_rng(seed)
+        axes, ridges = (
+            connectivity.ridges_of_encoder(linear, ridge) if noise == "recurrent" else (np.eye(rank), found.ridge)
+        )
+        bootstraps = connectivity.bootstrap(trials, network, steps, known, model.n_bootstraps, rng, ridges, axes)
+    return Recurrence(noise, weights, drive, spread, bootstraps)
+
+
+def _better_noise(trials: Trials, network: GroupNetwork, filtered: Array) -> str:
+    """Return which noise predicts estimates of held-out bins better from the bins before."""
+    estimates, known, _, _ = network.estimates(trials)
+    both = known.copy()
+    both[:, 0] = False  # the filtered currents of a first bin rest on that bin alone
+    targets = np.where(known[..., None], estimates, 0.0)
+    trials_known = replace(trials, observed=np.broadcast_to(known[..., None], trials.values.shape))
+    shown = connectivity.steps_of(trials_known, connectivity.shown_rates(network, trials), targets, both)
+    denoised = connectivity.denoised_rates(network, trials, filtered)
+    clean = connectivity.steps_of(trials_known, denoised, targets, both)
+    if not len(shown.block):
+        return "recurrent"
+    return "readout" if connectivity.regress(clean).loss < connectivity.regress(shown).loss else "recurrent"

@@ -102,8 +102,6 @@ class GroupNetwork:
         """Return what the encoder reads of the bins before each bin (trial, time, feature), and where it is known."""
         before, complete = history(self.units.features(trials.values), whole_bins(trials), self.n_lags)
         if self.mlp is not None:
-            from nwb_lrrnn.models.dis.paper.mlp import encode
-
             before = encode(self.mlp, before)
         return before, complete
 
@@ -192,3 +190,9 @@ class GroupNetwork:
 def given_inputs(trials: Trials) -> Array:
     """Return inputs (trial, time, input), without columns where there are none."""
     return np.zeros((*trials.values.shape[:2], 0)) if trials.inputs is None else trials.inputs
+
+
+def encode(mlp: Mapping[str, Array], features: Array) -> Array:
+    """Return W_2 relu(W_1 u + b_1) + b_2 of features u (..., feature), (..., code)."""
+    hidden = np.maximum(features @ mlp["hidden_weights"].T + mlp["hidden_bias"], 0.0)
+    return hidden @ mlp["output_weights"].T + mlp["output_bias"]

@@ -12,7 +12,6 @@ from nwb_lrrnn.models.dis.pairs import Pairs, folds
 
 Array = NDArray[np.floating]
 
-FLOOR = 1e-6  # no noise variance goes below this fraction of the unit's own variance
 RIDGES = 10.0 ** np.arange(-6, 1.5, 1.0)  # of the mean variance of the features
 WIDEST = 512  # features beyond this many are replaced by as many of their principal axes
 

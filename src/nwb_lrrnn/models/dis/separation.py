@@ -269,6 +269,14 @@ def _contenders(ends: list[tuple[Array, float]]) -> list[tuple[Array, float]]:
     return kept
 
 
+def whitened(latents: NDArray[np.floating], seen: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Return M such that M z has unit covariance where seen, and M (z - mean) (trial, time, latent), 0 elsewhere."""
+    rows, rank = latents[seen], latents.shape[2]
+    values, vectors = np.linalg.eigh(np.cov(rows.T, bias=True).reshape(rank, rank))
+    matrix = vectors.T / np.sqrt(np.maximum(values, 1e-12 * max(values[-1], 1e-300)))[:, None]
+    return matrix, np.where(seen[..., None], (latents - rows.mean(axis=0)) @ matrix.T, 0.0)
+
+
 def into_parts(components: Array, seen: NDArray[np.bool_], group_ranks: Sequence[int]) -> list[int]:
     """Return the order in which components fall into the best groups of these ranks, group after group.
 

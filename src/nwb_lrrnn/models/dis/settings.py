@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from nwb_lrrnn import parameters as check
 from nwb_lrrnn.models.base import POSTERIORS
 from nwb_lrrnn.models.dis.pairs import history
 from nwb_lrrnn.trials import Trials
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.dis.estimator import DisRNN
 
 NOISES = ("auto", "recurrent", "readout")
 ENCODERS = ("linear", "mlp")
@@ -49,7 +52,7 @@ def _nearly_equal(rank: int, n: int) -> tuple[int, ...]:
     return tuple(rank // n + (k < rank % n) for k in range(n))
 
 
-def check_parameters(model: Any, trials: Trials) -> tuple[int, ...]:
+def check_parameters(model: DisRNN, trials: Trials) -> tuple[int, ...]:
     """Return the group ranks after checking every parameter of the constructor.
 
     Raises
@@ -84,7 +87,7 @@ def check_parameters(model: Any, trials: Trials) -> tuple[int, ...]:
     return ranks
 
 
-def _check_pairs(model: Any, trials: Trials, rank: int, n_lags: int) -> None:
+def _check_pairs(model: DisRNN, trials: Trials, rank: int, n_lags: int) -> None:
     """Raise unless enough bins, and all before them that the encoder reads, are observed in all units and change."""
     seen = trials.seen
     unseen = trials.unit_ids[~seen.any(axis=(0, 1))]
@@ -105,7 +108,7 @@ def _check_pairs(model: Any, trials: Trials, rank: int, n_lags: int) -> None:
         raise ValueError("X: got units that are all constant, wanted some that change: there are no latents in them")
 
 
-def _check_counts(model: Any) -> None:
+def _check_counts(model: DisRNN) -> None:
     if model.likelihood_ == "gaussian":
         check.choose("link", "identity" if model.link is None else model.link, ("identity",))
     else:

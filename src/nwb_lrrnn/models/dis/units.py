@@ -14,6 +14,8 @@ from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
 
+FLOOR = 1e-6  # no noise variance goes below this fraction of the unit's own variance
+
 
 @dataclass(frozen=True)
 class Units:
@@ -81,7 +83,5 @@ def units_of(trials: Trials, likelihood: str, link: str, nonlinearity: str, scal
     scale, center = scales_of(trials, likelihood, link)
     if likelihood == "gaussian" and scaling == "given":
         scale, center = np.ones_like(scale), np.zeros_like(center)
-    from nwb_lrrnn.models.dis.regression import FLOOR
-
     floor = np.where(moments.is_constant, 1.0, FLOOR) * moments.variance / scale**2
     return Units(likelihood, nonlinearity, center, scale, floor, trials.bin_size, link)

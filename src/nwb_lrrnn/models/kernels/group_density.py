@@ -2,7 +2,9 @@
 
 p_g(i) = [own + sum_{j != i} k_g(i, j)] / (n - 1 + own),   k_g(i, j) = exp(-|u_ig - u_jg|^2 / (2 h_g^2)),
 so densities lack the constant -d_g/2 ln(2 pi h_g^2). own = 1 keeps the kernel of the point itself, which bounds ln p
-from below; own = 0 leaves it out. Sums run in a fixed order on one thread: equal input gives equal bits.
+from below; own = 0 leaves it out. Sums run in a fixed order on one thread, and kernels that others call are inlined
+(`forceinline`): equal input gives equal bits in every process. Otherwise each caller would bring a copy, optimised with
+the caller, and a process would take the copy that it loaded first: compiling, or the order of calls, would tell.
 
 After a change in `activations` delete __pycache__: numba does not see that a function which it calls has changed.
 """
@@ -22,7 +24,7 @@ _FLOOR = (
 _TINY = 1e-300
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _row(points, i, half_precision, kernel):
     """Fill kernel[j], j < i, with exp(-half_precision |u_i - u_j|^2); points (column, point)."""
     for j in range(i):
@@ -37,7 +39,7 @@ def _row(points, i, half_precision, kernel):
         kernel[j] = exp(-min(half_precision * kernel[j], _FLOOR))
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def log_density(points, bandwidth, own):
     """Return ln p (n,) of each column of `points` (d, n) under the density of all of them, without its constant."""
     n = points.shape[1]

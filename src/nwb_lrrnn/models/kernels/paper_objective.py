@@ -2,7 +2,8 @@
 
 A restart is a job. Its parameters are one flat vector; `models.dis.paper.objective` has the same loss in torch, and
 says what it means. The pairs of the partial correlation are most of the work: all loops over them run along
-contiguous rows.
+contiguous rows. All is inlined into `epoch`, so that its bits do not depend on what else a process has compiled or
+loaded (see `group_density`).
 """
 
 import math
@@ -59,7 +60,7 @@ def exp_negative(y):
     return p * p
 
 
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
 def _kernel(z, means, begin, end, exponent, left_out, e, joint):
     """Fill e (B,) with a group's kernels and return their sum; multiply joint (B,) by them.
 
@@ -93,7 +94,7 @@ def _kernel(z, means, begin, end, exponent, left_out, e, joint):
     return total
 
 
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
 def _pull(z, means, coefficient, begin, end, dz, dmeans):
     """Add to dz (rank,) and dmeans (rank, B) the gradient of sum_b coefficient_b |z - mean_b|^2 / -2."""
     for k in range(begin, end):
@@ -105,13 +106,13 @@ def _pull(z, means, coefficient, begin, end, dz, dmeans):
         dz[k] -= total
 
 
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
 def _coefficients(joint, e, joint_scale, scale, coefficient):
     for b in range(coefficient.shape[0]):
         coefficient[b] = joint_scale * joint[b] - scale * e[b]
 
 
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
 def _sum(values):
     total = 0.0
     for b in range(values.shape[0]):
@@ -119,7 +120,7 @@ def _sum(values):
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def partial_correlation(z, means, edges, sd, own, total, penalty, dz, dmeans):
     """Return the partial correlation of z (B, rank) with posterior means (rank, B).
 
@@ -149,7 +150,7 @@ def partial_correlation(z, means, edges, sd, own, total, penalty, dz, dmeans):
     return value / n
 
 
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
 def _subtract(y, residual):
     """Turn residual (B, unit), which holds what is predicted, into y less that."""
     for b in range(y.shape[0]):
@@ -157,7 +158,7 @@ def _subtract(y, residual):
             residual[b, i] = y[b, i] - residual[b, i]
 
 
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
 def _gaussian(residual, log_sd, dmean, dlog_sd):
     """Return the mean log-density of residuals (B, unit), which become the loss's gradient in the predicted means.
 
@@ -185,7 +186,7 @@ def _gaussian(residual, log_sd, dmean, dlog_sd):
 # Products by loops: np.dot would save a tenth of a step and take twice as long to compile.
 
 
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
 def _affine(x, weights, bias, out):
     """Fill out (B, i) = x weights^T + bias."""
     for b in range(x.shape[0]):
@@ -193,7 +194,7 @@ def _affine(x, weights, bias, out):
             out[b, i] = bias[i] + dot(x[b], weights[i])
 
 
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
 def _times(x, weights, out):
     """Fill out (B, j) = x weights."""
     out[:] = 0.0
@@ -204,7 +205,7 @@ def _times(x, weights, out):
                 total[j] += factor * row[j]
 
 
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
 def _outer(left, right, out):
     """Fill out (i, j) = left^T right."""
     out[:] = 0.0
@@ -215,7 +216,7 @@ def _outer(left, right, out):
                 total[j] += factor * row[j]
 
 
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
 def _rectify(x, like):
     """Set x to 0 where `like`, of the same shape, is not above 0."""
     for b in range(x.shape[0]):
@@ -223,7 +224,7 @@ def _rectify(x, like):
             x[b, i] = x[b, i] if not like[b, i] <= 0.0 else 0.0  # NaN stays
 
 
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
 def _sum_rows(x, total):
     total[:] = 0.0
     for b in range(x.shape[0]):
@@ -231,7 +232,7 @@ def _sum_rows(x, total):
             total[i] += x[b, i]
 
 
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
 def _sample(mean, noise, sd, z, rows, drows):
     """Fill z = mean + sd * noise (B, rank), and (rank, B) the means and the KL's gradient; return the mean square."""
     n, squares = mean.shape[0], 0.0
@@ -245,14 +246,14 @@ def _sample(mean, noise, sd, z, rows, drows):
     return squares / n
 
 
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
 def _add_transposed(x, rows):
     for b in range(x.shape[0]):
         for k in range(x.shape[1]):
             x[b, k] += rows[k, b]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def loss_and_gradient(flat, sizes, weights, edges, u, y, noise, grad, terms):
     """Fill grad (as flat) and terms (N_TERMS,) for a batch u (B, feature), y (B, unit), noise (B, rank)."""
     n, rank, units, hidden = u.shape[0], sizes.rank, sizes.units, sizes.hidden
@@ -307,7 +308,7 @@ def loss_and_gradient(flat, sizes, weights, edges, u, y, noise, grad, terms):
     terms[LOSS] = kl - log_likelihood + weights.penalty * correlation + weights.block_penalty * block
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _block_diagonal(encoder, decoder, edges, penalty, dencoder, ddecoder):
     """Return the mean square of B A outside its blocks, add its gradient times `penalty`."""
     rank, value = encoder.shape[0], 0.0
@@ -327,7 +328,7 @@ def _block_diagonal(encoder, decoder, edges, penalty, dencoder, ddecoder):
     return value
 
 
-@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy", forceinline=True)
 def adamw(flat, grad, first, second, count, rate, decay):
     """Move flat (P,) by one step of AdamW, the count-th; first and second are its moments."""
     step, correction = rate / (1.0 - 0.9**count), 1.0 / math.sqrt(1.0 - 0.999**count)
@@ -337,7 +338,7 @@ def adamw(flat, grad, first, second, count, rate, decay):
         flat[i] -= rate * decay * flat[i] + step * first[i] / (math.sqrt(second[i]) * correction + 1e-8)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _take(values, rows, out):
     for b in range(len(rows)):
         row = values[rows[b]]

@@ -3,12 +3,12 @@
     z = W_2 relu(W_1 u + b_1) + b_2
 
 Names: `hidden_weights` W_1 (hidden, feature), `hidden_bias` b_1, `output_weights` W_2 (latent, hidden), `output_bias`
-b_2, as in `paper.Form.layout`, which trains the same encoder by the paper's objective.
+b_2, as in `objective.Form.layout`, which trains the same encoder by the paper's objective; `network.encode` applies it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,12 +23,6 @@ Array = NDArray[np.floating]
 
 N_HIDDEN = 32
 _RIDGE = 1e-3  # of the linear start, on standardised features
-
-
-def encode(parameters: Mapping[str, Array], u: Array) -> Array:
-    """Return the latents (..., latent) of features (..., feature)."""
-    hidden = np.maximum(u @ parameters["hidden_weights"].T + parameters["hidden_bias"], 0.0)
-    return hidden @ parameters["output_weights"].T + parameters["output_bias"]
 
 
 @dataclass(frozen=True)

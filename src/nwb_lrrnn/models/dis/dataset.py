@@ -1,4 +1,4 @@
-"""A `GroupNetwork` as named arrays, beside its `LowRankDynamics`, and back."""
+"""A `GroupNetwork` as named arrays of a Dataset, beside its `LowRankDynamics`, and back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.models.dis.fitting import Recurrence
 from nwb_lrrnn.models.dis.neighbours import Neighbours
 from nwb_lrrnn.models.dis.network import GroupNetwork, Reader, Start
 from nwb_lrrnn.models.dis.regression import Linear
@@ -130,23 +131,15 @@ def _units(dynamics: LowRankDynamics) -> Units:
 
 
 def dynamics_of(
-    network: GroupNetwork,
-    weights: Array,
-    drive: Array,
-    noise: Array,
-    is_recurrent: bool,
-    moments: tuple[Array, Array],
-    unit_ids: NDArray,
+    network: GroupNetwork, recurrence: Recurrence, moments: tuple[Array, Array], unit_ids: NDArray
 ) -> LowRankDynamics:
     """Return the network as mathematics: alpha = 1, the units are the neurons.
 
     Parameters
     ----------
     network : GroupNetwork
-    weights, drive, noise : arrays (latent, neuron), (latent,), (latent, latent)
-        nᵀ / N, s and Sigma_z.
-    is_recurrent : bool
-        Whether the noise of Gaussian units feeds back.
+    recurrence : Recurrence
+        How its latents drive themselves.
     moments : tuple of arrays (latent,), (latent, latent)
         Mean and covariance of the latents over the training data.
     unit_ids : array (unit,)
@@ -157,21 +150,23 @@ def dynamics_of(
     if not units.are_counts:
         observed = {"loadings": units.scale, "offset": units.center}
         observed |= (
-            {"private_noise": linear.noise} if is_recurrent else {"observation_variance": units.scale**2 * linear.noise}
+            {"private_noise": linear.noise}
+            if recurrence.noise == "recurrent"
+            else {"observation_variance": units.scale**2 * linear.noise}
         )
     if network.dispersion is not None:
         observed["dispersion"] = network.dispersion
     n_inputs = linear.input_weights.shape[1]
     return LowRankDynamics(
         linear.decoder,
-        n * weights.T,
+        n * recurrence.weights.T,
         dt=units.bin_size,
         tau=units.bin_size,
         nonlinearity=units.nonlinearity,
         bias=linear.offset,
         input_weights=linear.input_weights if n_inputs else None,
-        drive=drive,
-        latent_noise=noise,
+        drive=recurrence.drive,
+        latent_noise=recurrence.latent_noise,
         initial_mean=network.first.mean,
         initial_covariance=network.first.covariance,
         initial_input_weights=network.first.input_weights if n_inputs else None,

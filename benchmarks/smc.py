@@ -25,8 +25,8 @@ import torch
 
 import plain_filter
 import smc_fits
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.networks.cells import Cell
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.observation.readouts import Readout
 from nwb_lrrnn.models.smc import bound, filtering
 from nwb_lrrnn.models.smc.data import TrialData

@@ -12,6 +12,7 @@ import xarray as xr
 
 from nwb_lrrnn import parameters as check
 from nwb_lrrnn.align import canonicalize
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.base import LatentModel
 from nwb_lrrnn.models.low_rank import encoder, fitting, network, streaming
 from nwb_lrrnn.models.low_rank.inference import FINE, infer
@@ -21,7 +22,6 @@ from nwb_lrrnn.models.low_rank.start import LinearStart, WarmStart
 from nwb_lrrnn.models.low_rank.windows import Windows, join
 from nwb_lrrnn.models.networks.checks import check_network
 from nwb_lrrnn.models.networks.scales import scales_of
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.training.checkpoints import checkpoint_of
 from nwb_lrrnn.models.training.devices import one_thread, resolve
 from nwb_lrrnn.models.training.loop import Schedule

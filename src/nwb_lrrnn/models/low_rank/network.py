@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.low_rank.shooting import Network, Prior
 from nwb_lrrnn.models.networks.cells import Cell, cell_of
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.observation.readouts import Readout
 from nwb_lrrnn.models.training.loop import Layout
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.observation import likelihoods
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.observation.readouts import Data, Readout
 
 _STEPS = 8

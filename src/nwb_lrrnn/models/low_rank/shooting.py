@@ -17,11 +17,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.low_rank.windows import Windows
 from nwb_lrrnn.models.networks import scan
 from nwb_lrrnn.models.networks.cells import Cell
 from nwb_lrrnn.models.observation import readouts
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.observation.readouts import Readout
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.kernels.particle_types import Moves
 from nwb_lrrnn.models.networks.cells import Cell, cell_of, filtered
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.observation.readouts import Readout
 from nwb_lrrnn.models.smc.data import TrialData
 from nwb_lrrnn.models.smc.encoder import Design, Encoder, encoder_of, parts_of

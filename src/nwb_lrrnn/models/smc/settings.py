@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from nwb_lrrnn import parameters as check
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.networks.checks import check_network
 from nwb_lrrnn.models.networks.scales import scales_of
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.smc import bound, encoder
 from nwb_lrrnn.models.smc.network import Form
 from nwb_lrrnn.models.training.loop import Schedule

@@ -19,6 +19,7 @@ from nwb_lrrnn.models.dis.connectivity import standard_errors
 from nwb_lrrnn.models.dis.gauge import group_gauge
 from nwb_lrrnn.models.dis.network import GroupNetwork
 from nwb_lrrnn.models.dis.settings import POSTERIORS, check_parameters, group_ranks_of
+from nwb_lrrnn.models.dis.units import LIKELIHOODS
 from nwb_lrrnn.models.training.devices import one_thread
 from nwb_lrrnn.parameters import choose
 from nwb_lrrnn.trials import Trials
@@ -301,6 +302,7 @@ class DisRNN(LatentModel, auto_wrap_output_keys=None):
 
     # --- what the verbs stand on -----------------------------------------------------------------------------------
 
+    _likelihoods = ("auto", *LIKELIHOODS)
     _fitted_scalars = (*LatentModel._fitted_scalars, "noise_")
 
     @property

@@ -15,6 +15,9 @@ from nwb_lrrnn.trials import Trials
 Array = NDArray[np.floating]
 
 
+LIKELIHOODS = ("gaussian", "poisson", "negative_binomial")  # those that scale with a unit's mean
+
+
 @dataclass(frozen=True)
 class Units:
     """The recorded units as the neurons of the network: y = scale (x + e) + center, or counts of mean scale g(x) dt.

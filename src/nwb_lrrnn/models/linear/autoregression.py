@@ -41,9 +41,9 @@ class VectorAutoregression(Baseline, auto_wrap_output_keys=None):
     alpha : float, optional
         Ridge strength, for standardised units; None: by generalised cross-validation (Gaussian) or on a fifth of the
         trials held out (counts).
-    likelihood : {"auto", "gaussian", "poisson", "negative_binomial"}
+    likelihood : str
         As everywhere; the negative binomial has the Poisson fit and a dispersion per unit.
-    link : {None, "identity", "softplus", "exp"}
+    link : str, optional
         As in `LinearStateSpace`.
     bin_size : float, optional
         Seconds, where X does not say.

@@ -56,7 +56,7 @@ class MeanRate(Baseline, auto_wrap_output_keys=None):
 
     Parameters
     ----------
-    likelihood : {"auto", "gaussian", "poisson", "negative_binomial"}
+    likelihood : str
         As everywhere.
     bin_size : float, optional
         Seconds, where X does not say.

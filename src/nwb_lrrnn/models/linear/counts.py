@@ -38,10 +38,8 @@ def fit(
         Counts; masks, unequal lengths and inputs are handled.
     rank : int
         Number of latents, at most the number of units.
-    likelihood : {"poisson", "negative_binomial"}
-        Of the counts.
-    link : {"softplus", "exp"}
-        Counts have mean bin_size * link(C z + d).
+    likelihood, link : str
+        Of the counts, whose mean is bin_size * link(C z + d); or of other values that are not Gaussian.
     max_iter : int
         Most iterations.
     tol : float

@@ -44,7 +44,7 @@ class Form:
         }
         if self.nonlinearity == "clipped_relu":
             shapes["log_thresholds"] = (neurons,)
-        if self.likelihood.name != "poisson":
+        if self.likelihood.has_spread:
             shapes["log_spread"] = (units,)
         if self.alpha is None:
             shapes["logit_alpha"] = ()
@@ -66,8 +66,7 @@ class Form:
             torch.sigmoid(p["logit_alpha"]) if "logit_alpha" in p else fixed,
         )
         spread = torch.exp(p["log_spread"]) if "log_spread" in p else torch.ones_like(p["offset"])
-        if self.likelihood.name == "gaussian":
-            spread = spread * self.scale**2
+        spread = spread * self.likelihood.spread_unit(self.scale)
         readout = Readout(p["loadings"] * self.scale[:, None], p["offset"] * self.scale + self.centre, spread)
         return Network(self.nonlinearity, cell, readout, self.likelihood, prior, self.filter_inputs)
 
@@ -78,8 +77,7 @@ class Form:
         parts["loadings"] = readout.loadings / self.scale[:, None]
         parts["offset"] = (readout.offset - self.centre) / self.scale
         if "log_spread" in parts:
-            gaussian = self.likelihood.name == "gaussian"
-            parts["log_spread"] = torch.log(readout.spread / self.scale**2 if gaussian else readout.spread)
+            parts["log_spread"] = torch.log(readout.spread / self.likelihood.spread_unit(self.scale))
         return layout.pack(parts)
 
 
@@ -90,7 +88,6 @@ def to_dynamics(net: Network, row: int, bin_size: float, unit_ids, moments) -> L
     mean, input_weights, covariance, _ = (t[row].detach().cpu().double().numpy() for t in net.prior)
     left, right, bias, thresholds, weights, drive, _, alpha = cell
     with_inputs = bool(weights.shape[0])
-    gaussian = net.likelihood.name == "gaussian"
     return LowRankDynamics(
         left.T,
         right.T,
@@ -109,8 +106,7 @@ def to_dynamics(net: Network, row: int, bin_size: float, unit_ids, moments) -> L
         offset=offset,
         likelihood=net.likelihood.name,
         link=net.likelihood.link,
-        observation_variance=spread if gaussian else None,
-        dispersion=spread if net.likelihood.name == "negative_binomial" else None,
+        **net.likelihood.fields(spread),
         latent_mean=moments[0],
         latent_covariance=moments[1],
         unit_ids=unit_ids,
@@ -128,7 +124,8 @@ def from_dynamics(dynamics: LowRankDynamics, node_covariance, *, dtype: torch.dt
     rank, inputs, units = dynamics.rank, dynamics.n_inputs, dynamics.n_units
 
     cell = cell_of(dynamics, dtype=dtype, device=device)
-    spread = dynamics.observation_variance if dynamics.likelihood == "gaussian" else dynamics.dispersion
+    likelihood = Likelihood(dynamics.likelihood, str(dynamics.link), dynamics.dt)
+    spread = likelihood.spread_of(dynamics)
     readout = Readout(
         tensor(dynamics.loadings),
         tensor(dynamics.offset, units),
@@ -142,5 +139,4 @@ def from_dynamics(dynamics: LowRankDynamics, node_covariance, *, dtype: torch.dt
         eye if covariance is None else tensor(covariance),
         tensor(node_covariance),
     )
-    likelihood = Likelihood(dynamics.likelihood, str(dynamics.link), dynamics.dt)
     return Network(dynamics.nonlinearity, cell, readout, likelihood, prior, dynamics.filter_inputs)

@@ -115,7 +115,7 @@ class Form:
         }
         if self.nonlinearity == "clipped_relu":
             shapes["log_thresholds"] = (neurons,)
-        if self.likelihood.name != "poisson":
+        if self.likelihood.has_spread:
             shapes["log_spread"] = (units,)
         if self.alpha is None:
             shapes["logit_alpha"] = ()
@@ -138,8 +138,7 @@ class Form:
             torch.sigmoid(p["logit_alpha"]) if "logit_alpha" in p else torch.full_like(bias[:, 0], self.alpha or 0.5),
         )
         spread = torch.exp(p["log_spread"]) if "log_spread" in p else torch.ones_like(p["offset"])
-        if self.likelihood.name == "gaussian":
-            spread = spread * self.scale**2
+        spread = spread * self.likelihood.spread_unit(self.scale)
         scale = self.scale[:, None] if self.readout == "latents" else self.scale
         readout = Readout(p["loadings"] * scale, p["offset"] * self.scale + self.centre, spread)
         start = Start(p["initial_mean"], p["initial_input_weights"])
@@ -182,7 +181,6 @@ def to_dynamics(net: Network, row: int, bin_size: float, unit_ids, moments) -> L
     loadings, offset, spread = (array(t) for t in net.readout)
     initial_root, noise_root = (array(t) for t in net.law)
     driven = bool(weights.shape[0])
-    likelihood = net.likelihood.name
     return LowRankDynamics(
         left.T,
         right.T,
@@ -201,10 +199,9 @@ def to_dynamics(net: Network, row: int, bin_size: float, unit_ids, moments) -> L
         readout=net.readout_of,
         loadings=loadings,
         offset=offset,
-        likelihood=likelihood,
+        likelihood=net.likelihood.name,
         link=net.likelihood.link,
-        observation_variance=spread if likelihood == "gaussian" else None,
-        dispersion=spread if likelihood == "negative_binomial" else None,
+        **net.likelihood.fields(spread),
         latent_mean=moments[0],
         latent_covariance=moments[1],
         unit_ids=unit_ids,
@@ -222,7 +219,8 @@ def from_dynamics(dynamics: LowRankDynamics, *, dtype: torch.dtype, device) -> N
     rank, inputs, units = dynamics.rank, dynamics.n_inputs, dynamics.n_units
     cell = cell_of(dynamics, dtype=dtype, device=device)
     wide = torch.float64  # what is not of the size of the neurons loses nothing
-    spread = dynamics.observation_variance if dynamics.likelihood == "gaussian" else dynamics.dispersion
+    likelihood = Likelihood(dynamics.likelihood, str(dynamics.link), dynamics.dt)
+    spread = likelihood.spread_of(dynamics)
     readout = Readout(
         tensor(dynamics.loadings, kept=wide),
         tensor(dynamics.offset, units, kept=wide),
@@ -238,7 +236,6 @@ def from_dynamics(dynamics: LowRankDynamics, *, dtype: torch.dtype, device) -> N
         c = torch.tensor(covariance, dtype=wide, device=device)
         lift = 1e-12 * torch.clamp(c.diagonal().mean(), min=1e-12)
         roots.append(torch.linalg.cholesky(c + lift * eye)[None])
-    likelihood = Likelihood(dynamics.likelihood, str(dynamics.link), dynamics.dt)
     return Network(
         dynamics.nonlinearity, likelihood, dynamics.readout, cell, readout, start, Law(*roots), dynamics.filter_inputs
     )
@@ -277,7 +274,7 @@ def flat_of(net: Network, form: Form) -> Tensor:
         "initial_mean": net.start.mean[0].double(),
         "initial_input_weights": net.start.input_weights[0].double(),
         "log_thresholds": torch.log(thresholds.clamp(min=1e-12)),
-        "log_spread": torch.log(spread / scale**2 if form.likelihood.name == "gaussian" else spread),
+        "log_spread": torch.log(spread / form.likelihood.spread_unit(scale)),
         "logit_alpha": torch.log(alpha / (1 - alpha)),
     }
     if net.encoder is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from nwb_lrrnn import parameters as check
-from nwb_lrrnn.dynamics.likelihoods import Likelihood
+from nwb_lrrnn.dynamics.likelihoods import Likelihood, choose_link
 from nwb_lrrnn.models.networks.checks import check_network
 from nwb_lrrnn.models.networks.scales import scales_of
 from nwb_lrrnn.models.smc import bound, encoder
@@ -82,7 +82,7 @@ def _check_encoder(model: Any) -> None:
 
 def link_of(model: Any) -> str:
     """Return the link that `link` means."""
-    return model.link or ("identity" if model.likelihood_ == "gaussian" else "softplus")
+    return choose_link(model.likelihood_, model.link)
 
 
 def schedule_of(model: Any, trials: Trials) -> Schedule:

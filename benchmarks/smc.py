@@ -28,8 +28,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import plain_filter  # noqa: E402
 import smc_fits  # noqa: E402
+from nwb_lrrnn.dynamics.likelihoods import Likelihood  # noqa: E402
 from nwb_lrrnn.models.networks.cells import Cell  # noqa: E402
-from nwb_lrrnn.models.observation.likelihoods import Likelihood  # noqa: E402
 from nwb_lrrnn.models.observation.readouts import Readout  # noqa: E402
 from nwb_lrrnn.models.smc import bound, filtering  # noqa: E402
 from nwb_lrrnn.models.smc.data import TrialData  # noqa: E402

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.kernels.particle_types import Noise, Seen
 from nwb_lrrnn.models.networks.cells import Cell
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.observation.readouts import Readout
 from nwb_lrrnn.models.smc import bound
 from nwb_lrrnn.models.smc.data import TrialData, trial_data

@@ -7,7 +7,8 @@ from scipy.special import logsumexp
 
 import planted_groups as planted
 from nwb_lrrnn import DisRNN
-from nwb_lrrnn.models.dis.counts import constants, laplace_update, log_prob, update_readout
+from nwb_lrrnn.dynamics.likelihoods import LIKELIHOODS
+from nwb_lrrnn.models.dis.counts import laplace_update, log_prob, update_readout
 from nwb_lrrnn.models.dis.regression import Linear
 from nwb_lrrnn.models.dis.units import Units
 from scores_of_groups import group_r2
@@ -64,10 +65,11 @@ def test_the_likelihood_is_scipys_and_its_derivatives_are_differences_of_it(link
     units = units_of(len(x), link, dispersion)
     r = None if dispersion is None else np.full(len(x), dispersion)
     value, slope, information, curvature = log_prob(units, r, y, x)
+    constants = LIKELIHOODS[units.likelihood].constants(y, r, units.exposure)
     mean = expected(units, x)
     wanted = stats.poisson(mean) if r is None else stats.nbinom(r, r / (r + mean))
     known = x > -10  # below, scipy forms 1 - p of a p that rounds to 1
-    np.testing.assert_allclose((value + constants(r, y))[known], wanted.logpmf(y)[known], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose((value + constants)[known], wanted.logpmf(y)[known], rtol=1e-9, atol=1e-9)
     h = 1e-5
     near = [log_prob(units, r, y, x + k * h) for k in (-1, 1)]
     # central differences: error h^2, and rounding / h

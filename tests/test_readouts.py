@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.observation import readouts
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.observation.readouts import Data, Readout
 
 LIKELIHOODS = [

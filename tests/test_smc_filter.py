@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from nwb_lrrnn.dynamics import NONLINEARITIES
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.kernels.particle_types import NEVER, Noise
 from nwb_lrrnn.models.networks.cells import Cell
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.observation.readouts import Readout
 from nwb_lrrnn.models.smc import bound, filtering
 from nwb_lrrnn.models.smc.bound import Plan

@@ -7,6 +7,8 @@ import numbers
 import numpy as np
 import xarray as xr
 
+from nwb_lrrnn.dynamics.likelihoods import LIKELIHOODS
+from nwb_lrrnn.dynamics.links import LINKS
 from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
 from nwb_lrrnn.parameters import choose
 
@@ -36,8 +38,8 @@ ATTRS = ("dt", "tau", "nonlinearity", "filter_inputs", "readout", "likelihood", 
 CHOICES = {
     "nonlinearity": NONLINEARITIES,
     "readout": ("latents", "currents", "rates"),
-    "likelihood": ("gaussian", "poisson", "negative_binomial"),
-    "link": ("identity", "softplus", "exp"),
+    "likelihood": tuple(LIKELIHOODS),
+    "link": tuple(LINKS),
 }
 _COVARIANCES = ("latent_noise", "initial_covariance", "latent_covariance")
 _NON_NEGATIVE = ("private_noise", "observation_variance", "dispersion")
@@ -47,10 +49,12 @@ def normalise(net) -> None:
     """Turn the fields of a new network into read-only float64 arrays and check every shape (called once)."""
     for name, valid in CHOICES.items():
         if name == "link" and net.link is None:
-            object.__setattr__(net, "link", "identity" if net.likelihood == "gaussian" else "softplus")
+            object.__setattr__(net, "link", LIKELIHOODS[net.likelihood].links[0])
         choose(name, getattr(net, name), valid)
-    if net.likelihood != "gaussian" and net.link == "identity":
-        raise ValueError(f"link: got 'identity' with likelihood={net.likelihood!r}, wanted 'softplus' or 'exp'")
+    family = LIKELIHOODS[net.likelihood]
+    if net.link not in family.links:
+        wanted = " or ".join(map(repr, family.links))
+        raise ValueError(f"link: got {net.link!r} with likelihood={net.likelihood!r}, wanted {wanted}")
     for name in ("dt", "tau"):
         object.__setattr__(net, name, _seconds(name, getattr(net, name)))
     if not (0 < net.dt <= net.tau * (1 + 1e-12) and np.isfinite(net.tau)):
@@ -67,13 +71,16 @@ def normalise(net) -> None:
             _agree("loadings", "unit", net.loadings.shape[0], sizes)
     if net.nonlinearity == "clipped_relu" and net.thresholds is None:
         raise ValueError("thresholds: None, but nonlinearity='clipped_relu' saturates there; pass (neuron,)")
-    if net.link_gain is not None and net.likelihood == "gaussian":
-        raise ValueError("link_gain: got one for Gaussian units, wanted None: it is the factor of a count link")
+    if net.link_gain is not None and not (LINKS[net.link].is_rate and family.is_of_counts):
+        units = net.likelihood.capitalize()
+        raise ValueError(f"link_gain: got one for {units} units, wanted None: it is the factor of a count link")
     if net.link_gain is not None and not (net.link_gain > 0).all():
         raise ValueError("link_gain: got gains of 0 or less, wanted the factor > 0 of each unit's count link")
-    if net.likelihood == "negative_binomial" and net.loadings is not None:
-        if net.dispersion is None or not (net.dispersion > 0).all():
-            raise ValueError("dispersion: got None or 0, but likelihood='negative_binomial' has one > 0; pass (unit,)")
+    if family.spread is not None and family.needs_spread and net.loadings is not None:
+        spread = getattr(net, family.spread)
+        if spread is None or not (spread > 0).all():
+            what = f"{family.spread}: got None or 0, but likelihood={net.likelihood!r}"
+            raise ValueError(f"{what} has one > 0; pass (unit,)")
     if net.unit_ids is not None:
         ids = np.array(net.unit_ids)
         if ids.ndim != 1:

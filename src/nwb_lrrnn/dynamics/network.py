@@ -73,10 +73,11 @@ class LowRankDynamics:
         F.
     offset : array (unit,), optional
         d.
-    likelihood : {"gaussian", "poisson", "negative_binomial"}
-        p.
-    link : {"identity", "softplus", "exp"}, optional
-        g: identity for gaussian; for counts dt * softplus(.) (default) or dt * exp(.), in spikes/s.
+    likelihood : str
+        p: "gaussian", "poisson" or another name in `nwb_lrrnn.dynamics.LIKELIHOODS`.
+    link : str, optional
+        g: "identity" for gaussian; for counts dt * softplus(.) (default) or dt * exp(.), in spikes/s; None: the first
+        `links` of the likelihood.
     link_gain : array (unit,), optional
         Counts only: factor of the link, so that a unit's mean is dt * gain * softplus(.); 1 when absent.
     observation_variance : array (unit,), optional

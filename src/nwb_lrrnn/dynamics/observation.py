@@ -1,11 +1,12 @@
-"""What the units show of a network: expected values, log-likelihoods and draws, for every likelihood."""
+"""What the units show of a network: expected values, log-likelihoods and draws."""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import betaln, gammaln
 
 from nwb_lrrnn.dynamics import fields
+from nwb_lrrnn.dynamics.likelihoods import LIKELIHOODS
+from nwb_lrrnn.dynamics.links import LINKS
 
 
 def linear_predictor(net, latents, inputs=None) -> np.ndarray:
@@ -25,11 +26,8 @@ def linear_predictor(net, latents, inputs=None) -> np.ndarray:
 
 
 def expected(net, latents, inputs=None) -> np.ndarray:
-    """Return g(C r + F v + d), (..., unit): the identity, or the count per bin dt * softplus(.) or dt * exp(.)."""
-    eta = linear_predictor(net, latents, inputs)
-    if net.link == "identity":
-        return eta
-    return _unit_time(net) * (np.logaddexp(0.0, eta) if net.link == "softplus" else np.exp(eta))
+    """Return the expected observation time * g(C r + F v + d), (..., unit), in the units of X."""
+    return _time(net) * LINKS[net.link].value(linear_predictor(net, latents, inputs))
 
 
 def log_likelihood(net, observations, latents, inputs=None) -> np.ndarray:
@@ -38,37 +36,24 @@ def log_likelihood(net, observations, latents, inputs=None) -> np.ndarray:
     eta = linear_predictor(net, latents, inputs)
     if y.ndim and y.shape[-1] != eta.shape[-1]:
         raise ValueError(f"observations: got shape {y.shape}, wanted (..., {eta.shape[-1]}), the last axis being units")
+    family = LIKELIHOODS[net.likelihood]
     if net.likelihood == "gaussian":
         variance = _variance(net)
         if variance is None or not (variance > 0).all():
             raise ValueError(
                 "observation_variance: got None or 0, so this Gaussian readout has no density; pass it > 0, (unit,)"
             )
-        return -0.5 * ((y - expected(net, latents, inputs)) ** 2 / variance + np.log(2 * np.pi * variance))
-    log_mean = _log_expected(net, eta)
-    mean = np.exp(log_mean)
-    if net.likelihood == "poisson":
-        return y * log_mean - mean - gammaln(y + 1)
-    r = net.dispersion
-    # log [Gamma(y + r) / (Gamma(r) y!)] through the beta function, which stays exact where r is large (near Poisson)
-    some = np.where(y > 0, y, 1.0)
-    log_choose = np.where(y > 0, -betaln(r, some) - np.log(some), 0.0)
-    log_r_mean = np.log1p(mean / r)  # log((r + mean) / r)
-    return log_choose - r * log_r_mean + y * (log_mean - np.log(r) - log_r_mean)
+        return family.log_prob(y, expected(net, latents, inputs), variance)
+    spread = None if family.spread is None else getattr(net, family.spread)
+    time = _time(net)
+    return family.value(LINKS[net.link], y, eta, spread, time) + family.constants(y, spread, time)
 
 
-def _unit_time(net):
-    """Return the expected count where the link is 1: the bin size, times each unit's gain."""
+def _time(net):
+    """Return the expected value where the link is 1: of a rate the bin size, times each unit's gain."""
+    if not LINKS[net.link].is_rate:
+        return 1.0
     return net.dt if net.link_gain is None else net.dt * net.link_gain
-
-
-def _log_expected(net, eta: np.ndarray) -> np.ndarray:
-    """Return log g(eta) of a count link, finite however small the rate is."""
-    log_time = np.log(_unit_time(net))
-    if net.link == "exp":
-        return log_time + eta
-    # softplus(eta) = e^eta (1 - e^eta / 2 + ...): below -37 the bracket is 1 to double precision
-    return log_time + np.where(eta < -37.0, eta, np.log(np.logaddexp(0.0, np.maximum(eta, -37.0))))
 
 
 def _variance(net) -> np.ndarray | None:
@@ -82,11 +67,7 @@ def _variance(net) -> np.ndarray | None:
 def draw(net, latents, inputs, rng: np.random.Generator, private: np.ndarray | None = None) -> np.ndarray:
     """Return observations (..., unit) drawn given latents (and, of a recorded network, its private noise)."""
     mean = expected(net, latents, inputs)
-    if net.likelihood == "gaussian":
-        if private is not None and net.readout == "currents":
-            mean = mean + net.loadings * private
-        variance = 0.0 if net.observation_variance is None else net.observation_variance
-        return mean + np.sqrt(variance) * rng.standard_normal(mean.shape)
-    if net.likelihood == "poisson":
-        return rng.poisson(mean)
-    return rng.poisson(mean * rng.gamma(net.dispersion, 1.0 / net.dispersion, size=mean.shape))
+    family = LIKELIHOODS[net.likelihood]
+    if net.likelihood == "gaussian" and private is not None and net.readout == "currents":
+        mean = mean + net.loadings * private
+    return family.draw(rng, mean, None if family.spread is None else getattr(net, family.spread))

@@ -13,13 +13,12 @@ import xarray as xr
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.dynamics import LIKELIHOODS, LowRankDynamics
 from nwb_lrrnn.parameters import choose
 from nwb_lrrnn.trials import LazyTrials, Trials, as_lazy_trials, as_trials, blocks, check_observed, is_lazy, map_trials
 
 logger = logging.getLogger(__name__)
 
-LIKELIHOODS = ("auto", "gaussian", "poisson", "negative_binomial")
 POSTERIORS = ("smoothed", "filtered", "delayed")
 
 
@@ -52,7 +51,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     restart_scores_: np.ndarray
     n_iter_: int
 
-    _likelihoods: tuple[str, ...] = LIKELIHOODS
+    _likelihoods: tuple[str, ...] = ("auto", *LIKELIHOODS)
     _allow_nan = False
     # whether `_fit_trials` takes trials that are not in memory as they are; else it gets a sample of them
     _fits_lazy_trials = False
@@ -245,7 +244,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         trials = self._gate(X, inputs, reset=False)
         if isinstance(trials, Trials):
             return trials.restore(function(trials), "latent")
-        on_block = partial(_of_counts, function) if self.likelihood_ != "gaussian" else function
+        on_block = partial(_of_right_values, function, self.likelihood_)
         form = {
             "bin_size": self.bin_size_,
             "allow_nan": self._allow_nan,
@@ -259,8 +258,8 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         trials = self._gate(X, inputs, reset=False)
         evidence, n_bins = np.zeros(len(trials.lengths)), np.zeros(len(trials.lengths), dtype=np.int64)
         for rows, block in trials.blocks():
-            if isinstance(trials, LazyTrials) and self.likelihood_ != "gaussian":
-                _refuse_non_counts(block, self.likelihood_)
+            if isinstance(trials, LazyTrials):
+                _refuse_wrong(block, self.likelihood_)
             evidence[rows], n_bins[rows] = self._log_evidence(block), block.bins.sum(axis=1)
         check_observed(n_bins)
         return evidence, n_bins
@@ -281,8 +280,8 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         trials = read(X, inputs=inputs, bin_size=self.bin_size, estimator=self, reset=reset, allow_nan=self._allow_nan)
         if not reset:
             self._check_inputs(trials)
-            if self.likelihood_ != "gaussian" and isinstance(trials, Trials):
-                _refuse_non_counts(trials, self.likelihood_)
+            if isinstance(trials, Trials):
+                _refuse_wrong(trials, self.likelihood_)
         return trials
 
     def _in_memory(self, X: Any, inputs: Any) -> Trials:
@@ -314,9 +313,9 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             unit = " in spikes/s" if trials.bin_size_is_known else " in counts per bin"
             kind = f"non-negative whole numbers: poisson,{unit}" if name == "poisson" else "not counts: gaussian"
             logger.info("likelihood='auto': X holds %s", kind)
-        elif name != "gaussian" and not trials.summary.are_counts:
+        elif not LIKELIHOODS[name].is_sure(trials.summary.are_counts):
             for _, block in trials.blocks():
-                _refuse_non_counts(block, name)
+                _refuse_wrong(block, name)
         return name
 
     def _driving(self, trials: Trials) -> np.ndarray | None:
@@ -364,21 +363,21 @@ class SeveralPosteriors(LatentModel, auto_wrap_output_keys=None):
         return self._posterior(trials, choose("posterior", self.posterior, POSTERIORS))
 
 
-def _refuse_non_counts(trials: Trials, likelihood: str) -> None:
-    values = trials.values
-    negative, fractional = values < 0, values != np.round(values)
-    for wrong, what in ((negative, "negative"), (fractional, "fractional")):
+def _refuse_wrong(trials: Trials, likelihood: str) -> None:
+    """Refuse values that a likelihood gives no density."""
+    family = LIKELIHOODS[likelihood]
+    for wrong, what in family.wrong(trials.values):
         if wrong.any():
             at = np.argwhere(wrong)[0]
             raise ValueError(
-                f"X: {what} value {values[tuple(at)]:.6g} at {trials.place(*at)}; {likelihood} wants counts "
-                "(whole numbers >= 0); pass binned spikes, or likelihood='gaussian' for continuous data"
+                f"X: {what} value {trials.values[tuple(at)]:.6g} at {trials.place(*at)}; {likelihood} wants "
+                f"{family.wants}"
             )
 
 
-def _of_counts(function: Callable[[Trials], np.ndarray], trials: Trials) -> np.ndarray:
-    """Return a function of trials after checking that they are counts."""
-    _refuse_non_counts(trials, "a model of counts")
+def _of_right_values(function: Callable[[Trials], np.ndarray], likelihood: str, trials: Trials) -> np.ndarray:
+    """Return a function of trials after checking that the likelihood gives them a density."""
+    _refuse_wrong(trials, likelihood)
     return function(trials)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import xlogy
 
 from nwb_lrrnn.analysis.fixed_points import dynamics_of
 from nwb_lrrnn.analysis.metrics import asking
 from nwb_lrrnn.analysis.metrics.series import whole
+from nwb_lrrnn.dynamics import LIKELIHOODS
 
 Array = NDArray[np.float64]
 
@@ -41,9 +41,10 @@ def forecast_scores(model: asking.FittedModel, X: Any, horizons: ArrayLike, *, i
     Dataset
         Over `horizon` in bins, with `horizon_time` in s (in bins where the bin size is unknown). Gaussian: `r2` and
         `persistence_r2`, 1 - sum of squared errors / that of each unit's mean over the predicted bins; persistence
-        says that nothing changes. Counts: `deviance_explained` and `persistence_deviance_explained`, the same with
-        Poisson deviances; persistence there holds the expected count of the present. The mean itself has 0. `n_values`
-        says how many observations were predicted: those recorded whose unit was also recorded k bins before.
+        says that nothing changes. Others: `deviance_explained` and `persistence_deviance_explained`, the same with
+        deviances of the likelihood (of Poisson for all counts); persistence there holds the expected value of the
+        present. The mean itself has 0. `n_values` says how many observations were predicted:
+        those recorded whose unit was also recorded k bins before.
 
     Raises
     ------
@@ -99,7 +100,7 @@ def _walk(
     u = inputs if net.n_inputs else None
     v = None if u is None else net.filtered_inputs(u)
     held = values if gaussian else net.expected(z, v)
-    loss = _squared_error if gaussian else _poisson_deviance
+    loss = LIKELIHOODS[model.likelihood_].deviance
     n_bins, found = z.shape[1], {}
     for k in range(1, max(steps) + 1):
         at = slice(k - 1, n_bins - 1)  # the bins that are left now
@@ -131,12 +132,3 @@ def _explained(
         raise ValueError(f"X: no unit changes among the bins {horizon} ahead, wanted some to predict; pass more trials")
     of_model, of_persistence = (float(1.0 - loss(y, guess)[known].sum() / zero) for guess in (expected, held))
     return of_model, of_persistence, int(known.sum())
-
-
-def _squared_error(y: Array, expected: Array) -> Array:
-    return (y - expected) ** 2
-
-
-def _poisson_deviance(y: Array, expected: Array) -> Array:
-    with np.errstate(divide="ignore"):  # a spike where none was possible costs infinity
-        return 2.0 * (xlogy(y, y) - xlogy(y, expected) - (y - expected))

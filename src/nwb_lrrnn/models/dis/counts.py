@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, gammaln
 
+from nwb_lrrnn.dynamics.likelihoods import LIKELIHOODS, Terms
+from nwb_lrrnn.dynamics.links import LINKS
 from nwb_lrrnn.models.dis.regression import Linear
 from nwb_lrrnn.models.dis.units import Units
 from nwb_lrrnn.models.dis.updates import CHUNK, Update
-from nwb_lrrnn.models.linear.counts import best_dispersion
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -21,35 +21,12 @@ _CONVERGED = 1e-15  # nats that a full step would gain
 _DISPERSION_BINS = 5_000  # bins that suffice for one number per unit
 
 
-def log_prob(units: Units, dispersion: Array | None, y: Array, x: Array) -> tuple[Array, Array, Array, Array]:
+def log_prob(units: Units, dispersion: Array | None, y: Array, x: Array) -> Terms:
     """Return ln p(y | x) without terms of y alone, its slope in x, the Fisher information, and minus its curvature.
 
     All entry by entry. Minus the curvature is never below 0 for Poisson units, and may be for the negative binomial.
     """
-    if units.link == "exp":
-        log_mean = np.minimum(x + np.log(units.exposure), 300.0)  # a step that leads there is taken back
-        relative = bend = np.ones_like(x)  # d ln mean / d x, and mean'' / mean
-    else:
-        safe = np.maximum(x, -30.0)
-        soft, slope = np.logaddexp(0.0, safe), expit(safe)
-        log_mean = np.where(x > -30.0, np.log(soft), x) + np.log(units.exposure)
-        relative = np.where(x > -30.0, slope / soft, 1.0)
-        bend = relative * np.where(x > -30.0, 1.0 - slope, 1.0)
-    mean = np.exp(log_mean)
-    if dispersion is None:
-        curvature = np.maximum(y * (relative**2 - bend) + mean * bend, 0.0)
-        return y * log_mean - mean, (y - mean) * relative, mean * relative**2, curvature
-    shrink, grown = dispersion / (dispersion + mean), mean / (dispersion + mean)
-    value = y * (log_mean - np.log(dispersion + mean)) - dispersion * np.log1p(mean / dispersion)
-    curvature = y * (relative**2 - bend) + (y + dispersion) * grown * (bend - relative**2 * grown)
-    return value, (y - mean) * relative * shrink, mean * relative**2 * shrink, curvature
-
-
-def constants(dispersion: Array | None, y: Array) -> Array:
-    """Return the terms of ln p(y | x) that depend on y (and the dispersion) alone, entry by entry."""
-    if dispersion is None:
-        return -gammaln(y + 1.0)
-    return gammaln(y + dispersion) - gammaln(dispersion) - gammaln(y + 1.0)
+    return LIKELIHOODS[units.likelihood].terms(LINKS[units.link], y, x, dispersion, units.exposure)
 
 
 def laplace_update(
@@ -86,12 +63,13 @@ def laplace_update(
     covariances = _lifted(covariances)
     precisions = np.linalg.inv(covariances)
     log_dets = np.linalg.slogdet(covariances)[1]
+    family = LIKELIHOODS[units.likelihood]
     for rows in np.split(np.arange(n_bins), range(CHUNK, n_bins, CHUNK)):
         precision = precisions[kind[rows]]
         z, value, inner = _mode(prior[rows], precision, y[rows], shift[rows], seen[rows], linear, units, dispersion)
         means[rows], posterior[rows] = z, np.linalg.inv(inner)
         evidence[rows] = value - 0.5 * (log_dets[kind[rows]] + np.linalg.slogdet(inner)[1])
-        evidence[rows] += np.where(seen[rows], constants(dispersion, y[rows]), 0.0).sum(1)
+        evidence[rows] += np.where(seen[rows], family.constants(y[rows], dispersion, units.exposure), 0.0).sum(1)
     return Update(means, np.where(seen.any(1), evidence, 0.0)), posterior
 
 
@@ -180,7 +158,7 @@ def update_readout(
     values, shown = np.ascontiguousarray(y.T), np.ascontiguousarray(seen.T)
     if dispersion is not None:
         dispersion = _dispersion(units, dispersion, values, shown, point, covariances, weights)
-    kind = 2 * (dispersion is not None) + (units.link == "exp")
+    kind = LIKELIHOODS[units.likelihood].codes[units.link]
     spreads = np.ones(len(weights)) if dispersion is None else dispersion
     ridge = np.full(len(weights), 0.25)  # currents are of order 1, so are loadings of unit latents
     for i, exposure in enumerate(units.exposure):
@@ -217,6 +195,6 @@ def _dispersion(units: Units, dispersion: Array, values, shown, point, covarianc
         c, z = row[:-1], point[here]
         sd = np.sqrt(np.maximum(np.einsum("brs,r,s->b", covariances[here], c, c, optimize=True), 0.0))
         x = (z @ c + row[-1])[:, None] + sd[:, None] * NODES
-        rate = np.exp(np.minimum(x, 300.0)) if units.link == "exp" else np.logaddexp(0.0, x)
-        result[i] = best_dispersion(values[i, ::stride][here], np.maximum(rate * units.exposure[i], 1e-300), WEIGHTS)
+        mean = np.maximum(LINKS[units.link].value(x) * units.exposure[i], 1e-300)
+        result[i] = LIKELIHOODS[units.likelihood].best_spread(values[i, ::stride][here], mean, WEIGHTS)
     return result

@@ -11,7 +11,7 @@ from nwb_lrrnn.models.dis.fitting import Recurrence
 from nwb_lrrnn.models.dis.neighbours import Neighbours
 from nwb_lrrnn.models.dis.network import GroupNetwork, Reader, Start
 from nwb_lrrnn.models.dis.regression import Linear
-from nwb_lrrnn.models.dis.units import Units
+from nwb_lrrnn.models.dis.units import LIKELIHOODS, Units
 
 Array = NDArray[np.floating]
 
@@ -120,6 +120,10 @@ def _units(dynamics: LowRankDynamics) -> Units:
         given.append("observation_variance beside private_noise")
     if given:
         raise ValueError(f"dataset: got a network with {', '.join(given)}, which DisRNN has not; drop it first")
+    if likelihood not in LIKELIHOODS:
+        raise ValueError(
+            f"dataset: got likelihood={likelihood!r}, which DisRNN has not; wanted {', '.join(LIKELIHOODS)}"
+        )
     center = np.zeros(n) if dynamics.offset is None else np.array(dynamics.offset)
     scale = np.array(dynamics.loadings)
     if likelihood != "gaussian":

@@ -18,6 +18,7 @@ from nwb_lrrnn.models.dis.connectivity import standard_errors
 from nwb_lrrnn.models.dis.dataset import dynamics_of, network_of, variables_of
 from nwb_lrrnn.models.dis.network import GroupNetwork
 from nwb_lrrnn.models.dis.settings import check_parameters, group_ranks_of
+from nwb_lrrnn.models.dis.units import LIKELIHOODS
 from nwb_lrrnn.models.training.devices import one_thread
 from nwb_lrrnn.trials import Trials
 
@@ -274,6 +275,7 @@ class DisRNN(SeveralPosteriors, auto_wrap_output_keys=None):
 
     # --- what the verbs stand on -----------------------------------------------------------------------------------
 
+    _likelihoods = ("auto", *LIKELIHOODS)
     _fitted_scalars = (*SeveralPosteriors._fitted_scalars, "noise_")
 
     @property

@@ -17,6 +17,9 @@ Array = NDArray[np.floating]
 FLOOR = 1e-6  # no noise variance goes below this fraction of the unit's own variance
 
 
+LIKELIHOODS = ("gaussian", "poisson", "negative_binomial")  # those that scale with a unit's mean
+
+
 @dataclass(frozen=True)
 class Units:
     """The recorded units as the neurons of the network: y = scale (x + e) + center, or counts of mean scale g(x) dt.

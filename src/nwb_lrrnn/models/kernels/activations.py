@@ -20,6 +20,7 @@ CODES = {
 }
 FAST = {"reassoc", "contract", "arcp", "nsz"}  # no nnan, ninf: a diverging trajectory must show as non-finite
 
+EXP_LIMIT = 44.0  # of what `exp` takes
 _HALF_SQRT_PI = 0.5 * math.sqrt(math.pi)
 
 
@@ -63,7 +64,7 @@ def activate(code, x, h, value, slope):
     n = x.shape[0]
     if code == TANH:
         for i in range(n):
-            y = min(max(2.0 * x[i], -44.0), 44.0)
+            y = min(max(2.0 * x[i], -EXP_LIMIT), EXP_LIMIT)
             t = 1.0 - 2.0 / (exp(y) + 1.0)
             value[i] = t + 0.0 * x[i]  # min and max drop NaN, the user must see it
             slope[i] = 1.0 - t * t
@@ -78,7 +79,7 @@ def activate(code, x, h, value, slope):
             slope[i] = (1.0 if a > 0.0 else 0.0) - (1.0 if x[i] > 0.0 else 0.0)
     elif code == SOFTPLUS:
         for i in range(n):
-            e = exp(-min(abs(x[i]), 44.0))
+            e = exp(-min(abs(x[i]), EXP_LIMIT))
             w = e / (2.0 + e)
             v = w * w
             series = 0.0

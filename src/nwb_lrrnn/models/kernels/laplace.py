@@ -1,70 +1,18 @@
-"""Counts seen through a link: their likelihood, its expansions, Laplace filters, and Laplace proposals of particles.
+"""Spikes seen through a link: expansions of their likelihood, Laplace filters, and Laplace proposals of particles.
 
-Codes of `kind`: 0 Poisson softplus, 1 Poisson exp, 2 negative binomial softplus, 3 negative binomial exp. Counts have
-mean dt * g(C z + d). Terms of ln p(y | z) that depend on y alone are left out everywhere and added by the caller.
+Terms of ln p(y | z) that depend on y alone are left out everywhere and added by the caller (see `observation`).
 Whitened coordinates x, z = f + L x with L L^T the prior covariance, keep every step exact for singular covariances too.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
+from nwb_lrrnn.models.kernels import observation
 from nwb_lrrnn.models.kernels.kalman import backward_solve, cholesky, forward_solve
 
 _HALVINGS = 30
-
-
-@njit(cache=True, nogil=True)
-def count_terms(kind, y, eta, dt, dispersion):
-    """Return ln p(y | eta) up to terms of y alone, its slope in eta, and an information > 0 (observed or Fisher)."""
-    if kind == 1 or kind == 3:
-        rate = math.exp(min(eta, 700.0))
-        log_rate, ratio, gate = eta, 1.0, 1.0  # ratio = g' / g
-    elif eta > 0:
-        tail = math.exp(-eta)
-        gate = 1.0 / (1.0 + tail)
-        rate = eta + math.log1p(tail)
-        log_rate, ratio = 0.0 if y == 0.0 else math.log(rate), gate / rate
-    else:
-        tail = math.exp(max(eta, -700.0))
-        gate = tail / (1.0 + tail)
-        rate = math.log1p(tail)
-        if eta < -30.0:
-            log_rate, ratio = eta, 1.0
-        else:
-            log_rate, ratio = 0.0 if y == 0.0 else math.log(rate), gate / rate
-    mean = dt * rate
-    if kind == 0:
-        bend = ratio * ratio - ratio * (1.0 - gate)  # -(ln g)''; >= 0, for ln softplus is concave
-        return y * log_rate - mean, (y - mean) * ratio, max(mean * ratio * (1.0 - gate) + y * bend, 1e-300)
-    if kind == 1:
-        return y * log_rate - mean, y - mean, max(mean, 1e-300)
-    spread = dispersion + mean
-    value = y * log_rate - (y + dispersion) * math.log(spread)
-    pull = (y - mean) * dispersion / spread * ratio
-    if kind == 3:
-        return value, pull, max((y + dispersion) * dispersion * mean / (spread * spread), 1e-300)
-    return value, pull, max(mean * dispersion / spread * ratio * ratio, 1e-300)  # Fisher: the observed one can be < 0
-
-
-@njit(cache=True, nogil=True)
-def count_value(kind, y, eta, dt, dispersion):
-    """Return the first of `count_terms` alone, without the logarithm where y = 0."""
-    if kind == 1 or kind == 3:
-        rate = math.exp(min(eta, 700.0))
-        log_rate = eta
-    else:
-        tail = math.exp(-min(abs(eta), 700.0))
-        rate = math.log1p(tail) + max(eta, 0.0)
-        log_rate = eta if eta < -30.0 or y == 0.0 else math.log(rate)
-    mean = dt * rate
-    value = 0.0 if y == 0.0 else y * log_rate
-    if kind < 2:
-        return value - mean
-    return value - (y + dispersion) * math.log(dispersion + mean)
 
 
 @njit(cache=True, nogil=True)
@@ -76,7 +24,7 @@ def log_likelihood_at(kind, y, seen, loadings, offset, latents, dt, dispersion):
             eta = offset[i]
             for r in range(len(latents)):
                 eta += loadings[i, r] * latents[r]
-            total += count_value(kind, y[i], eta, dt, dispersion[i])
+            total += observation.value(kind, y[i], eta, dt, dispersion[i])
     return total
 
 
@@ -93,7 +41,7 @@ def expand(kind, y, seen, loadings, offset, latents, dt, dispersion, slope, info
         eta = offset[i]
         for r in range(rank):
             eta += loadings[i, r] * latents[r]
-        value, pull, weight = count_terms(kind, y[i], eta, dt, dispersion[i])
+        value, pull, weight = observation.terms(kind, y[i], eta, dt, dispersion[i])
         total += value
         for r in range(rank):
             slope[r] += pull * loadings[i, r]

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numba import njit
 
+from nwb_lrrnn.models.kernels import observation
 from nwb_lrrnn.models.kernels.kalman import backward_solve, cholesky, forward_solve
-from nwb_lrrnn.models.kernels.laplace import count_terms
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
@@ -39,7 +39,7 @@ def _expected(kind, y, seen, means, covariances, weights, dt, dispersion, nodes,
         sd = math.sqrt(max(variance, 0.0))
         scale = 1.0 / sd if sd > 1e-12 else 0.0
         for j in range(len(nodes)):
-            value, pull, weight = count_terms(kind, y[b], eta + sd * nodes[j], dt, dispersion)
+            value, pull, weight = observation.terms(kind, y[b], eta + sd * nodes[j], dt, dispersion)
             total += node_weights[j] * value
             for r in range(rank):
                 point[r] = means[b, r] + nodes[j] * scale * spread[r]  # d (c^T z at the node) / d c
@@ -56,10 +56,9 @@ def _expected(kind, y, seen, means, covariances, weights, dt, dispersion, nodes,
 
 @njit(cache=True, nogil=True)
 def _penalty(kind, weights, ridge, slope, hessian):
-    """Add the log prior of one unit, and return it: half a count at z = 0, and c of the size 1 / sqrt(ridge)."""
+    """Add the log prior of one unit, and return it: that of d, weak, and c of the size 1 / sqrt(ridge)."""
     rank = len(weights) - 1
-    # dt = 0: half a count of no duration, so a silent unit keeps a finite offset
-    value, pull, weight = count_terms(kind % 2, 0.5, weights[rank], 0.0, 1.0)
+    value, pull, weight = observation.prior(kind, weights[rank])
     slope[rank, 0] += pull
     hessian[rank, rank] += weight
     for r in range(rank):

@@ -7,8 +7,9 @@ import math
 import numpy as np
 from numba import njit
 
+from nwb_lrrnn.models.kernels import observation
 from nwb_lrrnn.models.kernels.kalman import covariance_pass, mean_pass, smooth_covariances
-from nwb_lrrnn.models.kernels.laplace import count_terms, log_likelihood_at
+from nwb_lrrnn.models.kernels.laplace import log_likelihood_at
 
 _HALVINGS = 30
 
@@ -40,7 +41,7 @@ def expand_averaged(
         sd = math.sqrt(max(variance, 0.0))
         pull, weight = 0.0, 0.0
         for j in range(len(nodes)):
-            terms = count_terms(kind, y[i], eta + sd * nodes[j], dt, dispersion[i])
+            terms = observation.terms(kind, y[i], eta + sd * nodes[j], dt, dispersion[i])
             total += node_weights[j] * terms[0]
             pull += node_weights[j] * terms[1]
             weight += node_weights[j] * terms[2]

@@ -15,18 +15,13 @@ import numpy as np
 from numba import njit
 
 from nwb_lrrnn.models.kernels.activations import FAST
+from nwb_lrrnn.models.kernels.observation import add_spread, slopes
 from nwb_lrrnn.models.kernels.particle_filter import base_of, take
 from nwb_lrrnn.models.kernels.particle_moves import move_adjoint, pad_rows, padded
-from nwb_lrrnn.models.kernels.particle_readout import (
-    RATES,
-    add_spread,
-    linear_adjoint,
-    predict_rates,
-    rates_adjoint,
-)
+from nwb_lrrnn.models.kernels.particle_readout import RATES, linear_adjoint, predict_rates, rates_adjoint
 from nwb_lrrnn.models.kernels.particle_sites import bin_proposal, bin_proposal_adjoint
 from nwb_lrrnn.models.kernels.particle_types import BEFORE, Array
-from nwb_lrrnn.models.kernels.readout import predict, slopes
+from nwb_lrrnn.models.kernels.readout import predict
 
 
 class Gradients(NamedTuple):

@@ -9,8 +9,9 @@ import numpy as np
 from numba import njit
 
 from nwb_lrrnn.models.kernels.activations import FAST
+from nwb_lrrnn.models.kernels.observation import log_density
 from nwb_lrrnn.models.kernels.particle_moves import move, pad_rows, padded
-from nwb_lrrnn.models.kernels.particle_readout import RATES, log_density, predict_rates
+from nwb_lrrnn.models.kernels.particle_readout import RATES, predict_rates
 from nwb_lrrnn.models.kernels.particle_sites import bin_proposal, site_of
 from nwb_lrrnn.models.kernels.particle_types import BEFORE, EVERY_STEP, LOW_ESS
 from nwb_lrrnn.models.kernels.readout import predict

@@ -11,8 +11,9 @@ import numpy as np
 from numba import njit
 
 from nwb_lrrnn.models.kernels.kalman import backward_solve, cholesky, forward_solve
-from nwb_lrrnn.models.kernels.particle_readout import RATES, log_density, predict_rates
-from nwb_lrrnn.models.kernels.readout import predict, slopes
+from nwb_lrrnn.models.kernels.observation import log_density, slopes
+from nwb_lrrnn.models.kernels.particle_readout import RATES, predict_rates
+from nwb_lrrnn.models.kernels.readout import predict
 
 _HALVINGS = 3
 

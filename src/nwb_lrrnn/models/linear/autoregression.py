@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.models.linear.autoregression_counts import fit_counts, starting_rates
-from nwb_lrrnn.models.linear.baselines import Baseline, count_log_likelihood, fit_dispersion
+from nwb_lrrnn.dynamics.likelihoods import Likelihood, choose_link
+from nwb_lrrnn.models.linear.autoregression_counts import fit_counts, starting_means
+from nwb_lrrnn.models.linear.baselines import Baseline, fit_spread
 from nwb_lrrnn.models.linear.lagged import (
     Lagged,
     first_bins,
@@ -18,7 +19,7 @@ from nwb_lrrnn.models.linear.lagged import (
     standardised,
 )
 from nwb_lrrnn.models.linear.observations import moments_of_units
-from nwb_lrrnn.parameters import choose, positive, whole_number
+from nwb_lrrnn.parameters import positive, whole_number
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
@@ -40,9 +41,9 @@ class VectorAutoregression(Baseline, auto_wrap_output_keys=None):
     alpha : float, optional
         Ridge strength, for standardised units; None: by generalised cross-validation (Gaussian) or on a fifth of the
         trials held out (counts).
-    likelihood : {"auto", "gaussian", "poisson", "negative_binomial"}
+    likelihood : str
         As everywhere; the negative binomial has the Poisson fit and a dispersion per unit.
-    link : {None, "identity", "softplus", "exp"}
+    link : str, optional
         As in `LinearStateSpace`.
     bin_size : float, optional
         Seconds, where X does not say.
@@ -73,13 +74,11 @@ class VectorAutoregression(Baseline, auto_wrap_output_keys=None):
     def _fit_trials(self, trials: Trials) -> None:
         n_lags = whole_number("n_lags", self.n_lags)
         alpha = positive("alpha", self.alpha, optional=True, zero=True)
-        gaussian = self.likelihood_ == "gaussian"
-        links, default = (("identity",), "identity") if gaussian else (("softplus", "exp"), "softplus")
-        self.link_ = choose("link", default if self.link is None else self.link, links)
+        self.link_ = choose_link(self.likelihood_, self.link)
         self._lags = int(n_lags or 1)  # checked above
         self._units = moments_of_units(trials)
         pairs = lagged(trials, self._units, self._lags)
-        self._fit_gaussian(trials, pairs, alpha) if gaussian else self._fit_counts(trials, pairs, alpha)
+        (self._fit_gaussian if self.likelihood_ == "gaussian" else self._fit_counts)(trials, pairs, alpha)
         self.mean_ = self._units.mean
 
     def _fit_gaussian(self, trials: Trials, pairs: Lagged, alpha: float | None) -> None:
@@ -96,12 +95,14 @@ class VectorAutoregression(Baseline, auto_wrap_output_keys=None):
         self._store(weights * scale[:, None], scale)
 
     def _fit_counts(self, trials: Trials, pairs: Lagged, alpha: float | None) -> None:
-        fitted = fit_counts(trials, pairs, self.link_, alpha)
+        self._model = Likelihood(self.likelihood_, self.link_, trials.bin_size)
+        plain = self._model.plain
+        fitted = fit_counts(trials, pairs, plain, alpha)
         self._weights, self._offset, self.alpha_ = fitted.weights, fitted.offset, fitted.alpha
-        self._rate, self._first_rate = starting_rates(trials, first_bins(trials, self._lags))
-        self._dispersion = None
-        if self.likelihood_ == "negative_binomial":
-            self._dispersion = fit_dispersion(trials, self._expected_counts(trials, pairs))
+        self._mean, self._first_mean = starting_means(trials, first_bins(trials, self._lags), plain)
+        self._spread = None
+        if self._model.has_spread:
+            self._spread = fit_spread(trials, self._expected_values(trials, pairs), self.likelihood_)
         self._store(self._weights, np.sqrt(self._units.variance))
 
     def _store(self, weights: Array, scale: Array) -> None:
@@ -112,15 +113,15 @@ class VectorAutoregression(Baseline, auto_wrap_output_keys=None):
         pairs = lagged(trials, self._units, self._lags)
         if self.likelihood_ == "gaussian":
             return self._gaussian_evidence(trials, pairs)
-        terms = count_log_likelihood(trials.values, self._expected_counts(trials, pairs), self._dispersion)
+        terms = self._model.family.log_prob(trials.values, self._expected_values(trials, pairs), self._spread)
         return np.where(trials.seen, terms, 0.0).sum(axis=(1, 2))
 
-    def _expected_counts(self, trials: Trials, pairs: Lagged) -> Array:
+    def _expected_values(self, trials: Trials, pairs: Lagged) -> Array:
         eta = pairs.past @ self._weights.T + self._offset
-        rate = np.exp(np.minimum(eta, 700.0)) if self.link_ == "exp" else np.logaddexp(0.0, eta)
-        mean = np.maximum(rate * trials.bin_size, 1e-12)
+        model = self._model._replace(bin_size=trials.bin_size)
+        mean = model.family.bounded(model.mean(eta))
         first = first_bins(trials, self._lags)[..., None]
-        return np.where(pairs.has_past[..., None], mean, np.where(first, self._first_rate, self._rate))
+        return np.where(pairs.has_past[..., None], mean, np.where(first, self._first_mean, self._mean))
 
     def _gaussian_evidence(self, trials: Trials, pairs: Lagged) -> Array:
         y, seen = standardised(trials, self._units), trials.seen

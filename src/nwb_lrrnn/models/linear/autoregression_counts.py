@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.linear.lagged import Lagged
-from nwb_lrrnn.models.linear.laplace import CountModel
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
@@ -27,12 +27,12 @@ class CountRegression:
     alpha: float
 
 
-def fit_counts(trials: Trials, pairs: Lagged, link: str, alpha: float | None) -> CountRegression:
+def fit_counts(trials: Trials, pairs: Lagged, model: Likelihood, alpha: float | None) -> CountRegression:
     """Return the regression; alpha None: the strength that predicts best the last fifth of the bins with a past."""
     seen = np.ones(trials.values.shape, bool) if trials.observed is None else trials.observed
     use = pairs.has_past & seen.any(axis=2)
     x, y, w = pairs.past[use], trials.values[use], seen[use].astype(np.float64)
-    problem = _Problem(x, y, w, CountModel("poisson", link, trials.bin_size))
+    problem = _Problem(x, y, w, model)
     if alpha is not None:
         return CountRegression(*problem.solve(alpha, None), alpha)
     n_train = len(x) - int(_HELD_OUT * len(x))
@@ -50,40 +50,42 @@ def fit_counts(trials: Trials, pairs: Lagged, link: str, alpha: float | None) ->
     return CountRegression(*problem.solve(best, None), best)
 
 
-def starting_rates(trials: Trials, first: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Return expected counts (unit,) of any bin, and of the first bins of trials (worth one bin of the former)."""
+def starting_means(trials: Trials, first: NDArray[np.bool_], model: Likelihood) -> tuple[Array, Array]:
+    """Return expected values (unit,) of any bin, and of the first bins of trials (worth one bin of the former)."""
     seen = np.ones(trials.values.shape, bool) if trials.observed is None else trials.observed
-    rate = (trials.values.sum(axis=(0, 1)) + 0.5) / np.maximum(seen.sum(axis=(0, 1)), 1.0)
+    mean = model.family.mean_of(trials.values.sum(axis=(0, 1)), seen.sum(axis=(0, 1)))
     early = seen & first[..., None]
     total = np.where(early, trials.values, 0.0).sum(axis=(0, 1))
-    return rate, (total + rate) / (early.sum(axis=(0, 1)) + 1.0)
+    return mean, (total + mean) / (early.sum(axis=(0, 1)) + 1.0)
 
 
 class _Problem:
     """The penalised likelihood of all units at once; each has its own step length."""
 
-    def __init__(self, x: Array, y: Array, w: Array, model: CountModel):
+    def __init__(self, x: Array, y: Array, w: Array, model: Likelihood):
         self.x, self.y, self.w, self.model = x, y, w, model
-        self.rate = ((w * y).sum(axis=0) + 0.5) / (np.maximum(w.sum(axis=0), 1.0) * model.bin_size)
-        self.size = np.maximum(self.rate, 1.0) if model.link == "softplus" else np.ones(y.shape[1])
+        self.mean = model.family.mean_of((w * y).sum(axis=0), w.sum(axis=0))
+        self.size = np.maximum(model.size(self.mean), 1.0)
         values, self.axes = np.linalg.eigh(x.T @ x)
         self.values = np.maximum(values, 0.0)
 
     def solve(self, alpha: float, start: tuple[Array, Array] | None) -> tuple[Array, Array]:
-        """Return weights and offset at the maximum of ln p - alpha |weights / size|^2 / 2, and half a count of d.
+        """Return weights and offset at the maximum of ln p - alpha |weights / size|^2 / 2 and the prior of d.
 
         Newton steps with the curvature of a unit taken as its mean over bins times x^T x, which is factorised once.
         """
-        weights, offset = start or (np.zeros((self.y.shape[1], self.x.shape[1])), self.model.inverse_link(self.rate))
+        weights, offset = start or (np.zeros((self.y.shape[1], self.x.shape[1])), self.model.eta_of(self.mean))
         ridge = alpha / self.size**2  # (unit,)
         eta = self.x @ weights.T + offset
         value = self._objective(eta, weights, offset, ridge)
         for _ in range(_ITERATIONS):
-            pull, curve = _derivatives(self.model, self.y, eta, self.w)
+            _, pull, _, curve = self.model.terms(self.y, eta)
+            pull, curve = self.w * pull, self.w * np.maximum(curve, 1e-12)
             mean_curve = curve.sum(axis=0) / len(self.x)
             slope = pull.T @ self.x - ridge[:, None] * weights
             step = ((slope @ self.axes) / (mean_curve[:, None] * self.values + ridge[:, None] + 1e-12)) @ self.axes.T
-            prior_pull, prior_curve = _derivatives(self.model, np.full_like(offset, 0.5), offset, None)
+            _, prior_pull, prior_curve = self.model.prior(offset)
+            prior_curve = np.maximum(prior_curve, 1e-12)
             offset_step = (pull.sum(axis=0) + prior_pull) / (curve.sum(axis=0) + prior_curve)
             eta_step = self.x @ step.T + offset_step
             factor = np.ones_like(offset)
@@ -108,30 +110,10 @@ class _Problem:
         return weights, offset
 
     def _objective(self, eta: Array, weights: Array, offset: Array, ridge: Array) -> Array:
-        prior = 0.5 * np.log(_rate(self.model, offset)) - 0.5 * ridge * (weights**2).sum(axis=1)
+        prior = self.model.prior(offset)[0] - 0.5 * ridge * (weights**2).sum(axis=1)
         return _value(self.model, self.y, eta, self.w) + prior
 
 
-def _rate(model: CountModel, eta: Array) -> Array:
-    rate = np.exp(np.minimum(eta, 700.0)) if model.link == "exp" else np.logaddexp(0.0, eta)
-    return np.maximum(rate, 1e-300)
-
-
-def _value(model: CountModel, y: Array, eta: Array, w: Array) -> Array:
+def _value(model: Likelihood, y: Array, eta: Array, w: Array) -> Array:
     """Return ln p of each unit, (unit,), without its terms of y alone."""
-    rate = _rate(model, eta)
-    return (w * (y * np.log(rate) - model.bin_size * rate)).sum(axis=0)
-
-
-def _derivatives(model: CountModel, y: Array, eta: Array, w: Array | None) -> tuple[Array, Array]:
-    """Return slope and observed information of Poisson counts in eta; w None: of half a count of no duration."""
-    rate = _rate(model, eta)
-    dt = 0.0 if w is None else model.bin_size
-    if model.link == "exp":
-        pull, curve = y - dt * rate, np.maximum(dt * rate, 1e-12)
-    else:
-        gate = np.exp(eta - rate)  # softplus' = e^(eta - softplus)
-        ratio = gate / rate
-        pull = (y - dt * rate) * ratio
-        curve = np.maximum(dt * gate * (1 - gate) + y * (ratio**2 - ratio * (1 - gate)), 1e-12)
-    return (pull, curve) if w is None else (w * pull, w * curve)
+    return (w * model.value(y, eta)).sum(axis=0)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 from sklearn.utils.validation import check_is_fitted
 
+from nwb_lrrnn.dynamics.likelihoods import LIKELIHOODS
 from nwb_lrrnn.models.base import LatentModel
 from nwb_lrrnn.models.linear.observations import moments_of_units
 from nwb_lrrnn.models.linear.state_space import LinearStateSpace
@@ -56,7 +56,7 @@ class MeanRate(Baseline, auto_wrap_output_keys=None):
 
     Parameters
     ----------
-    likelihood : {"auto", "gaussian", "poisson", "negative_binomial"}
+    likelihood : str
         As everywhere.
     bin_size : float, optional
         Seconds, where X does not say.
@@ -87,18 +87,17 @@ class MeanRate(Baseline, auto_wrap_output_keys=None):
         if self.likelihood_ == "gaussian":
             self.mean_, self.variance_ = units.mean, units.variance
             return
-        total = trials.values.sum(axis=(0, 1))
-        self.mean_ = (total + 0.5) / np.maximum(units.n_observed, 1.0)
-        if self.likelihood_ == "negative_binomial":
-            self.dispersion_ = fit_dispersion(trials, np.broadcast_to(self.mean_, trials.values.shape))
+        family = LIKELIHOODS[self.likelihood_]
+        self.mean_ = family.mean_of(trials.values.sum(axis=(0, 1)), units.n_observed)
+        if family.spread is not None:
+            means = np.broadcast_to(self.mean_, trials.values.shape)
+            setattr(self, f"{family.spread}_", fit_spread(trials, means, self.likelihood_))
 
     def _log_evidence(self, trials: Trials) -> Array:
         check_is_fitted(self)
-        y = trials.values
-        if self.likelihood_ == "gaussian":
-            terms = -0.5 * ((y - self.mean_) ** 2 / self.variance_ + np.log(2 * np.pi * self.variance_))
-        else:
-            terms = count_log_likelihood(y, self.mean_, getattr(self, "dispersion_", None))
+        family = LIKELIHOODS[self.likelihood_]
+        spread = self.variance_ if self.likelihood_ == "gaussian" else getattr(self, f"{family.spread}_", None)
+        terms = family.log_prob(trials.values, self.mean_, spread)
         if trials.observed is not None:
             terms = np.where(trials.observed, terms, 0.0)
         return terms.sum(axis=(1, 2))
@@ -124,22 +123,12 @@ class FactorAnalysis(LinearStateSpace, auto_wrap_output_keys=None):
         return None
 
 
-def count_log_likelihood(y: Array, mean: Array, dispersion: Array | None) -> Array:
-    """Return ln p(y) of counts with means > 0, elementwise: Poisson, or negative binomial where r is given."""
-    if dispersion is None:
-        return y * np.log(mean) - mean - gammaln(y + 1.0)
-    r = dispersion
-    norm = gammaln(y + r) - gammaln(r) - gammaln(y + 1.0)
-    return norm + y * np.log(mean / (r + mean)) - r * np.log1p(mean / r)
-
-
-def fit_dispersion(trials: Trials, mean: Array) -> Array:
-    """Return r of each unit given the expected counts (trial, time, unit)."""
-    from nwb_lrrnn.models.linear.counts import best_dispersion
-
+def fit_spread(trials: Trials, mean: Array, likelihood: str) -> Array:
+    """Return the most likely spread of each unit given the expected values (trial, time, unit)."""
     seen = trials.bins if trials.observed is None else trials.observed
     result = np.empty(mean.shape[2])
     for i in range(len(result)):
         at = seen if seen.ndim == 2 else seen[..., i]
-        result[i] = best_dispersion(trials.values[..., i][at], mean[..., i][at][:, None], np.ones(1))
+        y, expected = trials.values[..., i][at], mean[..., i][at][:, None]
+        result[i] = LIKELIHOODS[likelihood].best_spread(y, expected, np.ones(1))
     return result

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import gammaln
 
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.linear import em, laplace
 from nwb_lrrnn.models.linear.em_runs import EMRun, race
-from nwb_lrrnn.models.linear.laplace import CountModel
 from nwb_lrrnn.models.linear.smoothing import Moments, Patterns
 from nwb_lrrnn.models.linear.system import LinearSystem, canonical_gauge
 from nwb_lrrnn.models.training.threads import over_ranges
@@ -40,10 +38,8 @@ def fit(
         Counts; masks, unequal lengths and inputs are handled.
     rank : int
         Number of latents, at most the number of units.
-    likelihood : {"poisson", "negative_binomial"}
-        Of the counts.
-    link : {"softplus", "exp"}
-        Counts have mean bin_size * link(C z + d).
+    likelihood, link : str
+        Of the counts, whose mean is bin_size * link(C z + d); or of other values that are not Gaussian.
     max_iter : int
         Most iterations.
     tol : float
@@ -64,7 +60,7 @@ def fit(
     of the size of twice the unit's mean rate (at least 2).
     """
     inputs = trials.inputs if inputs is None and dynamic else inputs
-    model = CountModel(likelihood, link, trials.bin_size)
+    model = Likelihood(likelihood, link, trials.bin_size)
     readout = _Readout(trials, model)
     weight = em.prior_weight_for(len(trials.values), rank, 0 if inputs is None else inputs.shape[2]) if dynamic else 0.0
     lengths, distinct = trials.lengths, _all_distinct(trials)
@@ -85,9 +81,9 @@ def fit(
     return _finish(race(climbs, max_iter, tol), trials, inputs, model)
 
 
-def _expect(system: LinearSystem, trials: Trials, inputs, model: CountModel, start: Array | Moments) -> Moments:
+def _expect(system: LinearSystem, trials: Trials, inputs, model: Likelihood, start: Array | Moments) -> Moments:
     """Return the E-step; one step from the moments of the iteration before, where that does not lose likelihood."""
-    given = (system, trials, inputs, model.likelihood, model.link, model.bin_size)
+    given = (system, trials, inputs, model.name, model.link, model.bin_size)
     if not isinstance(start, Moments):
         return laplace.smooth(*given, start)
     moments = laplace.smooth(*given, start, n_averages=1)
@@ -99,23 +95,20 @@ def _expect(system: LinearSystem, trials: Trials, inputs, model: CountModel, sta
 class _Readout:
     """The counts laid out unit by unit, with the updates of what each unit reads."""
 
-    def __init__(self, trials: Trials, model: CountModel):
-        n_units = trials.values.shape[2]
+    def __init__(self, trials: Trials, model: Likelihood):
         self.model = model
         inside = np.arange(trials.values.shape[1]) < trials.lengths[:, None]
         self.inside = inside
         self.values = np.ascontiguousarray(trials.values[inside].T)  # (unit, bin)
         seen = np.ones_like(self.values, dtype=bool)
         self.seen = seen if trials.observed is None else np.ascontiguousarray(trials.observed[inside].T)
-        self.exposure = self.seen.sum(axis=1) * model.bin_size
-        self.rate = (self.values.sum(axis=1) + 0.5) / np.maximum(self.exposure, model.bin_size)  # (unit,)
-        size = 2.0 * np.maximum(self.rate, 1.0) if model.link == "softplus" else np.full(n_units, 2.0)
-        self.ridge = 1.0 / size**2
+        self.mean = model.family.mean_of(self.values.sum(axis=1), self.seen.sum(axis=1))  # (unit,), of a bin
+        self.ridge = 1.0 / (2.0 * np.maximum(model.size(self.mean), 1.0)) ** 2
 
-    def start(self, loadings: Array, link_rate: Array) -> tuple[Array, Array]:
-        """Return C and d of the link whose rates have the mean `link_rate` and slope `loadings` (spikes/s) there."""
-        offset = self.model.inverse_link(link_rate)
-        return loadings / self.model.slope(offset)[:, None], offset
+    def start(self, loadings: Array) -> tuple[Array, Array]:
+        """Return C and d with which the expected values are the units' means, and change by `loadings` there."""
+        offset = self.model.eta_of(self.mean)
+        return loadings / (self.model.time * self.model.g.slope(offset)[:, None]), offset
 
     def update(self, system: LinearSystem, moments: Moments) -> LinearSystem:
         """Return the system with C and d improved by a Newton step, and the dispersion at its maximum."""
@@ -123,13 +116,13 @@ class _Readout:
 
         means = moments.smoothed[self.inside]
         covariances = moments.pattern_covariances[self.inside]  # one pattern a trial
-        if self.model.likelihood == "negative_binomial":
+        if self.model.has_spread:
             system = system.replace(dispersion=self._dispersion(system, means, covariances))
         weights = np.concatenate([system.loadings, system.offset[:, None]], axis=1)
-        dispersion = self.model.dispersion(system)
+        dispersion = laplace.spread_of(system)
         over_ranges(
             lambda first, last: kernels.update_readout(
-                self.model.kind, self.values, self.seen, means, covariances, weights, self.model.bin_size, dispersion,
+                self.model.code, self.values, self.seen, means, covariances, weights, self.model.time, dispersion,
                 self.ridge, kernels.NODES, kernels.WEIGHTS, 1, first, last,
             ),
             len(weights),
@@ -137,9 +130,8 @@ class _Readout:
         return system.replace(loadings=weights[:, :-1].copy(), offset=weights[:, -1].copy())
 
     def log_likelihood_of_constant_rates(self) -> float:
-        """Return ln p of all counts under one Poisson rate per unit."""
-        mean = (self.rate * self.model.bin_size)[:, None]
-        terms = self.values * np.log(mean) - mean - gammaln(self.values + 1.0)
+        """Return ln p of all values under one expected value per unit, a likelihood without a spread standing in."""
+        terms = self.model.plain.family.log_prob(self.values, self.mean[:, None])
         return float(terms[self.seen].sum())
 
     def _dispersion(self, system: LinearSystem, means: Array, covariances: Array) -> Array:
@@ -154,37 +146,22 @@ class _Readout:
             y, z, cov = self.values[i, ::stride][seen], means[seen], covariances[seen]
             sd = np.sqrt(np.maximum(np.einsum("brs,r,s->b", cov, c, c, optimize=True), 0.0))
             eta = (z @ c + d)[:, None] + sd[:, None] * NODES
-            rate = np.exp(eta) if self.model.link == "exp" else np.logaddexp(0.0, eta)
-            result[i] = best_dispersion(y, np.maximum(rate * self.model.bin_size, 1e-300), WEIGHTS)
+            result[i] = self.model.family.best_spread(y, np.maximum(self.model.mean(eta), 1e-300), WEIGHTS)
         return result
 
 
-def best_dispersion(y: Array, mean: Array, weights: Array) -> float:
-    """Return r, in 0.05 to 1e4, that maximises the negative binomial likelihood of y (bin,) over means (bin, node)."""
-    counts = np.bincount(y.astype(np.int64))
-    sizes = np.arange(len(counts))
-
-    def loss(log_r: float) -> float:
-        r = np.exp(log_r)
-        spread = np.log1p(mean / r) @ weights  # ln((r + mean) / r)
-        return -float(counts @ (gammaln(sizes + r) - gammaln(r) - sizes * log_r) - (y + r) @ spread)
-
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(1e4)), method="bounded", options={"xatol": 1e-3})
-    return float(np.exp(found.x))
-
-
 def _starts(
-    trials: Trials, rank: int, model: CountModel, readout: _Readout, dynamic: bool, inputs: Array | None
+    trials: Trials, rank: int, model: Likelihood, readout: _Readout, dynamic: bool, inputs: Array | None
 ) -> list[tuple[LinearSystem, Array]]:
     """Return parameters and latents of Gaussian models of the counts, their readouts bent to the link.
 
     The first is from factors; where a subspace leads to another, better Gaussian model, both are returned, and which
     one is better for counts the evidence of counts will tell.
     """
-    dispersion = np.full(len(readout.rate), 10.0) if model.likelihood == "negative_binomial" else None
+    dispersion = np.full(len(readout.mean), 10.0) if model.has_spread else None
     found = []
     for gaussian in em.fit_each(trials, rank, max_iter=_GAUSSIAN_ITERATIONS, tol=1e-3, dynamic=dynamic, inputs=inputs):
-        loadings, offset = readout.start(gaussian.system.loadings / model.bin_size, readout.rate)
+        loadings, offset = readout.start(gaussian.system.loadings)
         system = gaussian.system.replace(loadings=loadings, offset=offset, variance=None, dispersion=dispersion)
         if not dynamic:  # the gauge of the Gaussian fit moved the prior a little: factors are N(0, I)
             eye, zero = np.eye(rank), np.zeros(rank)
@@ -200,11 +177,11 @@ def _all_distinct(trials: Trials) -> Patterns:
     return Patterns(index, trials.lengths, np.ones(n_trials, dtype=np.int64), np.ones((n_trials, n_steps)), None)
 
 
-def _finish(climb: EMRun, trials: Trials, inputs: Array | None, model: CountModel) -> em.EMFit:
+def _finish(climb: EMRun, trials: Trials, inputs: Array | None, model: Likelihood) -> em.EMFit:
     """Return the fit in the canonical gauge, with the moments of its final parameters."""
 
     def moments_of(parameters: LinearSystem, start: Array | None) -> Moments:
-        return laplace.smooth(parameters, trials, inputs, model.likelihood, model.link, model.bin_size, start)
+        return laplace.smooth(parameters, trials, inputs, model.name, model.link, model.bin_size, start)
 
     moments = moments_of(climb.system, None if climb.moments is None else climb.moments.smoothed)
     mean, covariance = em.pooled_moments(moments, trials.lengths)

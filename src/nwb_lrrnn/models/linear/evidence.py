@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.dynamics.simulation import covariance_root
 from nwb_lrrnn.models.linear import laplace
 from nwb_lrrnn.models.linear.system import LinearSystem
@@ -52,11 +53,11 @@ def particle_bound(
     """
     from nwb_lrrnn.models.kernels import laplace_particles as kernels
 
-    model = laplace.CountModel(likelihood, link, bin_size)
+    model = Likelihood(likelihood, link, bin_size)
     n_trials, n_steps, _ = trials.values.shape
     centers = laplace.smooth(system, trials, inputs, likelihood, link, bin_size).smoothed
     drive, initial = system.drives(inputs, n_trials, n_steps)
-    seen, dispersion = laplace.seen_entries(trials), model.dispersion(system)
+    seen, dispersion = laplace.seen_entries(trials), laplace.spread_of(system)
     offsets = np.array(system.offsets(inputs), ndmin=3)
     loadings, transition = np.array(system.loadings), np.array(system.transition)
     covariances = (system.noise, system.initial_covariance)
@@ -69,10 +70,10 @@ def particle_bound(
             n = trials.lengths[k]
             moves, picks = noise_of_trial(seed, trials.values[k, :n], seen[k, :n], 2)
             bound[k] = kernels.particle_filter(
-                model.kind, trials.values[k, :n], seen[k, :n], loadings, offsets[k if len(offsets) > 1 else 0],
+                model.code, trials.values[k, :n], seen[k, :n], loadings, offsets[k if len(offsets) > 1 else 0],
                 bin_size, dispersion, transition, noise_root, drive[k, :n], initial[k], initial_root,
                 centers[k, :n], moves.standard_normal((n, n_particles, system.rank)), picks.uniform(size=n),
             )  # fmt: skip
 
     over_ranges(run, n_trials)
-    return bound + model.constants(trials.values, seen, system.dispersion)
+    return bound + laplace.constants_of(model, trials.values, seen, system)

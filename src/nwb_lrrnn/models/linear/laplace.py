@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.linear.smoothing import Moments
 from nwb_lrrnn.models.linear.system import LinearSystem
 from nwb_lrrnn.models.training.threads import over_ranges
@@ -18,53 +16,21 @@ Array = NDArray[np.floating]
 _NEWTON_STEPS = 100
 
 
-@dataclass(frozen=True)
-class CountModel:
-    """Which counts: likelihood, link and duration of a bin, as the kernels want them.
-
-    Attributes
-    ----------
-    likelihood, link : str
-        Names as in `LowRankDynamics`.
-    bin_size : float
-        Seconds (1.0: rates are per bin).
-    """
-
-    likelihood: str
-    link: str
-    bin_size: float
-
-    @property
-    def kind(self) -> int:
-        """Code of likelihood and link in the kernels."""
-        return 2 * (self.likelihood == "negative_binomial") + (self.link == "exp")
-
-    def dispersion(self, system: LinearSystem) -> Array:
-        """Return r (unit,), ones where the likelihood has none."""
-        return np.ones(len(system.offset)) if system.dispersion is None else np.array(system.dispersion)
-
-    def inverse_link(self, rate: Array) -> Array:
-        """Return eta of rates > 0."""
-        return np.log(rate) if self.link == "exp" else rate + np.log(-np.expm1(-rate))
-
-    def slope(self, eta: Array) -> Array:
-        """Return g'(eta)."""
-        return np.exp(eta) if self.link == "exp" else -np.expm1(-np.logaddexp(0.0, eta))
-
-    def constants(self, values: Array, seen: NDArray[np.bool_], dispersion: Array | None) -> Array:
-        """Return the terms of ln p(y | eta) that depend on y alone, summed per trial, (trial,)."""
-        terms = values * np.log(self.bin_size) - gammaln(values + 1.0)
-        if self.likelihood == "negative_binomial" and dispersion is not None:
-            r = dispersion
-            terms = terms + gammaln(values + r) - gammaln(r) + r * np.log(r)
-        return np.where(seen, terms, 0.0).sum(axis=(1, 2))
-
-
 def seen_entries(trials: Trials) -> NDArray[np.bool_]:
     """Return which entries (trial, time, unit) are observed."""
     return (
         np.ones(trials.values.shape, dtype=bool) if trials.observed is None else np.ascontiguousarray(trials.observed)
     )
+
+
+def spread_of(system: LinearSystem) -> Array:
+    """Return the spread (unit,) as the kernels want it, ones where the likelihood has none."""
+    return np.ones(len(system.offset)) if system.dispersion is None else np.array(system.dispersion)
+
+
+def constants_of(model: Likelihood, values: Array, seen: NDArray[np.bool_], system: LinearSystem) -> Array:
+    """Return the terms of ln p(Y | eta) without eta, summed per trial, (trial,)."""
+    return np.where(seen, model.constants(values, system.dispersion), 0.0).sum(axis=(1, 2))
 
 
 def smooth(
@@ -106,7 +72,7 @@ def smooth(
     from nwb_lrrnn.models.kernels import laplace_smoother as kernels
     from nwb_lrrnn.models.kernels.laplace_readout import NODES, WEIGHTS
 
-    model = CountModel(likelihood, link, bin_size)
+    model = Likelihood(likelihood, link, bin_size)
     system = with_noise(system)
     n_trials, n_steps, _ = trials.values.shape
     rank = system.rank
@@ -121,19 +87,19 @@ def smooth(
     means[np.arange(n_steps) >= trials.lengths[:, None]] = 0.0
     cross = np.zeros((n_trials, max(n_steps - 1, 0), rank, rank))
     log_evidence = np.zeros(n_trials)
-    seen, dispersion = seen_entries(trials), model.dispersion(system)
+    seen, dispersion = seen_entries(trials), spread_of(system)
     offsets = _offsets(system, inputs)
     loadings, transition, noise, initial_cov = _arrays(system)
     noise_inverse, initial_inverse = np.linalg.inv(noise), np.linalg.inv(initial_cov)
     over_ranges(
         lambda first, last: kernels.smooth_counts(
-            model.kind, trials.values, seen, loadings, offsets, bin_size, dispersion, trials.lengths,
+            model.code, trials.values, seen, loadings, offsets, bin_size, dispersion, trials.lengths,
             transition, noise, noise_inverse, drive, initial, initial_cov, initial_inverse,
             means, covariances, cross, *sites, log_evidence, n_newton, n_averages, NODES, WEIGHTS, first, last,
         ),
         n_trials,
     )  # fmt: skip
-    log_evidence += model.constants(trials.values, seen, system.dispersion)
+    log_evidence += constants_of(model, trials.values, seen, system)
     return Moments(means, means, means, np.arange(n_trials), covariances, cross, log_evidence, *sites)
 
 
@@ -146,15 +112,15 @@ def run_filter(
     """
     from nwb_lrrnn.models.kernels import laplace as kernels
 
-    model = CountModel(likelihood, link, bin_size)
+    model = Likelihood(likelihood, link, bin_size)
     n_trials, n_steps, _ = trials.values.shape
     drive, initial = system.drives(inputs, n_trials, n_steps)
     predicted, filtered = np.zeros((2, n_trials, n_steps, system.rank))
-    seen, dispersion, offsets = seen_entries(trials), model.dispersion(system), _offsets(system, inputs)
+    seen, dispersion, offsets = seen_entries(trials), spread_of(system), _offsets(system, inputs)
     loadings, transition, noise, initial_cov = _arrays(system)
     over_ranges(
         lambda first, last: kernels.filter_counts(
-            model.kind, trials.values, seen, loadings, offsets, bin_size, dispersion, trials.lengths,
+            model.code, trials.values, seen, loadings, offsets, bin_size, dispersion, trials.lengths,
             transition, noise, drive, initial, initial_cov, predicted, filtered, first, last,
         ),
         n_trials,

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.linear import counts, em
 from nwb_lrrnn.models.linear.system import LinearSystem
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.training.checkpoints import Checkpoint
 from nwb_lrrnn.trials import Trials
 

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.align import canonicalize
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.dynamics.likelihoods import choose_link
 from nwb_lrrnn.models.base import POSTERIORS, SeveralPosteriors
 from nwb_lrrnn.models.linear import em
 from nwb_lrrnn.models.linear.smoothing import Moments, smooth
@@ -38,10 +39,11 @@ class LinearStateSpace(SeveralPosteriors, auto_wrap_output_keys=None):
     ----------
     rank : int
         Number of latents R, at most the number of units.
-    likelihood : {"auto", "gaussian", "poisson", "negative_binomial"}
-        "auto": non-negative whole numbers are Poisson counts, everything else Gaussian.
-    link : {None, "identity", "softplus", "exp"}
-        g; None is the identity for Gaussian values and softplus for counts.
+    likelihood : str
+        "auto" (Poisson for whole numbers >= 0, else Gaussian), or a name in `nwb_lrrnn.dynamics.LIKELIHOODS`.
+    link : str, optional
+        g, in spikes/s for counts; None: the default of the likelihood (the first of its `codes` there): the identity
+        for Gaussian values, softplus for counts.
     bin_size : float, optional
         Seconds, where X does not say.
     max_iter : int
@@ -158,7 +160,7 @@ class LinearStateSpace(SeveralPosteriors, auto_wrap_output_keys=None):
 
     def _fit_trials(self, trials: Trials) -> None:
         rank = self._check_parameters(trials)
-        link = self._resolve_link()
+        link = choose_link(self.likelihood_, self.link)
         if self.likelihood_ == "gaussian":
             fitted = em.fit(trials, rank, max_iter=self.max_iter, tol=self.tol, dynamic=self._dynamic)
         else:
@@ -213,11 +215,6 @@ class LinearStateSpace(SeveralPosteriors, auto_wrap_output_keys=None):
         positive("tol", self.tol, zero=True)
         choose("posterior", self.posterior, POSTERIORS)
         return rank
-
-    def _resolve_link(self) -> str:
-        if self.likelihood_ == "gaussian":
-            return choose("link", "identity" if self.link is None else self.link, ("identity",))
-        return choose("link", "softplus" if self.link is None else self.link, ("softplus", "exp"))
 
     def _system(self) -> LinearSystem:
         return from_dynamics(self.dynamics_)

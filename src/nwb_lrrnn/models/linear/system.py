@@ -53,6 +53,11 @@ class LinearSystem:
     readout_input_weights: Array | None = None
 
     @property
+    def spread(self) -> Array | None:
+        """The second number of each unit: variance, or dispersion of counts; None where there is none."""
+        return self.dispersion if self.variance is None else self.variance
+
+    @property
     def rank(self) -> int:
         """Number of latents R."""
         return self.transition.shape[0]

@@ -12,6 +12,7 @@ import xarray as xr
 
 from nwb_lrrnn import parameters as check
 from nwb_lrrnn.align import canonicalize
+from nwb_lrrnn.dynamics.likelihoods import Likelihood, choose_link
 from nwb_lrrnn.models.base import LatentModel
 from nwb_lrrnn.models.low_rank import encoder, fitting, network, streaming
 from nwb_lrrnn.models.low_rank.inference import FINE, infer
@@ -21,7 +22,6 @@ from nwb_lrrnn.models.low_rank.start import LinearStart, WarmStart
 from nwb_lrrnn.models.low_rank.windows import Windows, join
 from nwb_lrrnn.models.networks.checks import check_network
 from nwb_lrrnn.models.networks.scales import scales_of
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.training.checkpoints import checkpoint_of
 from nwb_lrrnn.models.training.devices import one_thread, resolve
 from nwb_lrrnn.models.training.loop import Schedule
@@ -51,10 +51,11 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
     n_neurons : int
         Number N of model neurons; they are not the recorded cells.
     nonlinearity : {"tanh", "erf", "relu", "clipped_relu", "softplus", "identity"}
-    likelihood : {"auto", "gaussian", "poisson", "negative_binomial"}
-        auto: Poisson for whole numbers >= 0, else Gaussian.
-    link : {None, "identity", "softplus", "exp"}
-        g; None: identity for Gaussian data, bin_size * softplus(.) in spikes/s for counts.
+    likelihood : str
+        "auto" (Poisson for whole numbers >= 0, else Gaussian), or a name in `nwb_lrrnn.dynamics.LIKELIHOODS`.
+    link : str, optional
+        g, in spikes/s for counts; None: the default of the likelihood (the first of its `codes` there): the identity
+        for Gaussian values, softplus for counts.
     tau : float or None
         Time constant in seconds; None: fitted.
     bin_size : float or None
@@ -211,7 +212,7 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         self.largest_jump_ = float((jumps / sd).max()) if len(jumps) else 0.0
 
     def _form(self, trials: Trials | LazyTrials, dtype: torch.dtype, device: torch.device) -> network.ShootingForm:
-        link = self.link or ("identity" if self.likelihood_ == "gaussian" else "softplus")
+        link = choose_link(self.likelihood_, self.link)
         scale, centre = scales_of(trials, self.likelihood_, link)
         return network.ShootingForm(
             rank=self.rank,

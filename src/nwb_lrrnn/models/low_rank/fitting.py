@@ -18,7 +18,7 @@ from nwb_lrrnn.models.low_rank.regression import regress
 from nwb_lrrnn.models.low_rank.shooting import Posterior, Prior, ShootingNetwork, posterior
 from nwb_lrrnn.models.low_rank.start import LinearStart, WarmStart
 from nwb_lrrnn.models.low_rank.windows import Windows
-from nwb_lrrnn.models.observation.likelihoods import constant_log_density
+from nwb_lrrnn.models.observation.constant import constant_log_density
 from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT, Checkpoint
 from nwb_lrrnn.models.training.ending import Ending
 from nwb_lrrnn.models.training.loop import Schedule, train

@@ -11,11 +11,11 @@ from __future__ import annotations
 import torch
 from numpy.typing import NDArray
 
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.low_rank import encoder
 from nwb_lrrnn.models.low_rank.objective import with_prior
 from nwb_lrrnn.models.low_rank.shooting import Posterior, Prior, ShootingNetwork, posterior
 from nwb_lrrnn.models.low_rank.windows import Windows, cut, join
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.trials import Trials
 
 FINE = 20  # bins of the short windows
@@ -24,7 +24,7 @@ _JUMPS = (1e-1, 1e-2, 1e-3, 1e-4)  # variance of their jumps, in that of the lat
 
 def cut_like(like: torch.Tensor, likelihood: Likelihood, trials: Trials, window_bins: int) -> Windows:
     """Return trials cut into windows, on the device and in the dtype of `like`."""
-    return cut(trials, window_bins, counts=likelihood.name != "gaussian", dtype=like.dtype, device=like.device)
+    return cut(trials, window_bins, likelihood=likelihood, dtype=like.dtype, device=like.device)
 
 
 def infer(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.observation import likelihoods
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.observation.readouts import Data, Readout
 
 _STEPS = 8
@@ -52,7 +52,7 @@ def _spread(likelihood: Likelihood, y: Tensor, eta: Tensor, seen: Tensor, spread
     if likelihood.name == "gaussian":
         variance = ((y - eta) ** 2 * seen).sum(0) / seen.sum(0).clamp(min=1.0)
         return torch.maximum(variance, 1e-3 * spread)
-    if likelihood.name == "poisson":
+    if not likelihood.has_spread:
         return spread
     tried = torch.logspace(-1, 4, 51, dtype=y.dtype, device=y.device)
     values = torch.stack([(likelihoods.log_prob(likelihood, y, eta, r) * seen).sum(0) for r in tried])

@@ -59,10 +59,8 @@ class LinearStart:
             "log_thresholds": np.log(thresholds),
             "logit_alpha": np.array(np.log(alpha / (1 - alpha)) if alpha < 1 else 10.0),
         }
-        if form.likelihood.name == "gaussian":
-            parts["log_spread"] = np.log(self.system.variance / scale**2)
-        elif form.likelihood.name == "negative_binomial":
-            parts["log_spread"] = np.log(np.asarray(self.system.dispersion))
+        if form.likelihood.has_spread:
+            parts["log_spread"] = np.log(self.system.spread / form.likelihood.spread_unit(scale))
         fields = self._fields(form, left, bias, thresholds, weights, alpha)
         return [{**parts, "right_vectors": right, "drive": drive} for right, drive in fields]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.special import gammaln
 from torch import Tensor
 
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.networks.cells import filtered
 from nwb_lrrnn.models.networks.scan import Drive
 from nwb_lrrnn.models.observation.readouts import Data
@@ -62,9 +62,9 @@ class Windows:
 
 
 def cut(
-    trials: Trials, window_bins: int | None, *, counts: bool, dtype: torch.dtype, device: torch.device | str
+    trials: Trials, window_bins: int | None, *, likelihood: Likelihood, dtype: torch.dtype, device: torch.device | str
 ) -> Windows:
-    """Return trials cut into windows of at most `window_bins` bins (None: one window a trial); `counts`: of spikes."""
+    """Return trials cut into windows of at most `window_bins` bins (None: one window a trial), for a likelihood."""
     longest = int(trials.lengths.max())
     size = longest if window_bins is None else min(window_bins, longest)
     spans = np.array(
@@ -85,7 +85,7 @@ def cut(
         seen[w, : b - a] = trials.observed[k, a:b] if by_unit else bins[k, a:b, None]  # type: ignore[index]
         if trials.inputs is not None:
             inputs[w, : b - a] = trials.inputs[k, a:b]
-    constants = -(gammaln(y + 1) * seen).sum((1, 2)) if counts else np.zeros(len(spans))
+    constants = (likelihood.family.of_values(y) * seen).sum((1, 2))
     n_nodes = np.bincount(trial, minlength=len(trials.lengths))
     starts = np.concatenate([[0], np.cumsum(n_nodes)[:-1]])
     node = np.arange(int(n_nodes.max()))

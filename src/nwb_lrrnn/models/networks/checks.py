@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nwb_lrrnn.dynamics.likelihoods import choose_link
 from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
 from nwb_lrrnn.parameters import choose, flag, fraction, positive, whole_number
 from nwb_lrrnn.trials import Trials
@@ -31,8 +32,7 @@ def check_network(model: LowRankRNN | SMCLowRankRNN, trials: Trials) -> None:
     fraction("validation_fraction", model.validation_fraction)
     flag("filter_inputs", model.filter_inputs)
     flag("warm_start", model.warm_start)
-    if model.link is not None:
-        choose("link", model.link, ("identity",) if model.likelihood_ == "gaussian" else ("softplus", "exp"))
+    choose_link(model.likelihood_, model.link)
     tau = positive("tau", model.tau, optional=True)
     if tau is not None and tau < trials.bin_size:
         raise ValueError(

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.networks.cells import Cell, cell_of, stacked
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.observation.readouts import Readout
 from nwb_lrrnn.models.training.loop import Layout
 
@@ -68,7 +68,7 @@ class NetworkForm:
         shapes |= self._shapes_of_laws()
         if self.nonlinearity == "clipped_relu":
             shapes["log_thresholds"] = (neurons,)
-        if self.likelihood.name != "poisson":
+        if self.likelihood.has_spread:
             shapes["log_spread"] = (units,)
         if self.alpha is None:
             shapes["logit_alpha"] = ()
@@ -92,8 +92,7 @@ class NetworkForm:
             torch.sigmoid(p["logit_alpha"]) if "logit_alpha" in p else torch.full_like(bias[:, 0], self.alpha or 0.5),
         )
         spread = torch.exp(p["log_spread"]) if "log_spread" in p else torch.ones_like(p["offset"])
-        if self.likelihood.name == "gaussian":
-            spread = spread * self.scale**2
+        spread = spread * self.likelihood.spread_unit(self.scale)
         readout = Readout(p["loadings"] * self._per_loading(), p["offset"] * self.scale + self.centre, spread)
         return {
             "nonlinearity": self.nonlinearity,
@@ -106,11 +105,10 @@ class NetworkForm:
     def parts_of_readout(self, readout: Readout) -> Parts:
         """Return the parameters that make a readout given in the units of X; the other way round than `shared`."""
         scale = self.scale
-        spread = readout.spread / scale**2 if self.likelihood.name == "gaussian" else readout.spread
         return {
             "loadings": readout.loadings / self._per_loading(),
             "offset": (readout.offset - self.centre) / scale,
-            "log_spread": torch.log(spread),
+            "log_spread": torch.log(readout.spread / self.likelihood.spread_unit(scale)),
         }
 
     def parts_of_network(self, net: StackedNetwork) -> Parts:
@@ -154,7 +152,6 @@ def to_dynamics(
     left, right, bias, thresholds, weights, drive, _, alpha = arrays_of(row, *net.cell)
     loadings, offset, spread = arrays_of(row, *net.readout)
     driven = bool(weights.shape[0])
-    likelihood = net.likelihood.name
     of_laws = {name: array for name, array in laws.items() if driven or name != "initial_input_weights"}
     return LowRankDynamics(
         left.T,
@@ -170,10 +167,9 @@ def to_dynamics(
         readout=readout,
         loadings=loadings,
         offset=offset,
-        likelihood=likelihood,
+        likelihood=net.likelihood.name,
         link=net.likelihood.link,
-        observation_variance=spread if likelihood == "gaussian" else None,
-        dispersion=spread if likelihood == "negative_binomial" else None,
+        **net.likelihood.fields(spread),
         latent_mean=moments[0],
         latent_covariance=moments[1],
         unit_ids=unit_ids,
@@ -192,7 +188,8 @@ def from_dynamics(
     """Return the fields of the `StackedNetwork` that a `LowRankDynamics` is; `kept` is the dtype of its readout."""
     like: dict[str, Any] = {"dtype": dtype if kept is None else kept, "device": device}
     units = dynamics.n_units
-    spread = dynamics.observation_variance if dynamics.likelihood == "gaussian" else dynamics.dispersion
+    likelihood = Likelihood(dynamics.likelihood, str(dynamics.link), dynamics.dt)
+    spread = likelihood.spread_of(dynamics)
     readout = Readout(
         stacked(dynamics.loadings, **like),
         stacked(dynamics.offset, units, **like),
@@ -200,7 +197,7 @@ def from_dynamics(
     )
     return {
         "nonlinearity": dynamics.nonlinearity,
-        "likelihood": Likelihood(dynamics.likelihood, str(dynamics.link), dynamics.dt),
+        "likelihood": likelihood,
         "cell": cell_of(dynamics, dtype=dtype, device=device),
         "readout": readout,
         "filter_inputs": dynamics.filter_inputs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.trials import LazyTrials, Trials
 
 
@@ -13,12 +14,12 @@ def scales_of(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return scale and centre (unit,), over its observed bins, in which loadings and offset are of order 1.
 
-    Gaussian values: standard deviation (1 for a constant unit) and mean. Counts: the mean rate in spikes/s (of a silent
-    unit that of half a spike), or 1 where the link is exponential, around 0.
+    Gaussian values: standard deviation (1 for a constant unit) and mean. Others: the mean rate in spikes/s (of a silent
+    unit that of half a spike), or 1 where eta is no rate but the logarithm of one, around 0.
     """
     seen = trials.summary
     if likelihood == "gaussian":
         scale = np.sqrt(seen.variance)
         return np.where(scale > 1e-12 * (1 + np.abs(seen.mean)), scale, 1.0), seen.mean
-    rate = np.maximum(seen.mean, 0.5 / np.maximum(seen.n_observed, 1.0)) / trials.bin_size
-    return (rate if link == "softplus" else np.ones_like(rate)), np.zeros_like(rate)
+    mean = np.maximum(seen.mean, 0.5 / np.maximum(seen.n_observed, 1.0))
+    return Likelihood(likelihood, link, trials.bin_size).size(mean), np.zeros_like(mean)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.observation import likelihoods
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.training.devices import N_CHUNKS, arrays, use_kernels
 from nwb_lrrnn.models.training.threads import over_ranges
 
@@ -64,15 +64,7 @@ def predictor(readout: Readout, latents: Tensor) -> Tensor:
 
 
 def _fused(likelihood: Likelihood, latents: Tensor) -> bool:
-    return use_kernels(latents) and likelihood.name in ("gaussian", "poisson")
-
-
-def _kind(likelihood: Likelihood) -> int:
-    from nwb_lrrnn.models.kernels import readout as kernels
-
-    if likelihood.name == "gaussian":
-        return kernels.GAUSSIAN
-    return kernels.POISSON_EXP if likelihood.link == "exp" else kernels.POISSON_SOFTPLUS
+    return use_kernels(latents) and not likelihood.family.mixes_spread
 
 
 class _Fused(torch.autograd.Function):
@@ -84,7 +76,7 @@ class _Fused(torch.autograd.Function):
 
         z, y, seen, c, d, r, constants = arrays((latents, *data[:2], loadings.mT, offset, spread, data.constants))
         out = np.empty(z.shape[:2])
-        fixed = (_kind(likelihood), likelihood.bin_size, z, y, seen, c, d, r)
+        fixed = (likelihood.code, likelihood.time, z, y, seen, c, d, r)
         over_ranges(lambda a, b: kernels.log_likelihood(a, b, *fixed, constants, out), out.size)
         ctx.fixed, ctx.dtype = fixed, latents.dtype
         return torch.from_numpy(out).to(latents.dtype)
@@ -108,6 +100,6 @@ def _fused_curvature(likelihood, readout, latents, data):
 
     z, y, seen, c, d, r = arrays((latents, *data[:2], readout.loadings.mT, readout.offset, readout.spread))
     gradient, information = np.zeros_like(z), np.zeros((*z.shape, z.shape[-1]))
-    fixed = (_kind(likelihood), likelihood.bin_size, z, y, seen, c, d, r)
+    fixed = (likelihood.code, likelihood.time, z, y, seen, c, d, r)
     over_ranges(lambda a, b: kernels.curvature(a, b, *fixed, gradient, information), z.shape[0] * z.shape[1])
     return torch.from_numpy(gradient).to(latents.dtype), torch.from_numpy(information).to(latents.dtype)

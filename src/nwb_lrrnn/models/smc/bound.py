@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nwb_lrrnn.models.kernels.particle_types import BEFORE, EVERY_STEP, LOW_ESS, Moves, Noise, Record, Seen
+from nwb_lrrnn.models.observation import likelihoods
 from nwb_lrrnn.models.smc import encoder, filtering
 from nwb_lrrnn.models.smc.data import TrialData
 from nwb_lrrnn.models.smc.network import ParticleNetwork
@@ -106,12 +106,5 @@ def _bins_of_latents(moves: Moves, data: TrialData) -> Tensor:
 
 def constants(net: ParticleNetwork, data: TrialData, spread: Tensor) -> Tensor:
     """Return the terms of ln p(y | z) that do not depend on z, summed over the observed units, (S, B, T)."""
-    y, r = data.y[None], spread[:, None, None]
-    if net.likelihood.name == "gaussian":
-        terms = (-0.5 * torch.log(2 * math.pi * r)).expand(-1, *y.shape[1:])
-    elif net.likelihood.name == "poisson":
-        terms = -torch.lgamma(y + 1)
-        terms = terms.expand(len(spread), -1, -1, -1)
-    else:
-        terms = torch.lgamma(y + r) - torch.lgamma(r) + r * torch.log(r) - torch.lgamma(y + 1)
+    terms = likelihoods.constants(net.likelihood, data.y[None], spread[:, None, None])
     return (terms * data.mask).sum(-1)

@@ -57,10 +57,11 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
         Number N of model neurons; None: 100, or the number of units where the readout is of currents or rates.
     nonlinearity : {"clipped_relu", "relu", "tanh", "erf", "softplus", "identity"}
         Networks of piecewise linear neurons are computed fastest.
-    likelihood : {"auto", "gaussian", "poisson", "negative_binomial"}
-        auto: Poisson for whole numbers >= 0, else Gaussian.
-    link : {None, "identity", "softplus", "exp"}
-        g; None: identity for Gaussian data, bin_size * softplus(.) in spikes/s for counts.
+    likelihood : str
+        "auto" (Poisson for whole numbers >= 0, else Gaussian), or a name in `nwb_lrrnn.dynamics.LIKELIHOODS`.
+    link : str, optional
+        g, in spikes/s for counts; None: the default of the likelihood (the first of its `codes` there): the identity
+        for Gaussian values, softplus for counts.
     readout : {"latents", "currents", "rates"}
         r_t: z_t, x_t or phi(x_t). For the last two every unit reads a neuron of its own.
     latent_noise : {"full", "diagonal"}

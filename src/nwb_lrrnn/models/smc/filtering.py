@@ -130,9 +130,9 @@ class _Kept:
 def _codes(options: Options) -> Any:
     from nwb_lrrnn.models.kernels import activations, particle_readout
 
-    kind = particle_readout.KINDS[options.likelihood.name, options.likelihood.link]
+    likelihood = options.likelihood
     readout = particle_readout.RATES if options.readout == "rates" else particle_readout.LATENTS
-    return activations.CODES[options.nonlinearity], kind, readout, float(options.likelihood.bin_size)
+    return activations.CODES[options.nonlinearity], likelihood.code, readout, float(likelihood.time)
 
 
 def _noise(noise: Noise) -> Noise:

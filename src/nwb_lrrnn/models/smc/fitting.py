@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nwb_lrrnn.models.observation.likelihoods import constant_log_density
+from nwb_lrrnn.models.observation.constant import constant_log_density
 from nwb_lrrnn.models.smc import bound
 from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.coordinates import Coordinates, decorrelated

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from nwb_lrrnn import parameters as check
+from nwb_lrrnn.dynamics.likelihoods import Likelihood, choose_link
 from nwb_lrrnn.models.base import POSTERIORS
 from nwb_lrrnn.models.networks.checks import check_network
 from nwb_lrrnn.models.networks.scales import scales_of
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 from nwb_lrrnn.models.smc import bound, encoder
 from nwb_lrrnn.models.smc.network import ParticleForm
 from nwb_lrrnn.models.training.loop import Schedule
@@ -85,7 +85,7 @@ def _check_encoder(model: SMCLowRankRNN) -> None:
 
 def link_of(model: SMCLowRankRNN) -> str:
     """Return the link that `link` means."""
-    return model.link or ("identity" if model.likelihood_ == "gaussian" else "softplus")
+    return choose_link(model.likelihood_, model.link)
 
 
 def schedule_of(model: SMCLowRankRNN, trials: Trials) -> Schedule:

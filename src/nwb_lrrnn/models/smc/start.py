@@ -57,7 +57,9 @@ class ParticleStart:
         right, drive, missed = self._field(form, left, bias, thresholds, weights, alpha, rng)
         eye = np.zeros((form.rank, form.n_inputs))
         first = eye if system.initial_input_weights is None else system.initial_input_weights
-        spread = system.variance / scale**2 + unread if form.likelihood.name == "gaussian" else system.dispersion
+        spread = system.spread
+        if form.likelihood.name == "gaussian":
+            spread = system.variance / scale**2 + unread
         covariances = (
             ("noise", system.noise + missed, form.latent_noise),
             ("initial_noise", system.initial_covariance, "full"),

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.kernels.particle_types import BEFORE, EVERY_STEP, LOW_ESS, Moves, Proposal
 from nwb_lrrnn.models.networks import cells
 from nwb_lrrnn.models.observation import likelihoods
-from nwb_lrrnn.models.observation.likelihoods import Likelihood
 
 
 class Options(NamedTuple):
@@ -90,15 +90,7 @@ def predictor(options: Options, moves: Moves, view: View, z: Tensor, v: Tensor) 
 
 def log_density(likelihood: Likelihood, view: View, eta: Tensor) -> Tensor:
     """Return ln p(y | eta) without the terms that do not depend on eta, (S, B, K)."""
-    y, spread = view.y[None, :, None], view.spread[:, None, None]
-    if likelihood.name == "gaussian":
-        terms = -0.5 * (y - eta) ** 2 / spread
-    else:
-        log_mu, mu = likelihoods.log_mean(likelihood, eta), likelihoods.mean(likelihood, eta)
-        if likelihood.name == "poisson":
-            terms = y * log_mu - mu
-        else:
-            terms = y * log_mu - (y + spread) * torch.log(spread + mu)
+    terms = likelihoods.value(likelihood, view.y[None, :, None], eta, view.spread[:, None, None])
     return (terms * view.mask[None, :, None]).sum(-1)
 
 

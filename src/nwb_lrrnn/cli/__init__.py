@@ -20,7 +20,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @dataclass
-class Settings:
+class SharedOptions:
     """What the options that every command has say."""
 
     debug: bool = False
@@ -35,7 +35,7 @@ def main(args: Sequence[str] | None = None) -> None:
     args : sequence of str, optional
         By default those of the process.
     """
-    settings = Settings()
+    settings = SharedOptions()
     try:
         with _plain_warnings():
             # click exits on its own only for --help and --version, whose code it returns here
@@ -83,7 +83,7 @@ def common_options(command: Callable) -> Callable:
     def set_to_true(name: str) -> Callable:
         def callback(context: click.Context, parameter: click.Parameter, value: bool) -> None:
             if value:
-                setattr(context.ensure_object(Settings), name, True)
+                setattr(context.ensure_object(SharedOptions), name, True)
 
         return callback
 
@@ -133,7 +133,7 @@ def cli() -> None:
 @click.option("--quick", is_flag=True, help="A smaller recording and a shorter fit, for a first look.")
 @common_options
 @click.pass_obj
-def demo(settings: Settings, out: str, seed: int, quick: bool) -> None:
+def demo(settings: SharedOptions, out: str, seed: int, quick: bool) -> None:
     """Make a recording with known dynamics, fit it, and say how well they were found.
 
     Needs no network and about a minute. Writes the recording, the result and a figure.
@@ -148,7 +148,7 @@ def demo(settings: Settings, out: str, seed: int, quick: bool) -> None:
 @click.argument("uri")
 @common_options
 @click.pass_obj
-def inspect(settings: Settings, uri: str) -> None:
+def inspect(settings: SharedOptions, uri: str) -> None:
     """Show what is in an NWB file, what can be fitted, and what is wrong with it."""
     from nwb_lrrnn.io.reading.recording import open_nwb
 
@@ -198,7 +198,7 @@ def _needed(recording: Any) -> str:
 @click.option("--overwrite", is_flag=True, help="Replace a result file that is there.")
 @common_options
 @click.pass_obj
-def fit(settings: Settings, **options: Any) -> None:
+def fit(settings: SharedOptions, **options: Any) -> None:
     """Fit a model to a recording, compare it with simpler ones on held-out trials, and write the result."""
     with _logging(settings.verbose):
         fit_recording(**options)

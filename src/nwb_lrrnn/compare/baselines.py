@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from sklearn.exceptions import ConvergenceWarning
 
 from nwb_lrrnn.models.linear import FactorAnalysis, LinearStateSpace, MeanRate, VectorAutoregression
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.dynamics import LowRankDynamics
+    from nwb_lrrnn.models.base import LatentModel
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +22,9 @@ REFERENCE = "mean rate"
 _LARGEST = 64  # latents: EM takes time with the cube of the rank
 
 
-def baselines_of(model: Any, larger_ranks: Sequence[int] | None = None, random_state: int | None = 0) -> dict[str, Any]:
+def baselines_of(
+    model: LatentModel, larger_ranks: Sequence[int] | None = None, random_state: int | None = 0
+) -> dict[str, LatentModel]:
     """Return the unfitted baselines of a fitted model by name, with its likelihood, link, rank and bin size.
 
     Parameters
@@ -32,7 +39,7 @@ def baselines_of(model: Any, larger_ranks: Sequence[int] | None = None, random_s
     rank = same_rank(model)
     shared: dict[str, Any] = {"likelihood": model.likelihood_, "bin_size": float(model.bin_size_)}
     linked: dict[str, Any] = shared | {"link": link_of(model)}
-    models: dict[str, Any] = {REFERENCE: MeanRate(**shared)}
+    models: dict[str, LatentModel] = {REFERENCE: MeanRate(**shared)}
     models[f"factor analysis (rank {rank})"] = FactorAnalysis(rank, **linked, random_state=random_state)
     models["VAR(1)"] = VectorAutoregression(1, **linked)
     ranks = tuple(larger_ranks or ())
@@ -41,7 +48,7 @@ def baselines_of(model: Any, larger_ranks: Sequence[int] | None = None, random_s
     return models
 
 
-def state_space_of(model: Any, rank: int, random_state: int | None = 0) -> LinearStateSpace:
+def state_space_of(model: LatentModel, rank: int, random_state: int | None = 0) -> LinearStateSpace:
     """Return an unfitted linear state space with the likelihood, link and bin size of a fitted model."""
     return LinearStateSpace(
         rank,
@@ -57,7 +64,7 @@ def state_space_name(rank: int) -> str:
     return f"linear state space (rank {rank})"
 
 
-def rank_of(model: Any) -> int:
+def rank_of(model: LatentModel) -> int:
     """Return the rank of a fitted model of latents."""
     network = _network(model)
     if network is None:
@@ -65,35 +72,35 @@ def rank_of(model: Any) -> int:
     return int(network.rank)
 
 
-def _network(model: Any) -> Any:
+def _network(model: LatentModel) -> LowRankDynamics | None:
     """Return the network that says what units show; None of a model without latents."""
     return getattr(model, "readout_network_", None)
 
 
-def same_rank(model: Any) -> int:
+def same_rank(model: LatentModel) -> int:
     """Return the rank of a fitted model, or the number of units where that is less: linear models have no more."""
     return min(rank_of(model), len(model.unit_ids_))
 
 
-def next_rank(rank: int, model: Any) -> int | None:
+def next_rank(rank: int, model: LatentModel) -> int | None:
     """Return the next rank to try: twice as large, at most the number of units; None where there is none."""
     r = min(2 * rank, len(model.unit_ids_), max(_LARGEST, 2 * same_rank(model)))
     return r if r > rank else None
 
 
-def is_linear(model: Any) -> bool:
+def is_linear(model: LatentModel) -> bool:
     """Return whether a fitted model has linear dynamics, or none; a model that is more than its dynamics says it."""
     if hasattr(model, "is_linear_"):
         return bool(model.is_linear_)
     return not hasattr(model, "dynamics_") or model.dynamics_.nonlinearity == "identity"
 
 
-def label(model: Any) -> str:
+def label(model: LatentModel) -> str:
     """Return the name of the compared model in the table."""
     return f"{type(model).__name__} (rank {rank_of(model)})"
 
 
-def link_of(model: Any) -> str:
+def link_of(model: LatentModel) -> str:
     """Return the link of a fitted model."""
     network = _network(model)
     return str(getattr(model, "link_", "identity") if network is None else network.link)
@@ -102,7 +109,7 @@ def link_of(model: Any) -> str:
 # --- who scores whom -------------------------------------------------------------------------------------------------
 
 
-def scorer_of(linear: Any, model: Any) -> Any:
+def scorer_of(linear: LatentModel, model: LatentModel) -> LatentModel:
     """Return the estimator that scores a fitted linear state space beside the fitted model.
 
     A model that scores by a bound is set back by the slack of that bound, which an exact likelihood does not have: the
@@ -111,7 +118,7 @@ def scorer_of(linear: Any, model: Any) -> Any:
     return model.with_dynamics(linear.dynamics_) if hasattr(model, "with_dynamics") else linear
 
 
-def scorer_name(scorer: Any) -> str:
+def scorer_name(scorer: LatentModel) -> str:
     """Return which estimator a score is from, and with how many particles where it is a bound."""
     name = type(scorer).__name__
     exact = isinstance(scorer, LinearStateSpace) and scorer.likelihood_ == "gaussian"
@@ -123,33 +130,23 @@ def scorer_name(scorer: Any) -> str:
     )
 
 
-# --- fitting ---------------------------------------------------------------------------------------------------------
+# --- what may be compared ---------------------------------------------------------------------------------------------
 
 
-def fit(model: Any, X: Any, inputs: Any) -> Any:
-    """Return the fitted model."""
-    return model.fit(X, **inputs_as_keyword(inputs))
-
-
-def fit_quietly(name: str, model: Any, X: Any, inputs: Any) -> Any:
-    """Return the fitted baseline; that its EM ran out of iterations goes to the log: the user fits another model."""
+@contextmanager
+def convergence_in_the_log(name: str) -> Iterator[None]:
+    """Send to the log that the EM of a baseline ran out of iterations: the user fits another model."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = fit(model, X, inputs)
+        yield
     for warning in caught:
         if issubclass(warning.category, ConvergenceWarning):
             logger.info("%s: %s", name, warning.message)
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return model
 
 
-def inputs_as_keyword(inputs: Any) -> dict[str, Any]:
-    """Return the keyword for inputs; none where there are none."""
-    return {} if inputs is None else {"inputs": inputs}
-
-
-def check_comparable(name: str, other: Any, model: Any) -> None:
+def check_comparable(name: str, other: LatentModel, model: LatentModel) -> None:
     """Raise a ValueError where the scores of two fitted models do not compare."""
     if other.likelihood_ != model.likelihood_:
         raise ValueError(

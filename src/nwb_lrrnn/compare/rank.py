@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from nwb_lrrnn.compare.split import split
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.base import LatentModel
 
 
 class RankChoice(NamedTuple):
@@ -19,7 +22,7 @@ class RankChoice(NamedTuple):
 
 
 def select_rank(
-    model: Any,
+    model: LatentModel,
     X: Any,
     ranks: Sequence[int],
     *,
@@ -43,9 +46,7 @@ def select_rank(
     ranks = sorted({int(rank) for rank in ranks})
     if not ranks:
         raise ValueError("ranks: got none, wanted ranks to choose from, e.g. range(1, 9)")
-    parts = split(
-        model, X, inputs, cv=cv, groups=None, X_train=None, inputs_train=None, window=window, random_state=random_state
-    )
+    parts = split(X, inputs, cv=cv, window=window, random_state=random_state)
     scores = np.empty((len(ranks), parts.n_folds))
     for fold in range(parts.n_folds):
         train, train_inputs = parts.train(fold)

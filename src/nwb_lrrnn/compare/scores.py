@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.compare import baselines
 from nwb_lrrnn.compare.split import Split, split
 from nwb_lrrnn.models.linear import LinearStateSpace
 from nwb_lrrnn.trials import as_trials
 
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.base import LatentModel
+
 
 def held_out_scores(
-    model: Any,
+    model: LatentModel,
     X: Any,
     *,
     cv: Any = 5,
@@ -27,7 +30,7 @@ def held_out_scores(
     inputs_train: Any = None,
     window: float | None = None,
     larger_ranks: Sequence[int] | None = None,
-    others: Mapping[str, Any] | None = None,
+    others: Mapping[str, LatentModel] | None = None,
     random_state: int | None = 0,
 ) -> xr.Dataset:
     """Return `log_likelihood` (model, trial) of every held-out trial in nats, `n_bins` and `n_spikes` (trial,).
@@ -48,78 +51,80 @@ def held_out_scores(
     >>> dict(scores.sizes)
     {'model': 4, 'trial': 6}
     """
-    parts = split(
-        model,
+    held_out = split(
         X,
         inputs,
         cv=cv,
         groups=groups,
+        blocks=blocks,
         X_train=X_train,
         inputs_train=inputs_train,
         window=window,
         random_state=random_state,
     )
-    block = _blocks(len(parts.X), blocks, groups)
-    if parts.folds is None:
-        fitted = [model]
-    else:
-        fitted = [baselines.fit(clone(model), *parts.train(k)) for k in range(parts.n_folds)]
-    scores = _Scores(parts, fitted)
-    own = scores.of(fitted)
+    return scores_on(held_out, model, larger_ranks, others, random_state)
+
+
+def scores_on(
+    held_out: Split,
+    model: LatentModel,
+    larger_ranks: Sequence[int] | None,
+    others: Mapping[str, LatentModel] | None,
+    random_state: int | None,
+) -> xr.Dataset:
+    """Return what `held_out_scores` returns, of a split already made; the seed is that of particle noise."""
+    if held_out.folds is None:
+        check_is_fitted(model)
+    fitted = [model] if held_out.folds is None else held_out.fit(model)
+    scores = _Scores(held_out, fitted)
+    own = held_out.score(fitted)
     _score_baselines(scores, own, larger_ranks, random_state)
     for name, other in (others or {}).items():
         scores.add_other(name, other)
     scores.add(baselines.label(fitted[0]), fitted, fitted, own)
-    return scores.to_dataset(block)
+    return scores.to_dataset()
 
 
 class _Scores:
     """The rows of the table so far: a score for each trial, and who gave it."""
 
-    def __init__(self, parts: Split, fitted: list[Any]):
-        self.parts = parts
+    def __init__(self, held_out: Split, fitted: list[LatentModel]):
+        self.held_out = held_out
         self.fitted = fitted  # the compared model, once for each fold
         self.rows: dict[str, np.ndarray] = {}
         self.scored_by: list[str] = []
         self.is_linear: list[bool] = []
         self.linear_ranks: list[int] = []
 
-    def of(self, scorers: list[Any]) -> np.ndarray:
-        """Return the scores (trial,) of fitted estimators, one for each fold."""
-        row = np.full(len(self.parts.X), np.nan)
-        for k, scorer in enumerate(scorers):
-            held, inputs = self.parts.test(k)
-            row[self.parts.held_out(k)] = scorer.score_trials(held, **baselines.inputs_as_keyword(inputs)).values
-        return row
-
-    def add(self, name: str, models: list[Any], scorers: list[Any], row: np.ndarray) -> None:
+    def add(self, name: str, models: list[LatentModel], scorers: list[LatentModel], row: np.ndarray) -> None:
         """Add the row of fitted models that the scorers gave."""
         self.rows[name] = row
         self.scored_by.append(baselines.scorer_name(scorers[0]))
         self.is_linear.append(all(map(baselines.is_linear, models)))
 
-    def add_baseline(self, name: str, unfitted: Any) -> float:
+    def add_baseline(self, name: str, unfitted: LatentModel) -> float:
         """Fit and add a baseline; return the sum of its scores."""
-        models = [baselines.fit_quietly(name, clone(unfitted), *self.parts.train(k)) for k in range(self.parts.n_folds)]
+        with baselines.convergence_in_the_log(name):
+            models = self.held_out.fit(unfitted)
         scorers = models
         if type(unfitted) is LinearStateSpace:
             scorers = [baselines.scorer_of(*pair) for pair in zip(models, self.fitted, strict=True)]
             self.linear_ranks.append(int(unfitted.rank))
-        self.add(name, models, scorers, self.of(scorers))
+        self.add(name, models, scorers, self.held_out.score(scorers))
         return float(np.nansum(self.rows[name]))
 
-    def add_other(self, name: str, other: Any) -> None:
+    def add_other(self, name: str, other: LatentModel) -> None:
         """Fit and add a model that the user gave."""
         if name in self.rows or name == baselines.label(self.fitted[0]):
             raise ValueError(f"others: the name {name!r} is in the table already; give the other model another name")
-        models = [baselines.fit(clone(other), *self.parts.train(k)) for k in range(self.parts.n_folds)]
+        models = self.held_out.fit(other)
         for fitted, model in zip(models, self.fitted, strict=True):
             baselines.check_comparable(name, fitted, model)
-        self.add(name, models, models, self.of(models))
+        self.add(name, models, models, self.held_out.score(models))
 
-    def to_dataset(self, block: np.ndarray | None) -> xr.Dataset:
+    def to_dataset(self) -> xr.Dataset:
         """Return what `held_out_scores` returns."""
-        X, model = self.parts.X, self.fitted[0]
+        X, model = self.held_out.X, self.fitted[0]
         trials = as_trials(X, allow_nan=True)
         named = isinstance(X, xr.DataArray) and "trial" in X.coords
         variables: dict[str, Any] = {
@@ -134,10 +139,10 @@ class _Scores:
             "scored_by": ("model", self.scored_by),
             "is_linear": ("model", self.is_linear),
         }
-        if block is not None:
-            coords["block"] = ("trial", block)
-        elif self.parts.positions is not None:
-            coords["position"] = ("trial", self.parts.positions)
+        if self.held_out.blocks is not None:
+            coords["block"] = ("trial", self.held_out.blocks)
+        elif self.held_out.positions is not None:
+            coords["position"] = ("trial", self.held_out.positions)
         attrs = {
             "likelihood": model.likelihood_,
             "link": baselines.link_of(model),
@@ -171,14 +176,3 @@ def _score_baselines(
         if not total > best:
             break
         best = total
-
-
-def _blocks(n_trials: int, blocks: Any, groups: Any) -> np.ndarray | None:
-    """Return the ids of the blocks over which intervals are taken, or None where none are given."""
-    name, ids = ("blocks", blocks) if blocks is not None else ("groups", groups)
-    if ids is None:
-        return None
-    ids = np.asarray(ids)
-    if ids.shape != (n_trials,):
-        raise ValueError(f"{name}: got shape {ids.shape}, wanted ({n_trials},), one id for each trial of X")
-    return np.unique(ids, return_inverse=True)[1]

@@ -1,16 +1,23 @@
-"""What is fitted and what is held out: trials or windows of one recording, in folds or as a whole."""
+"""What is fitted and what is held out: trials or windows of one recording, in folds or as a whole.
+
+A comparison makes one `Split` and hands it on: it fits models to what each fold leaves, and scores them on the rest.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from sklearn.base import clone
 
 from nwb_lrrnn.preprocessing import chop
 from nwb_lrrnn.trials import as_trials
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.base import LatentModel
 
 _WINDOWS = 50  # a 2-D recording without a window length is cut into this many
 _WANTED = "wanted a number of folds, a splitter, (train, test) pairs, or 'prefit'"
@@ -30,6 +37,8 @@ class Split:
         None: X is held out as a whole.
     positions : array (trial,), int, or None
         Where windows of one recording lie in the session, counted in windows; None for trials.
+    blocks : array (trial,), int, or None
+        Ids of the blocks over which intervals are taken, where any are given.
     """
 
     X: Any
@@ -38,6 +47,7 @@ class Split:
     inputs_train: Any
     folds: list[Any] | None
     positions: np.ndarray | None
+    blocks: np.ndarray | None
 
     @property
     def n_folds(self) -> int:
@@ -58,30 +68,47 @@ class Split:
         """Return the index of the trials that are held out."""
         return slice(None) if self.folds is None else self.folds[fold][1]
 
+    def fit(self, unfitted: LatentModel) -> list[LatentModel]:
+        """Return clones of a model, each fitted to what one fold leaves."""
+        fitted = []
+        for fold in range(self.n_folds):
+            X, inputs = self.train(fold)
+            fitted.append(clone(unfitted).fit(X, **_inputs_as_keyword(inputs)))
+        return fitted
+
+    def score(self, fitted: Sequence[LatentModel]) -> np.ndarray:
+        """Return ln p of the held-out trials (trial,) under fitted models, one for each fold; NaN of the others."""
+        row = np.full(len(self.X), np.nan)
+        for fold, model in enumerate(fitted):
+            X, inputs = self.test(fold)
+            row[self.held_out(fold)] = model.score_trials(X, **_inputs_as_keyword(inputs)).values
+        return row
+
 
 def split(
-    model: Any,
     X: Any,
-    inputs: Any,
+    inputs: Any = None,
     *,
-    cv: Any,
-    groups: Any,
-    X_train: Any,
-    inputs_train: Any,
-    window: float | None,
-    random_state: int | None,
+    cv: Any = 5,
+    groups: Any = None,
+    blocks: Any = None,
+    X_train: Any = None,
+    inputs_train: Any = None,
+    window: float | None = None,
+    random_state: int | None = 0,
 ) -> Split:
-    """Return the split that the arguments of `compare_baselines` describe."""
+    """Return the split that arguments described at `compare_baselines` ask for."""
     is_cut = getattr(X, "ndim", None) == 2
     X, inputs = as_windows(X, inputs, window)
     n_trials = len(X)
     positions = np.arange(n_trials) if is_cut else session_positions(X)
+    folds = None
     if isinstance(cv, str):
-        _check_prefit(cv, model, X_train)
+        _check_prefit(cv, X_train)
         X_train, inputs_train = as_windows(X_train, inputs_train, window)
-        return Split(X, inputs, X_train, inputs_train, None, positions)
-    folds = folds_of(cv, n_trials, groups, positions, random_state)
-    return Split(X, inputs, None, None, folds, positions)
+    else:
+        folds, X_train, inputs_train = folds_of(cv, n_trials, groups, positions, random_state), None, None
+    return Split(X, inputs, X_train, inputs_train, folds, positions, _block_ids(n_trials, blocks, groups))
 
 
 def as_windows(X: Any, inputs: Any, window: float | None) -> tuple[Any, Any]:
@@ -178,11 +205,24 @@ def folds_of(cv: Any, n_trials: int, groups: Any, positions: np.ndarray | None, 
     return cv
 
 
-def _check_prefit(cv: str, model: Any, X_train: Any) -> None:
-    from sklearn.utils.validation import check_is_fitted
+def _block_ids(n_trials: int, blocks: Any, groups: Any) -> np.ndarray | None:
+    """Return the ids of the blocks over which intervals are taken, or None where none are given."""
+    name, ids = ("blocks", blocks) if blocks is not None else ("groups", groups)
+    if ids is None:
+        return None
+    ids = np.asarray(ids)
+    if ids.shape != (n_trials,):
+        raise ValueError(f"{name}: got shape {ids.shape}, wanted ({n_trials},), one id for each trial of X")
+    return np.unique(ids, return_inverse=True)[1]
 
+
+def _inputs_as_keyword(inputs: Any) -> dict[str, Any]:
+    """Return the keyword for inputs; none where there are none."""
+    return {} if inputs is None else {"inputs": inputs}
+
+
+def _check_prefit(cv: str, X_train: Any) -> None:
     if cv != "prefit":
         raise ValueError(f"cv: got {cv!r}, {_WANTED}")
     if X_train is None:
         raise ValueError("X_train: got None with cv='prefit', wanted the data the model was fitted to")
-    check_is_fitted(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,16 @@ import xarray as xr
 
 from nwb_lrrnn.compare.baselines import REFERENCE
 from nwb_lrrnn.compare.intervals import Paired, paired_over_blocks, paired_over_windows
-from nwb_lrrnn.compare.scores import held_out_scores
+from nwb_lrrnn.compare.scores import scores_on
+from nwb_lrrnn.compare.split import split
 from nwb_lrrnn.compare.verdict import judge_nonlinearity
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.base import LatentModel
 
 
 def compare_baselines(
-    model: Any,
+    model: LatentModel,
     X: Any,
     *,
     cv: Any = 5,
@@ -27,7 +31,7 @@ def compare_baselines(
     inputs_train: Any = None,
     window: float | None = None,
     larger_ranks: Sequence[int] | None = None,
-    others: Mapping[str, Any] | None = None,
+    others: Mapping[str, LatentModel] | None = None,
     random_state: int | None = 0,
 ) -> pd.DataFrame:
     """Return a table of held-out log-likelihoods: mean rate, factor analysis, VAR, linear state spaces and the model.
@@ -92,21 +96,18 @@ def compare_baselines(
     >>> list(table.index[:3])
     ['mean rate', 'factor analysis (rank 2)', 'VAR(1)']
     """
-    scores = held_out_scores(
-        model,
+    held_out = split(
         X,
+        inputs,
         cv=cv,
-        inputs=inputs,
         groups=groups,
         blocks=blocks,
         X_train=X_train,
         inputs_train=inputs_train,
         window=window,
-        larger_ranks=larger_ranks,
-        others=others,
         random_state=random_state,
     )
-    return tabulate(scores)
+    return tabulate(scores_on(held_out, model, larger_ranks, others, random_state))
 
 
 def tabulate(scores: xr.Dataset) -> pd.DataFrame:

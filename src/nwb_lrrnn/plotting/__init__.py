@@ -4,6 +4,8 @@ Every function returns a matplotlib Figure that no window and no global state kn
 it.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +28,13 @@ from nwb_lrrnn.plotting.panels import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from nwb_lrrnn.dynamics import LowRankDynamics
+    from nwb_lrrnn.models.base import LatentModel
+
 __all__ = ["plot_comparison", "plot_flow", "plot_history", "plot_latents", "plot_summary"]
 
 
-def plot_latents(latents: Any, *, truth: Any = None, max_trials: int = 8) -> "Figure":
+def plot_latents(latents: Any, *, truth: Any = None, max_trials: int = 8) -> Figure:
     """Return a figure of latents: the plane of the first two, and each over time.
 
     Parameters
@@ -72,7 +77,7 @@ def plot_latents(latents: Any, *, truth: Any = None, max_trials: int = 8) -> "Fi
     return _styled(figure)
 
 
-def plot_flow(model: Any, *, latents: Any = None, n_points: int = 40) -> "Figure":
+def plot_flow(model: LatentModel | LowRankDynamics, *, latents: Any = None, n_points: int = 40) -> Figure:
     """Return a figure of the flow of the latents, without inputs.
 
     Rank 2: the flow field. Rank 1: velocity against the latent, which rests where the curve crosses zero. Higher rank:
@@ -110,7 +115,7 @@ def plot_flow(model: Any, *, latents: Any = None, n_points: int = 40) -> "Figure
     return _styled(figure)
 
 
-def plot_history(model: Any) -> "Figure":
+def plot_history(model: LatentModel | xr.Dataset) -> Figure:
     """Return a figure of the course of a fit.
 
     Parameters
@@ -133,7 +138,7 @@ def plot_history(model: Any) -> "Figure":
     return _styled(figure)
 
 
-def plot_comparison(table: pd.DataFrame) -> "Figure":
+def plot_comparison(table: pd.DataFrame) -> Figure:
     """Return a figure of held-out scores: each model's gain over the mean rate, and its difference from the model.
 
     Parameters
@@ -159,7 +164,7 @@ def plot_comparison(table: pd.DataFrame) -> "Figure":
 
 
 def plot_summary(
-    model: Any,
+    model: LatentModel,
     X: Any,
     *,
     latents: Any = None,
@@ -167,7 +172,7 @@ def plot_summary(
     truth: Any = None,
     trial: int = 0,
     title: str = "",
-) -> "Figure":
+) -> Figure:
     """Return one page about a fit: data and model of one trial, latents in their flow, scores and training.
 
     Parameters
@@ -223,7 +228,7 @@ def plot_summary(
     return _styled(figure)
 
 
-def _figure(width: float, height: float) -> "Figure":
+def _figure(width: float, height: float) -> Figure:
     """Return an empty figure of a size in inches."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -235,7 +240,7 @@ def _figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def _styled(figure: "Figure") -> "Figure":
+def _styled(figure: Figure) -> Figure:
     """Return the figure with the letters and frames of all figures here; global settings stay as they are."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
@@ -246,7 +251,7 @@ def _styled(figure: "Figure") -> "Figure":
     return figure
 
 
-def _history(model: Any) -> xr.Dataset:
+def _history(model: LatentModel | xr.Dataset) -> xr.Dataset:
     history = getattr(model, "history_", model)
     if not isinstance(history, xr.Dataset) or "epoch" not in history.dims:
         raise TypeError(f"model: got {type(model).__name__} without history_, wanted a fitted model or its history_")

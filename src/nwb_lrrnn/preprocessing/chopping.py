@@ -59,44 +59,44 @@ def chop(X: Any, duration: float) -> xr.DataArray:
         raise ValueError(f"duration: got {duration:g} {unit}, wanted at most the recording, {n_bins * size:g} {unit}")
     n_windows = n_bins // length
     kept = recording.isel(time=slice(0, n_windows * length))
-    last = str(recording.dims[1])
-    data = kept.data.reshape(n_windows, length, kept.shape[1])  # (trial, time, unit)
-    starts = np.arange(n_windows) * length
-    if "time" in recording.coords:
-        begin = np.asarray(recording["time"].variable[starts].values, dtype=np.float64) - 0.5 * size
-    else:
-        begin = starts * size
-    if "align_time" in recording.coords:  # where time 0 of X lies in the session
-        begin = begin + float(recording["align_time"])
-    coords: dict[str, Any] = {
-        "trial": np.arange(n_windows),
-        "align_time": ("trial", begin),
-    }
-    if step is not None:  # a time in bins would be read as one in seconds
-        coords["time"] = (np.arange(length) + 0.5) * size
-    for name, coord in kept.coords.items():
-        if name in (
-            "trial",
-            "time",
-            "align_time",
-        ):  # time, align_time, and the trial that X is, whose place the number of the window takes
-            continue
-        if "time" not in coord.dims:
-            coords[str(name)] = coord.variable
-        else:  # `observed` and its like, (time,) or (time, unit)
-            ordered = coord.transpose("time", ...)
-            values = ordered.data  # a lazy coordinate stays lazy
-            coords[str(name)] = (
-                ("trial", "time", *ordered.dims[1:]),
-                values.reshape(n_windows, length, *values.shape[1:]),
-            )
     dropped = n_bins - n_windows * length
     attrs = remembered(recording.attrs, f"chop(duration={float(duration):g})") | {"dropped_bins": dropped}
     if step is not None:
         attrs["bin_size"] = step
     if dropped:
         logger.info("chop: %d windows of %d bins; the last %d bins are dropped", n_windows, length, dropped)
-    return xr.DataArray(data, dims=("trial", "time", last), coords=coords, name=recording.name, attrs=attrs)
+    return xr.DataArray(
+        kept.data.reshape(n_windows, length, kept.shape[1]),  # (trial, time, unit)
+        dims=("trial", "time", str(recording.dims[1])),
+        coords=_coords(kept, n_windows, length, step),
+        name=recording.name,
+        attrs=attrs,
+    )
+
+
+def _coords(kept: xr.DataArray, n_windows: int, length: int, step: float | None) -> dict[str, Any]:
+    """Return the coordinates of the windows that a recording (time, unit) is cut into; lazy ones stay lazy."""
+    size = 1.0 if step is None else step
+    starts = np.arange(n_windows) * length
+    if "time" in kept.coords:
+        begin = np.asarray(kept["time"].variable[starts].values, dtype=np.float64) - 0.5 * size
+    else:
+        begin = starts * size
+    if "align_time" in kept.coords:  # where time 0 of X lies in the session
+        begin = begin + float(kept["align_time"])
+    coords: dict[str, Any] = {"trial": np.arange(n_windows), "align_time": ("trial", begin)}
+    if step is not None:  # a time in bins would be read as one in seconds
+        coords["time"] = (np.arange(length) + 0.5) * step
+    for name, coord in kept.coords.items():
+        if name in ("trial", "time", "align_time"):  # the number of the window takes the place of the trial that X is
+            continue
+        if "time" not in coord.dims:
+            coords[str(name)] = coord.variable
+        else:  # `observed` and its like, (time,) or (time, unit)
+            ordered = coord.transpose("time", ...)
+            values = ordered.data.reshape(n_windows, length, *ordered.shape[1:])
+            coords[str(name)] = ("trial", "time", *ordered.dims[1:]), values
+    return coords
 
 
 def _as_recording(X: Any) -> xr.DataArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -11,10 +11,28 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.trials import Trials, as_trials
 
+if TYPE_CHECKING:
+    from nwb_lrrnn.dynamics import LowRankDynamics
+
 Array = NDArray[np.float64]
 
 
-def require(model: Any, *names: str) -> None:
+class FittedModel(Protocol):
+    """What may be asked of a fitted estimator."""
+
+    @property
+    def dynamics_(self) -> LowRankDynamics: ...  # noqa: D102
+    @property
+    def bin_size_(self) -> float: ...  # noqa: D102
+    @property
+    def likelihood_(self) -> str: ...  # noqa: D102
+    @property
+    def unit_ids_(self) -> NDArray: ...  # noqa: D102
+    def transform(self, X: Any, *, inputs: Any = None) -> Any: ...  # noqa: D102
+    def inverse_transform(self, latents: Any, *, inputs: Any = None) -> Any: ...  # noqa: D102
+
+
+def require(model: object, *names: str) -> None:
     """Refuse what lacks a verb or a fitted attribute."""
     missing = [name for name in names if not hasattr(model, name)]
     if missing:
@@ -38,7 +56,12 @@ def read(model: Any, name: str, X: Any, inputs: Any = None) -> tuple[Trials, NDA
 
 
 def latents(
-    model: Any, values: Array, observed: NDArray[np.bool_], bin_size: float | None, inputs: Array | None, **options: Any
+    model: FittedModel,
+    values: Array,
+    observed: NDArray[np.bool_],
+    bin_size: float | None,
+    inputs: Array | None,
+    **options: Any,
 ) -> Array:
     """Return `model.transform` of values (trial, time, unit), entries that are not `observed` being hidden from it."""
     X = xr.DataArray(

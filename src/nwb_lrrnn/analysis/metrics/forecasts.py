@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -14,12 +15,15 @@ from nwb_lrrnn.analysis.fixed_points import dynamics_of
 from nwb_lrrnn.analysis.metrics import asking
 from nwb_lrrnn.analysis.metrics.series import whole
 
-Array = NDArray[np.float64]
+if TYPE_CHECKING:
+    from nwb_lrrnn.dynamics import LowRankDynamics
+
+Array = NDArray[np.floating]
 
 _BLOCK = 2_000_000  # currents of model neurons held at a time, 16 MB
 
 
-def forecast_scores(model: Any, X: Any, horizons: ArrayLike, *, inputs: Any = None) -> xr.Dataset:
+def forecast_scores(model: asking.FittedModel, X: Any, horizons: ArrayLike, *, inputs: Any = None) -> xr.Dataset:
     """Return how well a model predicts its units some bins ahead, against persistence and against the mean.
 
     The latents of each bin, inferred from it and the bins before, are stepped k times without noise, under the inputs
@@ -91,7 +95,7 @@ def forecast_scores(model: Any, X: Any, horizons: ArrayLike, *, inputs: Any = No
 
 
 def _walk(
-    model: Any, z: Array, values: Array, seen: NDArray, inputs: Array | None, steps: set[int]
+    model: asking.FittedModel, z: Array, values: Array, seen: NDArray, inputs: Array | None, steps: set[int]
 ) -> dict[int, tuple[float, float, int]]:
     """Return for each horizon what the model and persistence explain, and the number of observations."""
     net = model.dynamics_
@@ -111,7 +115,7 @@ def _walk(
     return found
 
 
-def _step(net: Any, z: Array, v: Array | None, u: Array | None) -> Array:
+def _step(net: LowRankDynamics, z: Array, v: Array | None, u: Array | None) -> Array:
     """Return the next latents (trial, time, latent), trial by trial and in blocks of bins."""
     rows = max(1, _BLOCK // net.n_neurons)
     result = np.empty_like(z)
@@ -123,7 +127,7 @@ def _step(net: Any, z: Array, v: Array | None, u: Array | None) -> Array:
 
 
 def _explained(
-    loss: Any, y: Array, known: NDArray, expected: Array, held: Array, horizon: int
+    loss: Callable[[Array, Array], Array], y: Array, known: NDArray, expected: Array, held: Array, horizon: int
 ) -> tuple[float, float, int]:
     mean = np.where(known, y, 0.0).sum(axis=(0, 1)) / np.maximum(known.sum(axis=(0, 1)), 1)  # (unit,)
     zero = loss(y, np.broadcast_to(mean, y.shape))[known].sum()

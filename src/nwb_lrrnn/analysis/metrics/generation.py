@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import convolve1d
 from scipy.signal.windows import hann
 
+from nwb_lrrnn.analysis.metrics.asking import FittedModel
 from nwb_lrrnn.analysis.metrics.divergence import RULES, state_space_divergence
 from nwb_lrrnn.analysis.metrics.series import like, read_pair, read_series, whole
 from nwb_lrrnn.analysis.metrics.spectra import spectral_distance
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.dynamics import LowRankDynamics
 
 Array = NDArray[np.float64]
 
@@ -58,7 +62,7 @@ def _prepared(values: Array, n_bins: int | None) -> Array:
 
 
 def generation_scores(
-    model: Any,
+    model: FittedModel | LowRankDynamics,
     data: Any,
     *,
     n_generations: int = 20,
@@ -139,7 +143,9 @@ def generation_scores(
     return _summary(divergence, distance, dropped)
 
 
-def _generate(model: Any, n_trials: int, n_steps: int, inputs: Any, seed: int, generation: int) -> Array:
+def _generate(
+    model: FittedModel | LowRankDynamics, n_trials: int, n_steps: int, inputs: Any, seed: int, generation: int
+) -> Array:
     """Return generated observations (trial, time, unit)."""
     simulate = getattr(model, "simulate", None)
     if simulate is None:

@@ -62,7 +62,9 @@ def bits_per_spike(counts: ArrayLike, expected: ArrayLike, mean_counts: ArrayLik
     return float(gain.sum() / (np.log(2.0) * k.sum()))
 
 
-def co_smoothing(model: Any, X_train: Any, X_test: Any, held_out_units: ArrayLike, *, inputs: Any = None) -> xr.Dataset:
+def co_smoothing(
+    model: asking.FittedModel, X_train: Any, X_test: Any, held_out_units: ArrayLike, *, inputs: Any = None
+) -> xr.Dataset:
     """Return co-smoothing bits per spike: units hidden in test trials, predicted from the others.
 
     The model has been fitted to all units of the training trials. In the test trials the held-out units are marked
@@ -132,7 +134,7 @@ def co_smoothing(model: Any, X_train: Any, X_test: Any, held_out_units: ArrayLik
 
 
 def co_smoothing_r2(
-    model: Any, X_train: Any, X_test: Any, held_out_units: ArrayLike, *, inputs: Any = None
+    model: asking.FittedModel, X_train: Any, X_test: Any, held_out_units: ArrayLike, *, inputs: Any = None
 ) -> xr.Dataset:
     """Return co-smoothing R2 of continuous data: units hidden in test trials, predicted from the others.
 
@@ -198,7 +200,7 @@ class _HeldOut(NamedTuple):
     train_mean: Array  # (unit,)
 
 
-def _predict(model: Any, X_train: Any, X_test: Any, held_out_units: ArrayLike, inputs: Any) -> _HeldOut:
+def _predict(model: asking.FittedModel, X_train: Any, X_test: Any, held_out_units: ArrayLike, inputs: Any) -> _HeldOut:
     train, seen_in_train = asking.read(model, "X_train", X_train)
     test, seen = asking.read(model, "X_test", X_test, inputs)
     known = np.asarray(model.unit_ids_)
@@ -236,7 +238,9 @@ def _resolve(held_out_units: ArrayLike, known: NDArray) -> NDArray[np.bool_]:
     return hidden
 
 
-def _refuse_ignored_mask(model: Any, values: Array, shown: NDArray, bin_size: float | None, inputs: Any) -> None:
+def _refuse_ignored_mask(
+    model: asking.FittedModel, values: Array, shown: NDArray, bin_size: float | None, inputs: Any
+) -> None:
     """Refuse a model to which a hidden entry is a 0: its latents are, bit for bit, those of zeros it was shown."""
     cut = (slice(0, 1), slice(0, _PROBE))
     y, mask = values[cut], shown[cut]

@@ -1,6 +1,7 @@
 """The table of held-out scores: the right model wins, the intervals are paired, and nothing unequal is compared."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from sklearn.model_selection import KFold
@@ -65,6 +66,15 @@ def test_scores_are_those_of_models_fitted_to_the_other_folds():
     assert scores["log_likelihood"].dims == ("model", "trial")
     wanted = LinearStateSpace(3, tol=1e-2).fit(X[:8]).score_trials(X[8:])
     np.testing.assert_allclose(scores["log_likelihood"].sel(model=MODEL)[8:], wanted)
+
+
+def test_the_table_is_that_of_the_scores():
+    X = simulate(oscillator(6), 12, 20)
+    given = {"cv": 2, "blocks": np.arange(12) // 3, "larger_ranks": (2,), "others": {"other": model(tol=1e-1)}}
+    table, scores = (call(model(tol=1e-2), X, **given) for call in (compare_baselines, held_out_scores))
+    again = tabulate(scores)
+    pd.testing.assert_frame_equal(table, again)
+    assert table.attrs == again.attrs
 
 
 def test_groups_stay_together_and_ragged_lists_work():

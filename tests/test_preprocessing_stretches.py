@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 import nwb_lrrnn as lr
-from nwb_lrrnn.preprocessing import stretches
+from nwb_lrrnn.preprocessing import dask_stretches
 from small_preprocessing import counted
 
 N_BINS = 4000
@@ -112,8 +112,8 @@ def test_a_part_of_the_result_reads_the_chunks_around_it_once(step, rng):
 def test_results_are_cut_and_units_grouped_where_they_are_large(step, rng, monkeypatch):
     X = recording(rng, gaps=True)
     expected = step.fit_transform(X)
-    monkeypatch.setattr(stretches, "_RESULT_BYTES", 300 * 3 * 8)
-    monkeypatch.setattr(stretches, "_GROUP_BYTES", 1)
+    monkeypatch.setattr(dask_stretches, "_RESULT_BYTES", 300 * 3 * 8)
+    monkeypatch.setattr(dask_stretches, "_GROUP_BYTES", 1)
     lazy = step.fit_transform(X.chunk(time=250))
     assert max(lazy.chunks[0]) <= 300
     np.testing.assert_allclose(lazy.values, expected.values, rtol=0, atol=1e-9 * largest(X))

@@ -90,8 +90,9 @@ def next_rank(rank: int, model: LatentModel) -> int | None:
 
 def is_linear(model: LatentModel) -> bool:
     """Return whether a fitted model has linear dynamics, or none; a model that is more than its dynamics says it."""
-    if hasattr(model, "is_linear_"):
-        return bool(model.is_linear_)
+    said = getattr(model, "is_linear_", None)
+    if said is not None:
+        return bool(said)
     return not hasattr(model, "dynamics_") or model.dynamics_.nonlinearity == "identity"
 
 
@@ -115,7 +116,8 @@ def scorer_of(linear: LatentModel, model: LatentModel) -> LatentModel:
     A model that scores by a bound is set back by the slack of that bound, which an exact likelihood does not have: the
     same estimator, with the linear parameters in place of its own, scores both.
     """
-    return model.with_dynamics(linear.dynamics_) if hasattr(model, "with_dynamics") else linear
+    place = getattr(model, "with_dynamics", None)
+    return linear if place is None else place(linear.dynamics_)
 
 
 def scorer_name(scorer: LatentModel) -> str:

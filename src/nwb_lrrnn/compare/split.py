@@ -73,7 +73,8 @@ class Split:
         fitted = []
         for fold in range(self.n_folds):
             X, inputs = self.train(fold)
-            fitted.append(clone(unfitted).fit(X, **_inputs_as_keyword(inputs)))
+            model: Any = clone(unfitted)
+            fitted.append(model.fit(X, **_inputs_as_keyword(inputs)))
         return fitted
 
     def score(self, fitted: Sequence[LatentModel]) -> np.ndarray:

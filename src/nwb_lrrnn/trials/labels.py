@@ -91,7 +91,7 @@ def observed_flags(coord: xr.Variable) -> Any:
 
 def on_all_dims(coord: xr.Variable) -> Any:
     """Return the data of a coordinate with axes (trial, time, unit), of length 1 where it lacks the dim."""
-    data = coord.transpose(*(dim for dim in DIMS if dim in coord.dims)).data
+    data: Any = coord.transpose(*(dim for dim in DIMS if dim in coord.dims)).data
     return data.reshape([coord.sizes.get(dim, 1) for dim in DIMS])
 
 

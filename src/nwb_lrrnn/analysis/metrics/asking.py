@@ -33,7 +33,7 @@ class FittedModel(Protocol):
     inverse_transform: Callable[..., Any]
 
 
-def require(model: FittedModel, *names: str) -> None:
+def require(model: object, *names: str) -> None:
     """Refuse what lacks a verb or a fitted attribute."""
     missing = [name for name in names if not hasattr(model, name)]
     if missing:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -14,7 +15,10 @@ from nwb_lrrnn.analysis.metrics import asking
 from nwb_lrrnn.analysis.metrics.series import whole
 from nwb_lrrnn.dynamics import LIKELIHOODS
 
-Array = NDArray[np.float64]
+if TYPE_CHECKING:
+    from nwb_lrrnn.dynamics import LowRankDynamics
+
+Array = NDArray[np.floating]
 
 _BLOCK = 2_000_000  # currents of model neurons held at a time, 16 MB
 
@@ -112,7 +116,7 @@ def _walk(
     return found
 
 
-def _step(net: Any, z: Array, v: Array | None, u: Array | None) -> Array:
+def _step(net: LowRankDynamics, z: Array, v: Array | None, u: Array | None) -> Array:
     """Return the next latents (trial, time, latent), trial by trial and in blocks of bins."""
     rows = max(1, _BLOCK // net.n_neurons)
     result = np.empty_like(z)
@@ -124,7 +128,7 @@ def _step(net: Any, z: Array, v: Array | None, u: Array | None) -> Array:
 
 
 def _explained(
-    loss: Any, y: Array, known: NDArray, expected: Array, held: Array, horizon: int
+    loss: Callable[[Array, Array], Array], y: Array, known: NDArray, expected: Array, held: Array, horizon: int
 ) -> tuple[float, float, int]:
     mean = np.where(known, y, 0.0).sum(axis=(0, 1)) / np.maximum(known.sum(axis=(0, 1)), 1)  # (unit,)
     zero = loss(y, np.broadcast_to(mean, y.shape))[known].sum()

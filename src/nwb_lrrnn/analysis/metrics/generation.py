@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -14,6 +14,9 @@ from nwb_lrrnn.analysis.metrics.asking import Simulator
 from nwb_lrrnn.analysis.metrics.divergence import RULES, state_space_divergence
 from nwb_lrrnn.analysis.metrics.series import like, read_pair, read_series, whole
 from nwb_lrrnn.analysis.metrics.spectra import spectral_distance
+
+if TYPE_CHECKING:
+    pass
 
 Array = NDArray[np.float64]
 

@@ -1,11 +1,15 @@
 """A seed means the same in the process that compiles the kernels and in those that load them, whatever ran before."""
 
+import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+import nwb_lrrnn
 
 ENTROPY = """
 import sys
@@ -64,3 +68,16 @@ def test_densities_are_the_same_bits_compiled_loaded_and_after_others(tmp_path):
 @pytest.mark.slow
 def test_fits_are_the_same_bits_compiled_and_loaded(tmp_path):
     assert_equal_bits(numbers(MODELS, tmp_path, "compiled"), numbers(MODELS, tmp_path, "loaded"))
+
+
+@pytest.mark.parametrize("name", ["group_density", "paper_objective"])
+def test_kernels_that_others_call_are_inlined(name):
+    # `test_fits_are_the_same_bits_compiled_and_loaded` is what this guards, without a compilation
+    tree = ast.parse((Path(nwb_lrrnn.__file__).parent / "models" / "kernels" / f"{name}.py").read_text())
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    inner = {
+        function.name: ast.unparse(function.decorator_list[0]) for function in functions if function.name in called
+    }
+    assert inner
+    assert [who for who, how in inner.items() if "forceinline=True" not in how and "inline='always'" not in how] == []

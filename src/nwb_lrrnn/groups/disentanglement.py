@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from nwb_lrrnn.align import affine_map, match_groups, slices
-from nwb_lrrnn.compare.split import take
-from nwb_lrrnn.groups.held_out import part_of
-from nwb_lrrnn.groups.padding import padded, since
+from nwb_lrrnn.groups import other_latents
+from nwb_lrrnn.groups.held_out import HeldOut, hold_out
+from nwb_lrrnn.groups.padding import padded
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.dis import DisRNN
 
 PAPER_EPOCHS = 5000
 
@@ -86,23 +89,30 @@ def compare_disentanglement(
     from nwb_lrrnn.models.dis.settings import group_ranks_of
 
     ranks = group_ranks_of(rank, n_groups, group_ranks)
-    part = part_of(X, inputs, conditions, test_fraction, random_state)
+    held = hold_out(X, inputs, conditions, test_fraction, random_state)
     settings = {"random_state": random_state, "n_bootstraps": 0} | settings
     true_ranks = ranks if latent_ranks is None else tuple(latent_ranks)
-    truth = None if latents is None else _truth(latents, part.seen.shape, true_ranks)[part.tested]
+    truth = None if latents is None else _truth(latents, held.seen.shape, true_ranks)[held.tested]
 
-    def fit(**more: Any) -> Any:
-        return DisRNN(rank, **settings | more).fit(part.X_train, inputs=part.inputs_train)
+    def fit(**more: Any) -> DisRNN:
+        return DisRNN(rank, **settings | more).fit(held.X_train, inputs=held.inputs_train)
 
-    one = fit(n_groups=1)
-    found = {"DisRNN": fit(group_ranks=ranks), **_turned(one, part, ranks, random_state)}
-    found["fully disentangled"] = _grouped(fit(n_groups=rank), part, ranks)
+    one, single = fit(n_groups=1), fit(n_groups=rank)
+    found = {"DisRNN": fit(group_ranks=ranks), **_turned(one, held, ranks, random_state)}
+    found["fully disentangled"] = other_latents.grouped(single, *_in_training(single, held), ranks)
     if max_epochs and one.likelihood_ == "gaussian":
         gradients = {"objective": "paper", "penalty": 0.0, "block_penalty": 1.0, "max_epochs": max_epochs}
         found["block-diagonal"] = fit(group_ranks=ranks, **gradients)
-    options = {"n_surrogates": n_surrogates, "random_state": random_state}
-    judge = _judge(X, inputs, part, ranks, truth, true_ranks, options)
-    return pd.DataFrame({name: judge(model) for name, model in found.items()}).T.rename_axis("method")
+    rows = {}
+    for name, model in found.items():
+        z = padded(model.transform(X, inputs=inputs), held.seen.shape)
+        rows[name] = {"log_likelihood": held.score(model, X, inputs)}
+        if len(ranks) > 1:
+            test = held.test(z, ranks, n_surrogates=n_surrogates, random_state=random_state)
+            rows[name] |= {"dependence": test.score, "p_value": test.p_value}
+        if truth is not None:
+            rows[name] |= _r2(z[held.tested], truth, ranks, true_ranks)
+    return pd.DataFrame(rows).T.rename_axis("method")
 
 
 def _truth(latents: Any, shape: tuple[int, ...], ranks: Sequence[int]) -> np.ndarray:
@@ -115,58 +125,20 @@ def _truth(latents: Any, shape: tuple[int, ...], ranks: Sequence[int]) -> np.nda
     return found
 
 
-def _turned(one: Any, part: Any, ranks: tuple[int, ...], random_state: int | None) -> dict[str, Any]:
+def _turned(one: DisRNN, held: HeldOut, ranks: tuple[int, ...], random_state: int | None) -> dict[str, DisRNN]:
     """Return the network in the latents of other methods."""
-    from nwb_lrrnn.groups import other_latents as coordinates
-
-    seen = _shape_of(part)
-    z = padded(one.transform(part.X_train, inputs=part.inputs_train), seen.shape)
-    found = {"lrRNN": coordinates.principal(one, ranks)}
-    found["lrRNN + ICA"] = coordinates.independent_components(one, z, seen, ranks, random_state)
+    z, seen = _in_training(one, held)
+    found = {"lrRNN": other_latents.principal(one, ranks)}
+    found["lrRNN + ICA"] = other_latents.independent_components(one, z, seen, ranks, random_state)
     if one.network_.n_lags == 1 and one.network_.mlp is None:
-        found["LINT"] = coordinates.singular_vectors(one, z, seen, ranks)
+        found["LINT"] = other_latents.singular_vectors(one, z, seen, ranks)
     return found
 
 
-def _grouped(model: Any, part: Any, ranks: tuple[int, ...]) -> Any:
-    from nwb_lrrnn.groups import other_latents as coordinates
-
-    seen = _shape_of(part)
-    return coordinates.grouped(
-        model, padded(model.transform(part.X_train, inputs=part.inputs_train), seen.shape), seen, ranks
-    )
-
-
-def _shape_of(part: Any) -> np.ndarray:
-    """Return which bins of what is fitted are seen (trial, time)."""
-    if part.held is None:
-        n = int(np.flatnonzero(part.trained.any(axis=0)).max()) + 1
-        return part.trained[:, :n]
-    rows = np.setdiff1d(np.arange(len(part.seen)), part.held)
-    longest = int(np.flatnonzero(part.trained[rows].any(axis=0)).max()) + 1
-    return part.trained[rows][:, :longest]
-
-
-def _judge(X, inputs, part, ranks, truth, true_ranks, options) -> Callable[[Any], dict[str, float]]:
-    def judge(model: Any) -> dict[str, float]:
-        z = padded(model.transform(X, inputs=inputs), part.seen.shape)
-        row = {"log_likelihood": _held_out_score(model, X, inputs, part)}
-        if len(ranks) > 1:
-            test = part.test(z, ranks, **options)
-            row |= {"dependence": test.score, "p_value": test.p_value}
-        if truth is not None:
-            row |= _r2(z[part.tested], truth, ranks, true_ranks)
-        return row
-
-    return judge
-
-
-def _held_out_score(model: Any, X: Any, inputs: Any, part: Any) -> float:
-    """Return the log-likelihood of tested bins, nats per bin."""
-    if part.held is None:
-        begin = int(np.flatnonzero(part.tested[0]).min())
-        return model.score(since(X, begin), inputs=since(inputs, begin))
-    return model.score(take(X, part.held), inputs=take(inputs, part.held))
+def _in_training(model: DisRNN, held: HeldOut) -> tuple[np.ndarray, np.ndarray]:
+    """Return the latents of what was fitted (trial, time, latent), and where it is seen (trial, time)."""
+    seen = held.seen_in_training
+    return padded(model.transform(held.X_train, inputs=held.inputs_train), seen.shape), seen
 
 
 def _r2(z: np.ndarray, truth: np.ndarray, ranks: Sequence[int], true_ranks: Sequence[int]) -> dict[str, float]:

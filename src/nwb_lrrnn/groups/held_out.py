@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from nwb_lrrnn.analysis.independence import DependenceTest, dependence
 from nwb_lrrnn.compare.split import take
-from nwb_lrrnn.groups.padding import until
 from nwb_lrrnn.trials import as_trials
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.dis import DisRNN
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Part:
+class HeldOut:
     """What is fitted and what is tested.
 
     Attributes
@@ -48,8 +51,24 @@ class Part:
         conditions = None if self.conditions is None else self.conditions[self.held]
         return dependence(latents[self.held], self.seen[self.held], group_ranks, conditions=conditions, **options)
 
+    @property
+    def seen_in_training(self) -> Mask:
+        """Which bins of what is fitted are seen, (trial, time)."""
+        rows = slice(None) if self.held is None else np.setdiff1d(np.arange(len(self.seen)), self.held)
+        trained = self.trained[rows]
+        return trained[:, : int(np.flatnonzero(trained.any(axis=0)).max()) + 1]
 
-def part_of(X: Any, inputs: Any, conditions: ArrayLike | None, test_fraction: float, random_state: int | None) -> Part:
+    def score(self, model: DisRNN, X: Any, inputs: Any) -> float:
+        """Return the log-likelihood of the tested bins of X, nats per bin."""
+        if self.held is None:
+            begin = int(np.flatnonzero(self.tested[0]).min())
+            return model.score(_since(X, begin), inputs=_since(inputs, begin))
+        return model.score(take(X, self.held), inputs=take(inputs, self.held))
+
+
+def hold_out(
+    X: Any, inputs: Any, conditions: ArrayLike | None, test_fraction: float, random_state: int | None
+) -> HeldOut:
     """Return a share of the trials for the test, drawn at random, or the end of a single recording.
 
     Neighbours of the tested bins of a single recording are in neither part.
@@ -70,7 +89,7 @@ def part_of(X: Any, inputs: Any, conditions: ArrayLike | None, test_fraction: fl
         end = n_bins - held - min(held // 4, n_bins // 20)
         time = np.arange(n_bins)
         trained, tested = seen & (time < end), seen & (time >= n_bins - held)
-        return Part(until(X, end), until(inputs, end), seen, trained, tested, None, strata)
+        return HeldOut(_until(X, end), _until(inputs, end), seen, trained, tested, None, strata)
     n_held = int(round(test_fraction * n_trials))
     if not 2 <= n_held <= n_trials - 2:
         raise ValueError(
@@ -80,10 +99,32 @@ def part_of(X: Any, inputs: Any, conditions: ArrayLike | None, test_fraction: fl
     fitted, held = np.sort(order[n_held:]), np.sort(order[:n_held])
     trained, tested = seen.copy(), seen.copy()
     trained[held], tested[fitted] = False, False
-    return Part(take(X, fitted), take(inputs, fitted), seen, trained, tested, held, strata)
+    return HeldOut(take(X, fitted), take(inputs, fitted), seen, trained, tested, held, strata)
 
 
 def check_share(name: str, value: float) -> None:
     """Raise unless a number is between 0 and 1."""
     if not 0 < value < 1:
         raise ValueError(f"{name}: got {value!r}, wanted a number between 0 and 1")
+
+
+def _until(X: Any, stop: int) -> Any:
+    """Return the first bins of a single recording, in the kind of X."""
+    return _cut(X, slice(stop))
+
+
+def _since(X: Any, start: int) -> Any:
+    """Return the last bins of a single recording, in the kind of X."""
+    return _cut(X, slice(start, None))
+
+
+def _cut(X: Any, bins: slice) -> Any:
+    if X is None:
+        return None
+    if hasattr(X, "isel"):
+        return X.isel(time=bins)
+    if isinstance(X, pd.DataFrame):
+        return X.iloc[bins]
+    if isinstance(X, list) and len(X) == 1 and np.ndim(X[0]) == 2:
+        return [_cut(X[0], bins)]
+    return np.asarray(X)[:, bins] if np.ndim(X) == 3 else np.asarray(X)[bins]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.models.dis.estimator import DisRNN
+from nwb_lrrnn.models.dis.lagged import independent_components as fast_ica
 from nwb_lrrnn.models.dis.separation import into_parts, whitened
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.dis import DisRNN
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
+
+_ICA_STEPS = 1000
 
 
 def principal(model: DisRNN, group_ranks: Sequence[int]) -> DisRNN:
@@ -32,16 +38,8 @@ def independent_components(
     group_ranks : sequence of int
     random_state : int or None
     """
-    from sklearn.decomposition import FastICA
-
     matrix, white = whitened(latents, seen)
-    ica = FastICA(
-        whiten=False,  # pyright: ignore[reportArgumentType]
-        random_state=random_state,
-        max_iter=1000,
-        tol=1e-3,
-    ).fit(white[seen])
-    rotation = np.linalg.qr(ica.components_.T)[0]
+    rotation = fast_ica(white[seen], np.random.default_rng(random_state), n_steps=_ICA_STEPS)
     order = into_parts(white @ rotation, seen, group_ranks)
     return model.regrouped(rotation.T[order] @ matrix, group_ranks)
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from nwb_lrrnn.analysis.independence.autonomy import Autonomy, autonomy, loss_p_value
-from nwb_lrrnn.groups.held_out import check_share, part_of
+from nwb_lrrnn.groups.held_out import check_share, hold_out
 from nwb_lrrnn.groups.padding import padded
 from nwb_lrrnn.models.dis.separation import separate, whitened
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.dis import DisRNN
 
 Ranks = tuple[int, ...]
 
@@ -54,7 +57,7 @@ class GroupSearch:
 
 
 def select_groups(
-    model: Any,
+    model: DisRNN,
     X: Any,
     *,
     inputs: Any = None,
@@ -74,8 +77,8 @@ def select_groups(
 
     Parameters
     ----------
-    model : estimator
-        A `DisRNN` of the wanted rank; it is left as it is.
+    model : DisRNN
+        Of the wanted rank; it is left as it is.
     X, inputs : like X and inputs of `fit`
     conditions, level, test_fraction, n_surrogates, random_state
         As of `judge_groups`.
@@ -90,27 +93,27 @@ def select_groups(
     from sklearn.base import clone
 
     check_share("level", level)
-    part = part_of(X, inputs, conditions, test_fraction, random_state)
-    rank = int(model.get_params(deep=False)["rank"])
-    unfitted: Any = clone(model)
-    fitted = unfitted.set_params(n_groups=1, group_ranks=None).fit(part.X_train, inputs=part.inputs_train)
+    held = hold_out(X, inputs, conditions, test_fraction, random_state)
+    rank = int(model.rank)
+    unfitted = cast("DisRNN", clone(model)).set_params(n_groups=1, group_ranks=None)
+    fitted = unfitted.fit(held.X_train, inputs=held.inputs_train)
     smooth, filtered = (
-        padded(fitted.transform(X, inputs=inputs, posterior=posterior), part.seen.shape)
+        padded(fitted.transform(X, inputs=inputs, posterior=posterior), held.seen.shape)
         for posterior in ("smoothed", "filtered")
     )
-    white, centre = whitened(smooth, part.trained)[0], smooth[part.trained].mean(axis=0)
-    smooth, filtered = (np.where(part.seen[..., None], (z - centre) @ white.T, 0.0) for z in (smooth, filtered))
+    white, centre = whitened(smooth, held.trained)[0], smooth[held.trained].mean(axis=0)
+    smooth, filtered = (np.where(held.seen[..., None], (z - centre) @ white.T, 0.0) for z in (smooth, filtered))
     options = {"n_surrogates": n_surrogates, "random_state": random_state}
 
     def attempt(ranks: Ranks, coarse: Autonomy | None) -> Trial:
-        matrix = separate(smooth, part.trained, ranks, random_state)[0]
-        found = autonomy(filtered, matrix, ranks, part.trained, part.tested, others=coarse is not None)
+        matrix = separate(smooth, held.trained, ranks, random_state)[0]
+        found = autonomy(filtered, matrix, ranks, held.trained, held.tested, others=coarse is not None)
         if coarse is None:
             return Trial(found, 1.0, 1.0, 1.0)
         loss, gain = loss_p_value(coarse, found), min(1.0, float(found.p_values.min()) * len(ranks))
         if loss < _NO_LOSS or gain * _N_TESTS < level:
             return Trial(found, loss, gain, float("nan"))
-        return Trial(found, loss, gain, part.test(smooth @ matrix, ranks, **options).p_value)
+        return Trial(found, loss, gain, held.test(smooth @ matrix, ranks, **options).p_value)
 
     return search_groups(attempt, rank, level=level, max_groups=max_groups)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,12 @@ from nwb_lrrnn.compare.split import as_windows, take
 from nwb_lrrnn.groups.padding import padded
 from nwb_lrrnn.trials import as_trials
 
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.dis import DisRNN
+
 
 def group_stability(
-    model: Any,
+    model: DisRNN,
     X: Any,
     *,
     inputs: Any = None,
@@ -31,8 +34,8 @@ def group_stability(
 
     Parameters
     ----------
-    model : estimator
-        A `DisRNN`; clones of it are fitted.
+    model : DisRNN
+        Clones of it are fitted.
     X, inputs : like X and inputs of `fit`
     n_bootstraps : int
     seeds : sequence of int
@@ -58,11 +61,10 @@ def group_stability(
     seen = np.asarray(as_trials(X, inputs=inputs).bins, dtype=bool)
     rng = np.random.default_rng(random_state)
 
-    def fresh(seed: int) -> Any:
-        copy: Any = clone(model)
-        return copy.set_params(random_state=seed)
+    def fresh(seed: int) -> DisRNN:
+        return cast("DisRNN", clone(model)).set_params(random_state=seed)
 
-    def groups(fitted: Any) -> list[np.ndarray]:
+    def groups(fitted: DisRNN) -> list[np.ndarray]:
         latents = padded(fitted.transform(X, inputs=inputs), seen.shape)[seen]
         return [latents[:, part] for part in slices(fitted.group_ranks_)]
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from nwb_lrrnn.analysis.independence import DependenceTest
-from nwb_lrrnn.groups.held_out import check_share, part_of
+from nwb_lrrnn.groups.held_out import check_share, hold_out
 from nwb_lrrnn.groups.padding import padded
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.dis import DisRNN
 
 _COUPLING = 0.5  # a correlation that the test must be able to see before it calls groups independent
 _ENOUGH_POWER = 0.5
@@ -42,7 +45,7 @@ class GroupVerdict:
 
 
 def judge_groups(
-    model: Any,
+    model: DisRNN,
     X: Any,
     *,
     inputs: Any = None,
@@ -59,8 +62,8 @@ def judge_groups(
 
     Parameters
     ----------
-    model : estimator
-        A `DisRNN`, fitted or not; it is left as it is.
+    model : DisRNN
+        Fitted or not; it is left as it is.
     X, inputs : like X and inputs of `fit`
     conditions : array (trial,), optional
         Dependence that the condition of a trial explains does not count.
@@ -76,13 +79,17 @@ def judge_groups(
     ValueError
         If `level` or `test_fraction` are not between 0 and 1, or there are too few bins or trials for both parts.
     """
+    from sklearn.base import clone
+
     check_share("level", level)
     ranks = _ranks_of(model)
     if ranks is not None and len(ranks) == 1:
         return judge_dependence(None, ranks, level=level)
+    held = hold_out(X, inputs, conditions, test_fraction, random_state)
+    fitted = cast("DisRNN", clone(model)).fit(held.X_train, inputs=held.inputs_train)
+    latents, ranks = padded(fitted.transform(X, inputs=inputs), held.seen.shape), tuple(fitted.group_ranks_)
     options = {"level": level, "n_surrogates": n_surrogates, "random_state": random_state, "power_at": _COUPLING}
-    test, ranks = _held_out_test(model, X, inputs, conditions, test_fraction, options)
-    return judge_dependence(test, ranks, level=level)
+    return judge_dependence(held.test(latents, ranks, **options), ranks, level=level)
 
 
 def judge_dependence(test: DependenceTest | None, group_ranks: Sequence[int], *, level: float = 0.01) -> GroupVerdict:
@@ -108,21 +115,10 @@ def judge_dependence(test: DependenceTest | None, group_ranks: Sequence[int], *,
     return GroupVerdict(True, f"{verdict}{seen}.", ranks, test)
 
 
-def _ranks_of(model: Any) -> tuple[int, ...] | None:
+def _ranks_of(model: DisRNN) -> tuple[int, ...] | None:
     """Return the sizes of the groups that the parameters of a model ask for."""
     parameters = model.get_params(deep=False)
     if parameters.get("group_ranks") is not None:
         return tuple(parameters["group_ranks"])
     n_groups = parameters.get("n_groups", 1)
     return (int(parameters["rank"]),) if n_groups == 1 else None
-
-
-def _held_out_test(model, X, inputs, conditions, test_fraction, options) -> tuple[DependenceTest, tuple[int, ...]]:
-    """Return the test of a clone's groups on what it was not fitted to, and their sizes."""
-    from sklearn.base import clone
-
-    part = part_of(X, inputs, conditions, test_fraction, options["random_state"])
-    fitted: Any = clone(model)
-    fitted.fit(part.X_train, inputs=part.inputs_train)
-    latents = padded(fitted.transform(X, inputs=inputs), part.seen.shape)
-    return part.test(latents, fitted.group_ranks_, **options), tuple(fitted.group_ranks_)

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from nwb_lrrnn.models.dis.estimator import DisRNN
 
 Array = NDArray[np.floating]
+Seed = np.random.SeedSequence
 
 _START_LAGS = 4  # bins before that the start of a count model reads: one holds few spikes
 _COUNT_ROUNDS = 2
@@ -79,7 +81,7 @@ def pairs_in(trials: Trials, units: Units, n_lags: int) -> Pairs:
     return pairs_of(before, complete, units.scaled(trials.values), known, trials.inputs)
 
 
-def fit(model: DisRNN, trials: Trials, choice: Choice, ranks: tuple[int, ...], seed: np.random.SeedSequence) -> Fit:
+def fit(model: DisRNN, trials: Trials, choice: Choice, ranks: tuple[int, ...], seed: Seed) -> Fit:
     """Return the likeliest network, its latents turned into groups as independent as can be, in the order of ranks."""
     if model.likelihood_ == "gaussian":
         network, values = of_values(trials, choice, sum(ranks), model.n_lags)
@@ -106,13 +108,13 @@ def of_values(trials: Trials, choice: Choice, rank: int, n_lags: int) -> tuple[G
     return around(trials, choice.units, linear, n_lags), values - np.log(choice.units.scale).sum()
 
 
-def around(trials: Trials, units: Units, linear: Linear, n_lags: int, mlp=None) -> GroupNetwork:
+def around(trials: Trials, units: Units, linear: Linear, n_lags: int, mlp: Mapping | None = None) -> GroupNetwork:
     """Return the network of Gaussian values with a given linear model, all that stands around it learnt."""
     network = with_laws(trials, _bare(trials, units, linear, n_lags, mlp))
     return _with_neighbours(trials, network, linear)
 
 
-def _bare(trials: Trials, units: Units, linear: Linear, n_lags: int, mlp=None) -> GroupNetwork:
+def _bare(trials: Trials, units: Units, linear: Linear, n_lags: int, mlp: Mapping | None = None) -> GroupNetwork:
     """Return the network without what is learnt around its linear model; bins without a history have a white law."""
     rank = linear.decoder.shape[1]
     white = Start(np.zeros(rank), np.zeros((rank, trials.n_inputs)), np.eye(rank))
@@ -274,7 +276,7 @@ class Recurrence:
 
 
 def recurrence(
-    model: DisRNN, trials: Trials, network: GroupNetwork, latents: Array, ridge: float | None, seed
+    model: DisRNN, trials: Trials, network: GroupNetwork, latents: Array, ridge: float | None, seed: Seed
 ) -> Recurrence:
     """Return the right vectors, and whether the noise of the units feeds back.
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.models.dis import fitting, regression
-from nwb_lrrnn.models.dis.fitting import Choice, Fit
+from nwb_lrrnn.models.dis.fitting import Choice, Fit, Seed
 from nwb_lrrnn.models.dis.network import GroupNetwork, encode
 from nwb_lrrnn.models.dis.pairs import Pairs, folds
 from nwb_lrrnn.models.dis.paper import training
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from nwb_lrrnn.models.dis.estimator import DisRNN
 
 Array = NDArray[np.floating]
-Seed = np.random.SeedSequence
 
 
 def fit_by_gradients(

@@ -9,7 +9,7 @@ import planted_groups as planted
 from nwb_lrrnn import DisRNN
 from nwb_lrrnn.analysis.independence import dependence
 from nwb_lrrnn.compare.rank import choose_rank, select_rank
-from nwb_lrrnn.groups.held_out import part_of
+from nwb_lrrnn.groups.held_out import hold_out
 from nwb_lrrnn.groups.stability import group_stability
 from nwb_lrrnn.groups.verdict import judge_dependence, judge_groups
 
@@ -174,7 +174,7 @@ def test_the_planted_rank_is_chosen(recording):
 
 def test_parts_of_trials_share_nothing_and_keep_their_conditions():
     X = [np.full((5 + k % 3, 2), float(k)) for k in range(10)]
-    part = part_of(X, None, np.arange(10), 0.4, 0)
+    part = hold_out(X, None, np.arange(10), 0.4, 0)
     assert part.held is not None
     assert part.conditions is not None
     assert part.conditions.tolist() == list(range(10))
@@ -186,4 +186,4 @@ def test_parts_of_trials_share_nothing_and_keep_their_conditions():
 
 def test_conditions_are_one_for_each_trial():
     with pytest.raises(ValueError, match=r"conditions: got shape \(9,\), wanted one per trial, \(10,\)"):
-        part_of(np.zeros((10, 5, 2)), None, np.arange(9), 0.4, 0)
+        hold_out(np.zeros((10, 5, 2)), None, np.arange(9), 0.4, 0)

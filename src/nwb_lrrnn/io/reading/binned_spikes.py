@@ -13,7 +13,7 @@ from nwb_lrrnn.io.errors import ChangedFileError
 from nwb_lrrnn.io.files.chunks.slices import read_dataset
 from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
-from nwb_lrrnn.io.reading.arrays import assemble, report_dropped
+from nwb_lrrnn.io.reading.assembly import assemble, report_dropped
 from nwb_lrrnn.io.reading.catalog import Catalog
 from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, find_dataset
 from nwb_lrrnn.io.reading.grid import Grid

@@ -1,5 +1,7 @@
 """One walk over an NWB file by `neurodata_type`: what is there, without pynwb and without reading data."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -112,29 +114,9 @@ class Catalog:
 
 
 def read_catalog(source: Source) -> Catalog:
-    """Return the catalogue of an NWB file from one walk over its groups.
+    """Return the catalogue of an NWB file from one walk over its groups; raise where it is no NWB 2, or is damaged.
 
-    Parameters
-    ----------
-    source : Source
-        The file.
-
-    Returns
-    -------
-    catalog : Catalog
-        Series and tables; no dataset is read but the few scalars of the session and of the series.
-
-    Raises
-    ------
-    NotNWBError
-        If the file is not NWB 2 (OldNWBError: NWB 1.x).
-    TruncatedFileError
-        If a part of the file is missing or damaged.
-
-    Examples
-    --------
-    >>> read_catalog(resolve("session.nwb")).nwb_version  # doctest: +SKIP
-    '2.7.0'
+    No dataset is read but the few scalars of the session and of the series.
     """
     with source.open() as file:
         version = check_nwb2(file, source.uri)
@@ -150,36 +132,10 @@ def read_catalog(source: Source) -> Catalog:
 def choose(
     entries: Sequence[Entry], name: str, argument: str, what: str, by_path: Sequence[Entry] | None = None
 ) -> Entry:
-    """Return the entry of that name: a full path, or the end of a path where only one entry ends so.
+    """Return the entry that `name` means: a full path, or the end of a path where only one entry ends so.
 
-    Parameters
-    ----------
-    entries : sequence of SeriesEntry, TableEntry or anything else with a path and a name
-        The choices.
-    name : str
-        What the user asked for.
-    argument : str
-        The argument that carried it, for the message.
-    what : str
-        What is chosen, such as "series", for the message.
-    by_path : sequence of the same, optional
-        Further ones that only their full path names.
-
-    Returns
-    -------
-    entry : one of them
-        The one meant.
-
-    Raises
-    ------
-    TypeError
-        If `name` is not text.
-    ValueError
-        If no entry or more than one has that name.
-
-    Examples
-    --------
-    >>> choose(catalog.series, "DfOverF", argument="name", what="series")  # doctest: +SKIP
+    Only their full path names the entries `by_path`. Where none or several are meant, the error names the `argument`
+    that carried the name, `what` is chosen (such as "series"), and the closest choice.
     """
     if not isinstance(name, str):
         raise TypeError(f"{argument}: got {type(name).__name__}, wanted the name of a {what} as text")
@@ -237,7 +193,7 @@ def _series_at(file: H5, places: Sequence[Place], source: Source) -> tuple[Serie
         raise ChangedFileError(f"{source.uri}: a series is gone since the file was opened; open it again") from error
 
 
-def _walk(group: H5, path: str, parents: tuple[str, ...], above: tuple[H5, ...]) -> "Iterator[Place | TableEntry]":
+def _walk(group: H5, path: str, parents: tuple[str, ...], above: tuple[H5, ...]) -> Iterator[Place | TableEntry]:
     """Yield the entries below a group. Soft links are skipped: what they name is met at its own place."""
     import h5py
 

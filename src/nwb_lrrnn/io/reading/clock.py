@@ -100,30 +100,10 @@ class Clock:
 
 
 def read_clock(source: Source, entry: SeriesEntry, n_samples: int, repair: str | None = None) -> Clock:
-    """Return the clock of a series, after checking its times.
+    """Return the clock of a series of `n_samples`; timestamps on an even grid become a rate.
 
-    Parameters
-    ----------
-    source : Source
-        The file.
-    entry : SeriesEntry
-        The series.
-    n_samples : int
-        Number of samples.
-    repair : {None, "sort"}
-        "sort" puts samples into ascending time and leaves out those without a time and repeated times.
-
-    Returns
-    -------
-    clock : Clock
-        Timestamps on an even grid become a rate.
-
-    Raises
-    ------
-    InvalidTimestampsError
-        If there is no time per sample, or times do not ascend; the message names the first bad one.
-    ValueError
-        If `repair` is unknown.
+    Raises InvalidTimestampsError where there is no time per sample or times do not ascend, naming the first bad one.
+    `repair="sort"` puts samples into ascending time and leaves out those without a time and repeated times.
     """
     if repair not in (None, "sort"):
         raise ValueError(f"repair: got {repair!r}, wanted None or 'sort'")
@@ -176,13 +156,7 @@ def _regular_clock(source: Source, entry: SeriesEntry, n_samples: int) -> Clock:
 
 
 def read_timestamps(source: Source, path: str) -> NDArray[np.float64]:
-    """Return timestamps (time,) in s as they are stored; those that were read last are kept.
-
-    Examples
-    --------
-    >>> read_timestamps(source, "/acquisition/lfp/timestamps")  # doctest: +SKIP
-    array([0.   , 0.001, 0.002])
-    """
+    """Return timestamps (time,) in s as they are stored; those that were read last are kept."""
     return _timestamps(source.current(), path, False)[0]
 
 

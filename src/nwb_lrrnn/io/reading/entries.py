@@ -76,23 +76,9 @@ class TableEntry(InFile):
 
 
 def series_entry(group: H5, path: str, kind: str, parents: tuple[str, ...]) -> SeriesEntry:
-    """Return the entry of a time series.
+    """Return the entry of a time series, a group at `path` of type `kind`; no data are read but starting_time.
 
-    Parameters
-    ----------
-    group : h5py.Group
-        The group of the series.
-    path : str
-        Its path in the file.
-    kind : str
-        Its neurodata_type.
-    parents : tuple of str
-        The neurodata_types of the groups around it, or their names.
-
-    Returns
-    -------
-    entry : SeriesEntry
-        No data are read but starting_time.
+    `parents` are the neurodata_types of the groups around it, or their names.
     """
     data, fault = find_dataset(group, "data")
     attributes = {} if data is None else data.attrs  # read one by one: each costs as much as opening the dataset
@@ -123,22 +109,7 @@ def series_entry(group: H5, path: str, kind: str, parents: tuple[str, ...]) -> S
 
 
 def table_entry(group: H5, path: str, kind: str) -> TableEntry:
-    """Return the entry of a table; rows are counted by `id`, which every DynamicTable has.
-
-    Parameters
-    ----------
-    group : h5py.Group
-        The group of the table.
-    path : str
-        Its path in the file.
-    kind : str
-        Its neurodata_type.
-
-    Returns
-    -------
-    entry : TableEntry
-        Columns in the order of `colnames`.
-    """
+    """Return the entry of a table; rows are counted by `id`, which every DynamicTable has, columns as in `colnames`."""
     import h5py
 
     names = [name for name in group if name != "id" and not (name.endswith("_index") and name[:-6] in group)]
@@ -187,13 +158,7 @@ class Layout:
 
 
 def layout(entry: SeriesEntry) -> Layout:
-    """Return how the data of a series lie, from the lengths of its timestamps and of its region of units.
-
-    Raises
-    ------
-    ValueError
-        If neither length tells which dim is time.
-    """
+    """Return how the data of a series lie; raise where no length, of timestamps or region, tells which dim is time."""
     shape = entry.shape or (0,)
     if len(shape) == 1:
         return Layout(shape[0], 1, oddity=_region_oddity(entry, 1))

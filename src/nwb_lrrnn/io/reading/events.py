@@ -1,5 +1,7 @@
 """Event times, from a column of a table of intervals or from a series of events, as an indicator over bins."""
 
+from __future__ import annotations
+
 import difflib
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from nwb_lrrnn.binning import clean_spike_times, count_spikes
 from nwb_lrrnn.io.files.hdf5 import plain
 from nwb_lrrnn.io.files.source import Source
-from nwb_lrrnn.io.reading.arrays import assemble
+from nwb_lrrnn.io.reading.assembly import assemble
 from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed
 from nwb_lrrnn.io.reading.clock import check_times
 from nwb_lrrnn.io.reading.entries import SeriesEntry, series_kind
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def read_events(source: Source, catalog: Catalog, name: str, like: Any, intervals: str | None) -> "xr.DataArray":
+def read_events(source: Source, catalog: Catalog, name: str, like: Any, intervals: str | None) -> xr.DataArray:
     """Return 1.0 in the bins of `like` that hold an event and 0.0 elsewhere, as `Recording.events` describes it."""
     grid = grid_like(like)
     times, path = _event_times(source, catalog, name, intervals)

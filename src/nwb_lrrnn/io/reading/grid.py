@@ -1,5 +1,7 @@
 """The bins that a selection asks for: where every trial starts, how many bins it has, which of them are inside it."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -36,7 +38,7 @@ class Grid:
         """Number of bins of every trial."""
         return len(self.time)
 
-    def drop(self, bad: NDArray[np.bool_], reason: str) -> "Grid":
+    def drop(self, bad: NDArray[np.bool_], reason: str) -> Grid:
         """Return the grid without the trials where `bad` (trial,) is True; the reason is kept with them."""
         if self.trials is None or not bad.any():
             return self
@@ -50,14 +52,8 @@ class Grid:
             inside=inside,
         ).checked()
 
-    def checked(self) -> "Grid":
-        """Return the grid, or raise where no trial is left.
-
-        Raises
-        ------
-        ValueError
-            If there is no trial.
-        """
+    def checked(self) -> Grid:
+        """Return the grid, or raise where no trial is left."""
         if self.trials is None or len(self.starts):
             return self
         reasons = listed([f"{id_} ({reason})" for id_, reason in self.trials.dropped], at_most=3)
@@ -70,15 +66,8 @@ class Grid:
 
 
 def session_grid(start: float, stop: float, bin_size: float) -> Grid:
-    """Return the bins of one stretch of the session, from `start` to `stop` in s.
+    """Return the bins of one stretch of the session, `start` to `stop` in s; raise where that is shorter than a bin.
 
-    Raises
-    ------
-    ValueError
-        If the stretch is shorter than one bin.
-
-    Examples
-    --------
     >>> session_grid(0.0, 1.0, 0.25).time
     array([0.125, 0.375, 0.625, 0.875])
     """
@@ -92,28 +81,10 @@ def session_grid(start: float, stop: float, bin_size: float) -> Grid:
 
 
 def trial_grid(trials: Rows, bin_size: float, align: Any = None, window: tuple[float, float] | None = None) -> Grid:
-    """Return the bins of trials: a window around `align`, or each trial from start to stop.
+    """Return the bins of trials: a `window` in s around `align`, or each trial from start to stop.
 
-    Parameters
-    ----------
-    trials : Rows
-        Rows with start_time and stop_time.
-    bin_size : float
-        Width of a bin in s.
-    align : str or DataArray (trial,), optional
-        Column with session times, or such times by trial id; by default start_time.
-    window : (float, float), optional
-        In s relative to `align`. Without it trials of unequal length are padded to the longest, with `inside` False.
-
-    Returns
-    -------
-    grid : Grid
-        Without trials whose alignment is NaN.
-
-    Raises
-    ------
-    ValueError
-        If `align` is no column of times, or no trial is left.
+    `align` is a column of session times, or such times by trial id; start_time by default. Trials where it is NaN are
+    left out. Without a window, trials of unequal length are padded to the longest, with `inside` False.
     """
     bin_size = positive_bin_size(bin_size)
     align_time = _align_times(trials, "start_time" if align is None else align)
@@ -141,25 +112,10 @@ def trial_grid(trials: Rows, bin_size: float, align: Any = None, window: tuple[f
     return replace(grid, inside=None) if grid.inside is not None and grid.inside.all() else grid
 
 
-def grid_like(X: "xr.DataArray") -> Grid:
-    """Return the bins of an array that was read before.
+def grid_like(X: xr.DataArray) -> Grid:
+    """Return the bins of an array that was read before, whose trials then carry ids only.
 
-    Parameters
-    ----------
-    X : DataArray (trial, time, unit) or (time, unit)
-        With bin centres in `time`; `align_time` (trial,) where there are trials.
-
-    Returns
-    -------
-    grid : Grid
-        Its trials carry ids only.
-
-    Raises
-    ------
-    TypeError
-        If X is no DataArray.
-    ValueError
-        If X lacks the coordinates that say where its bins lie in the session.
+    Raises where it lacks `time`, or `align_time` (trial,), which say where its bins lie in the session.
     """
     if not (hasattr(X, "dims") and hasattr(X, "coords") and hasattr(X, "attrs")):
         raise TypeError(

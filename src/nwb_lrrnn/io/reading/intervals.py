@@ -1,5 +1,7 @@
 """Tables of intervals: which one is meant, its rows as trials, and the bins that a request makes of them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -39,13 +41,7 @@ def interval_tables(catalog: Catalog) -> tuple[TableEntry, ...]:
 
 
 def choose_intervals(catalog: Catalog, name: str | None) -> TableEntry:
-    """Return the table of intervals that is meant: `name`, else `trials`, else the only one.
-
-    Raises
-    ------
-    ValueError
-        If there is no table, none of that name, or several without a name given.
-    """
+    """Return the table of intervals that is meant, or raise: `name`, else `trials`, else the only one."""
     tables = interval_tables(catalog)
     if name is not None:
         return choose(tables, name, "intervals", "interval tables", by_path=catalog.result_intervals)
@@ -69,7 +65,7 @@ def read_intervals(source: Source, entry: TableEntry) -> Rows:
         return trial_rows(read_rows(file, entry))
 
 
-def intervals_dataset(source: Source, entry: TableEntry) -> "xr.Dataset":
+def intervals_dataset(source: Source, entry: TableEntry) -> xr.Dataset:
     """Return a table of intervals as a Dataset over `trial`.
 
     Ragged columns become object arrays of lists; a column `timeseries` is left out. Rows that make no trial are left
@@ -109,18 +105,7 @@ def requested_grid(
 ) -> tuple[Grid, int, list[str]]:
     """Return the bins of a request, the number of trials asked for and warnings.
 
-    Parameters
-    ----------
-    source : Source
-        The file.
-    catalog : Catalog
-        Its catalogue.
-    request : Request
-        What the user asked for.
-    bin_size : float
-        Width of a bin in s.
-    stretch : (float, float)
-        Start and stop of the recording in s, for a request without trials and without window.
+    A request without trials and window asks for the whole `stretch` (start and stop of the recording in s).
     """
     if not request.wants_trials:
         start, stop = request.window if request.window is not None else stretch
@@ -144,7 +129,7 @@ class IntervalTables(Mapping[str, "xr.Dataset"]):
         self._of_results = catalog.result_intervals
         self._tables = {t.name if names.count(t.name) == 1 else t.path: t for t in tables}
 
-    def __getitem__(self, name: str) -> "xr.Dataset":
+    def __getitem__(self, name: str) -> xr.Dataset:
         if name in self._tables:
             return intervals_dataset(self._source, self._tables[name])
         try:

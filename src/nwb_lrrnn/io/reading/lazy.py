@@ -4,6 +4,8 @@ A task graph holds these descriptions and never an h5py object. They know the ve
 the name of a dask array changes with the file.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -125,14 +127,14 @@ class SampledSeries:
             values += self.dtype.type(self.offset)
         return values
 
-    def between(self, first: int, stop: int) -> "SampledSeries":
+    def between(self, first: int, stop: int) -> SampledSeries:
         """Return the series of columns `first` to `stop`."""
         if (first, stop) == (0, self.shape[1]):
             return self
         columns = np.arange(self._stored_2d[1]) if self.columns is None else self.columns
         return replace(self, columns=columns[first:stop])
 
-    def dask(self) -> "da.Array":
+    def dask(self) -> da.Array:
         """Return the samples as a dask array (time, column) whose chunks are whole HDF5 chunks, 32 to 128 MB of them.
 
         They hold all columns, unless the file's own chunks are so long that these together would be too large.
@@ -245,15 +247,10 @@ class Description(Protocol):
         ...
 
 
-def lazy_blocks(description: Description) -> "da.Array":
+def lazy_blocks(description: Description) -> da.Array:
     """Return a description as a dask array (trial, time, unit) in blocks of whole trials, or of time in one stretch.
 
     Counts of a table whose spike times are not kept come in blocks of units, so that each spike is read once.
-
-    Examples
-    --------
-    >>> lazy_blocks(counts).chunks  # doctest: +SKIP
-    ((60, 40), (35,), (107,))
     """
     n_trials, n_bins, n_units = description.shape
     bin_bytes = max(1, n_units * description.dtype.itemsize)
@@ -271,7 +268,7 @@ def _identity(table: SpikeTable) -> tuple[Any, ...]:
     return table.source.uri, table.source.version_tag, table.path, table.time_scale
 
 
-def _as_dask(description: Any, chunks: Any) -> "da.Array":
+def _as_dask(description: Any, chunks: Any) -> da.Array:
     """Return a description as a dask array in such blocks; of a block, only what a later key takes is read."""
     import dask.array as da
 

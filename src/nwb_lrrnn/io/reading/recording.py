@@ -1,5 +1,7 @@
 """A recording opened for reading: metadata at once, everything else lazily and on request."""
 
+from __future__ import annotations
+
 import os
 import warnings
 from collections.abc import Mapping
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def open_nwb(uri: str | os.PathLike[str]) -> "Recording":
+def open_nwb(uri: str | os.PathLike[str]) -> Recording:
     """Return an NWB file as a Recording: what is in it, and lazy arrays of it on request.
 
     Only metadata is read. No file handle stays open between readings, so that the same path can be written while the
@@ -63,13 +65,6 @@ class Recording(Exports):
     """What an NWB file holds, and lazy arrays of it on request.
 
     Open one with `open_nwb`. It can be used in a `with` block, pickled and sent to other processes.
-
-    Parameters
-    ----------
-    source : Source
-        Where the file lies.
-    catalog : Catalog
-        What it holds.
     """
 
     def __init__(self, source: Source, catalog: Catalog):
@@ -77,7 +72,7 @@ class Recording(Exports):
         self.catalog = catalog
         self._closed = False
 
-    def __enter__(self) -> "Recording":
+    def __enter__(self) -> Recording:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -140,7 +135,7 @@ class Recording(Exports):
         return find_problems(self.source, self.catalog)
 
     @property
-    def trials(self) -> "xr.Dataset":
+    def trials(self) -> xr.Dataset:
         """The trial table as a Dataset over `trial`; rows that make no trial are in `dropped_trials`.
 
         Where there is no table of that name, the only table of intervals.
@@ -156,7 +151,7 @@ class Recording(Exports):
         return intervals_dataset(self.source, choose_intervals(self.catalog, None))
 
     @property
-    def intervals(self) -> "Mapping[str, xr.Dataset]":
+    def intervals(self) -> Mapping[str, xr.Dataset]:
         """Every table of intervals by name, each a Dataset over `trial`, read when it is asked for."""
         from nwb_lrrnn.io.reading.intervals import IntervalTables
 
@@ -164,7 +159,7 @@ class Recording(Exports):
         return IntervalTables(self.source, self.catalog)
 
     @property
-    def dropped_trials(self) -> "pd.DataFrame":
+    def dropped_trials(self) -> pd.DataFrame:
         """The rows of the interval tables that make no trial, with columns intervals, trial and reason."""
         import pandas as pd
 
@@ -181,7 +176,7 @@ class Recording(Exports):
     def spikes(
         self,
         bin_size: float,
-        align: "str | xr.DataArray | None" = None,
+        align: str | xr.DataArray | None = None,
         window: tuple[float, float] | None = None,
         intervals: str | None = None,
         trials: Any = None,
@@ -191,7 +186,7 @@ class Recording(Exports):
         min_rate: float | None = None,
         time_scale: float = 1.0,
         table: str | None = None,
-    ) -> "xr.DataArray":
+    ) -> xr.DataArray:
         """Return spike counts (trial, time, unit), or (time, unit) of the whole recording without trials.
 
         `align` and `window` cut a window around an event of every trial. `intervals` or `trials` alone cut every trial
@@ -261,21 +256,25 @@ class Recording(Exports):
         self,
         name: str | None = None,
         bin_size: float | None = None,
-        align: "str | xr.DataArray | None" = None,
+        align: str | xr.DataArray | None = None,
         window: tuple[float, float] | None = None,
         intervals: str | None = None,
         trials: Any = None,
         units: Any = None,
-        like: "xr.DataArray | None" = None,
+        like: xr.DataArray | None = None,
         *,
         max_gap: float | None = None,
         repair: str | None = None,
-    ) -> "xr.DataArray":
+    ) -> xr.DataArray:
         """Return a sampled series: a population (trial, time, unit) or (time, unit), or an input at the bins of `like`.
 
         Without `bin_size` at the series' own rate, else averaged into bins. Values are in the series' unit of measure:
         conversion, channel_conversion and offset are applied. Gaps in the timestamps are never bridged: trials whose
         window crosses one are dropped and reported, bins of a long stretch in one are unobserved.
+
+        Counts that the file holds around events (BinnedAlignedSpikes) come as (trial, time, unit), signed integers in
+        the bins and trials of the file: leave `bin_size`, `align`, `window` and `intervals` out. `trials` are numbers
+        of events, or a query such as "condition == 'left'".
 
         Parameters
         ----------
@@ -337,7 +336,7 @@ class Recording(Exports):
             warnings.warn(text, UserWarning, stacklevel=2)
         return array
 
-    def events(self, name: str, like: "xr.DataArray", intervals: str | None = None) -> "xr.DataArray":
+    def events(self, name: str, like: xr.DataArray, intervals: str | None = None) -> xr.DataArray:
         """Return an indicator (trial, time, input): 1.0 in the bins of `like` that hold an event, 0.0 elsewhere.
 
         Parameters

@@ -12,30 +12,11 @@ from nwb_lrrnn.parameters import QUERY_ERRORS
 
 
 def select_rows(rows: Rows, wanted: Any, dim: str) -> NDArray[np.intp]:
-    """Return the row numbers that a selection means, in the order asked for.
+    """Return the row numbers (row,) that a selection of trials or units (`dim`) means, in the order asked for.
 
-    Parameters
-    ----------
-    rows : Rows
-        The table.
-    wanted : None, ids, boolean array or str
-        None takes all rows. Ids may come in any order; a boolean array has one value per row (a DataArray with ids is
-        matched by id); text is a pandas query over the columns.
-    dim : str
-        "trial" or "unit"; the argument in messages is its plural.
+    None takes all rows. Ids may come in any order; a boolean array has one value per row (a DataArray with ids is
+    matched by id); text is a pandas query over the columns. What is unknown, given twice or leaves nothing is refused.
 
-    Returns
-    -------
-    index : ndarray of int
-        Row numbers.
-
-    Raises
-    ------
-    ValueError
-        If an id is unknown or given twice, the length of a boolean array is wrong, the query fails, or nothing is left.
-
-    Examples
-    --------
     >>> rows = Rows(np.array([10, 11, 12]), {"correct": np.array([True, False, True])})
     >>> select_rows(rows, "correct", "trial")
     array([0, 2])

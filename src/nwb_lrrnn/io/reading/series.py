@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.binning import observed_bins, outside_intervals
 from nwb_lrrnn.io.files.source import Source
-from nwb_lrrnn.io.reading.arrays import assemble, report_dropped
+from nwb_lrrnn.io.reading.assembly import assemble, report_dropped
 from nwb_lrrnn.io.reading.catalog import Catalog, choose
 from nwb_lrrnn.io.reading.clock import Clock, read_clock
 from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, layout, series_kind, why_not_read

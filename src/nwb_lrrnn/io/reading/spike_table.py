@@ -25,18 +25,9 @@ _READING = threading.Lock()  # so that two threads that need the same spike time
 class SpikeSummary:
     """What is known of the spikes of each row without keeping them.
 
-    Attributes
-    ----------
-    n : ndarray of int, shape (row,)
-        Finite spike times.
-    first, last : ndarray, shape (row,)
-        In s; NaN without spikes.
-    repeats : ndarray of bool, shape (row,)
-        Whether two spikes have the same time.
-    crowded : ndarray, shape (row, 2)
-        Shortest time in s that holds 256, and 65536 spikes; inf where there are fewer.
-    problems : dict of int to str
-        What was wrong with the spike times, by row number.
+    `n` (row,) are finite spike times, `first` and `last` (row,) in s, NaN without spikes; `repeats` (row,) whether two
+    have the same time; `crowded` (row, 2) the shortest time in s that holds 256, and 65536 spikes (inf where there are
+    fewer); `problems` what was wrong with the spike times, by row number.
     """
 
     n: NDArray[np.int64]
@@ -47,15 +38,7 @@ class SpikeSummary:
     problems: dict[int, str]
 
     def count_dtype(self, rows: NDArray[np.intp], bin_size: float) -> np.dtype[Any]:
-        """Return the smallest unsigned type that holds the spikes of any of some rows in any window of one bin.
-
-        Parameters
-        ----------
-        rows : ndarray of int, shape (unit,)
-            Row numbers.
-        bin_size : float
-            In s.
-        """
+        """Return the smallest unsigned type that holds the spikes of any of `rows` (unit,) in any window of one bin."""
         # Spike k + 255 within a bin of spike k would be one too many; the slack covers the tolerance of the edges.
         for dtype, shortest in zip(_TYPES, self.crowded[rows].T, strict=True):
             if (shortest > bin_size * 1.00001).all():
@@ -93,15 +76,7 @@ class SpikeTable:
         return [kept[row][0] for row in rows]
 
     def groups(self, rows: NDArray[np.intp], bytes_of_unit: int) -> tuple[int, ...]:
-        """Return how many of some rows after each other make a block: of little memory, spikes and result.
-
-        Parameters
-        ----------
-        rows : ndarray of int, shape (unit,)
-            Row numbers.
-        bytes_of_unit : int
-            Of the result.
-        """
+        """Return how many of `rows` (unit,) after each other make a block of little memory, with its result."""
         n_spikes = np.diff(_ends(self.source, self.path, self.n_rows, self.n_spikes), prepend=0)[rows]
         sizes: list[int] = []
         spikes = 0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nwb_lrrnn.binning import observed_bins, outside_intervals
 from nwb_lrrnn.io.files.hdf5 import plain
 from nwb_lrrnn.io.files.source import Source
-from nwb_lrrnn.io.reading.arrays import assemble, report_dropped
+from nwb_lrrnn.io.reading.assembly import assemble, report_dropped
 from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed
 from nwb_lrrnn.io.reading.entries import InFile, TableEntry
 from nwb_lrrnn.io.reading.grid import Grid
@@ -38,13 +38,7 @@ class Units:
 
 
 def choose_units(catalog: Catalog, name: str | None) -> TableEntry:
-    """Return the Units table that is meant: `name`, else /units, else the only one with spike times.
-
-    Raises
-    ------
-    ValueError
-        If there is none, none with spike times, or several without a name given.
-    """
+    """Return the Units table that is meant, or raise: `name`, else /units, else the only one with spike times."""
     tables = catalog.of_type("Units")
     if name is not None:
         entry = choose(tables, name, "table", "units tables")

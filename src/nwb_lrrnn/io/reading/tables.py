@@ -1,5 +1,7 @@
 """Columns of the tables of an NWB file: units, trials, electrodes, ROIs."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -36,12 +38,12 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def take(self, index: NDArray[Any], dropped: Sequence[tuple[Any, str]] = ()) -> "Rows":
+    def take(self, index: NDArray[Any], dropped: Sequence[tuple[Any, str]] = ()) -> Rows:
         """Return the rows at `index` (integers or booleans), with `dropped` added to the reasons."""
         columns = {name: values[index] for name, values in self.columns.items()}
         return replace(self, ids=self.ids[index], columns=columns, dropped=(*self.dropped, *dropped))
 
-    def frame(self, dim: str) -> "pd.DataFrame":
+    def frame(self, dim: str) -> pd.DataFrame:
         """Return the rows as a DataFrame with the ids in the column `dim`."""
         import pandas as pd
 
@@ -54,27 +56,10 @@ def repeated_ids(path: str, rows: Rows) -> list[str]:
 
 
 def read_rows(file: H5, entry: TableEntry) -> Rows:
-    """Return ids and scalar columns of a table.
+    """Return ids and scalar columns of all rows of a table in file order.
 
     Ragged columns and long ones are left out; a column of two or three numbers a row becomes `name_0`, `name_1`, ...;
-    references become the names of what they refer to.
-
-    Parameters
-    ----------
-    file : h5py.File
-        The open file.
-    entry : TableEntry
-        The table.
-
-    Returns
-    -------
-    rows : Rows
-        All rows of the table in file order.
-
-    Raises
-    ------
-    ChangedFileError
-        If the table is no longer there.
+    references become the names of what they refer to. Raises ChangedFileError where the table is no longer there.
     """
     group = file.get(entry.path)
     if group is None:
@@ -100,28 +85,10 @@ def _rows(file: H5, group: H5, entry: TableEntry) -> Rows:
 
 
 def read_ragged(file: H5, path: str, name: str, n_rows: int) -> list[NDArray[Any]] | None:
-    """Return one array per row of a ragged column; None where the table has no such column.
+    """Return one array per row of a ragged column of the table at `path`; None where it has no such column.
 
-    Parameters
-    ----------
-    file : h5py.File
-        The open file.
-    path : str
-        Path of the table.
-    name : str
-        Name of the column.
-    n_rows : int
-        Number of rows.
-
-    Returns
-    -------
-    parts : list of ndarray, or None
-        Views of one flat array, which is read at once: row by row would decompress a chunk once per row.
-
-    Raises
-    ------
-    ValueError
-        If the index does not fit the column.
+    They are views of one flat array, which is read at once: row by row would decompress a chunk once per row. Raises
+    where the index does not fit the column.
     """
     group = file[path]
     if name not in group:
@@ -132,28 +99,9 @@ def read_ragged(file: H5, path: str, name: str, n_rows: int) -> list[NDArray[Any
 
 
 def read_ends(file: H5, path: str, name: str, n_rows: int) -> NDArray[np.int64]:
-    """Return where the values of each row of a ragged column end.
+    """Return where the values of each row of a ragged column end (row,), or raise where its index does not fit.
 
-    Parameters
-    ----------
-    file : h5py.File
-        The open file.
-    path : str
-        Path of the table.
-    name : str
-        Name of the column, which exists.
-    n_rows : int
-        Number of rows.
-
-    Returns
-    -------
-    ends : ndarray of int, shape (row,)
-        Row k holds the values from `ends[k - 1]` (0 for the first) up to and without `ends[k]`.
-
-    Raises
-    ------
-    ValueError
-        If there is no index, or it does not fit the column.
+    Row k holds the values from `ends[k - 1]` (0 for the first) up to and without `ends[k]`.
     """
     group = file[path]
     n_values = (group[name].shape or (0,))[0]
@@ -176,27 +124,10 @@ def read_ends(file: H5, path: str, name: str, n_rows: int) -> NDArray[np.int64]:
 def region_columns(
     file: H5, region: H5, rows: NDArray[Any], known: dict[H5, Rows] | None = None
 ) -> tuple[NDArray[Any] | None, dict[str, NDArray[Any]], H5 | None]:
-    """Return the ids and scalar columns of the table rows that a region points to.
+    """Return ids (unit,) and scalar columns of the table rows that a DynamicTableRegion points to, and the table.
 
-    Parameters
-    ----------
-    file : h5py.File
-        The open file.
-    region : h5py.Dataset
-        A DynamicTableRegion, which names its table.
-    rows : ndarray of int, shape (unit,)
-        Row numbers in that table.
-    known : dict, optional
-        Tables that were read; this one is added, so that regions of one table read it once.
-
-    Returns
-    -------
-    ids : ndarray, shape (unit,), or None
-        None where the table cannot be found or is shorter than the row numbers.
-    columns : dict of str to ndarray, shape (unit,)
-        Scalar columns; columns without a single value are left out.
-    group : h5py.Group or None
-        The table; None where it cannot be found.
+    Ids are None where the table cannot be found or is shorter than the row numbers; columns without a single value are
+    left out. A table that is read is added to `known`, so that regions of one table read it once.
     """
     reference = region.attrs.get("table")
     group = _referred(file, reference) if reference else file.get(ELECTRODES)
@@ -215,19 +146,9 @@ def region_columns(
 
 
 def unit_electrodes(file: H5, entry: TableEntry) -> dict[str, NDArray[Any]]:
-    """Return the scalar electrode columns of each unit: those of the first electrode that the unit names.
+    """Return the scalar electrode columns (unit,) of each unit: those of the first electrode that the unit names.
 
-    Parameters
-    ----------
-    file : h5py.File
-        The open file.
-    entry : TableEntry
-        A Units table.
-
-    Returns
-    -------
-    columns : dict of str to ndarray, shape (unit,)
-        Empty where the units name no electrodes, or some unit names none.
+    Empty where some unit names none.
     """
     if "electrodes" not in entry.columns:
         return {}
@@ -248,17 +169,8 @@ def unit_electrodes(file: H5, entry: TableEntry) -> dict[str, NDArray[Any]]:
 def trial_rows(rows: Rows) -> Rows:
     """Return the rows of a TimeIntervals table that make trials; the others are in `dropped` with a reason.
 
-    Parameters
-    ----------
-    rows : Rows
-        All rows of the table.
-
-    Returns
-    -------
-    rows : Rows
-        Without rows that have no start or stop, no duration, or that stop before they start. Where every row is an
-        instant (stop missing or equal to start), the table holds events and all of them stay. Ids stay those of the
-        file.
+    Those without a start or stop, without duration, or that stop before they start make none. Where every row is an
+    instant (stop missing or equal to start), the table holds events and all of them stay. Ids stay those of the file.
     """
     start = rows.columns.get("start_time")
     if start is None or start.dtype.kind not in "fiu":
@@ -293,21 +205,9 @@ def _column(file: H5, dataset: H5, name: str, n_rows: int) -> dict[str, NDArray[
 
 
 def read_values(file: H5, dataset: H5, key: Any = ()) -> NDArray[Any]:
-    """Return a part of a dataset as a native numpy array.
+    """Return a part of a dataset (anything but compound) as a native numpy array.
 
-    Parameters
-    ----------
-    file : h5py.File
-        The open file.
-    dataset : h5py.Dataset
-        Anything but compound.
-    key : index, optional
-        Which part; by default all of it.
-
-    Returns
-    -------
-    values : ndarray
-        Text decoded, references as the names of what they refer to, float16 and big-endian converted.
+    Text is decoded, references become the names of what they refer to, float16 and big-endian are converted.
     """
     import h5py
 

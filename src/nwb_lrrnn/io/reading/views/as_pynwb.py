@@ -1,5 +1,7 @@
 """A recording as pynwb's object: the way to what this package does not read."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,24 +14,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def pynwb_file(source: Source) -> "Iterator[pynwb.NWBFile]":
-    """Yield a recording as pynwb's object, as `Recording.as_pynwb` describes it.
-
-    Parameters
-    ----------
-    source : Source
-        The file, local or streamed.
-
-    Yields
-    ------
-    nwbfile : pynwb.NWBFile
-        Until the end of the block.
-
-    Raises
-    ------
-    NotBuiltError
-        If pynwb cannot build the objects of this file.
-    """
+def pynwb_file(source: Source) -> Iterator[pynwb.NWBFile]:
+    """Yield a recording as pynwb's object, or raise NotBuiltError, as `Recording.as_pynwb` describes it."""
     from hdmf.build.errors import BuildError, ConstructError
     from pynwb import NWBHDF5IO
 

@@ -1,5 +1,7 @@
 """What else a recording can be: a tree of xarray, objects of pynwb, objects of pynapple."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ class Exports:
 
         def _check_open(self) -> None: ...
 
-    def to_datatree(self) -> "xr.DataTree":
+    def to_datatree(self) -> xr.DataTree:
         """Return everything in the recording as one tree, at the paths of the file.
 
         Tables are read, samples, spike times and timestamps are not: those are dask arrays and lazy coordinates. What
@@ -69,7 +71,7 @@ class Exports:
         self._check_open()
         return datatree(self.source, self.catalog)
 
-    def as_pynwb(self) -> "AbstractContextManager[pynwb.NWBFile]":
+    def as_pynwb(self) -> AbstractContextManager[pynwb.NWBFile]:
         """Return a context manager that yields the file as pynwb's object, for all that this package does not read.
 
         The file is open inside the block alone, so read there what is needed. pynwb builds every object of a file:
@@ -97,7 +99,7 @@ class Exports:
         self._check_open()
         return pynwb_file(self.source)
 
-    def to_pynapple(self) -> "Mapping[str, Any]":
+    def to_pynapple(self) -> Mapping[str, Any]:
         """Return the recording as pynapple objects by name, each read into memory when it is asked for.
 
         Units become a TsGroup (by id, with the columns of the table), tables of intervals an IntervalSet (rows that

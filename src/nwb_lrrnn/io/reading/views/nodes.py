@@ -19,7 +19,7 @@ from nwb_lrrnn.io.reading.populations import population_of
 from nwb_lrrnn.io.reading.series_columns import describe
 from nwb_lrrnn.io.reading.spikes import why_no_spikes
 from nwb_lrrnn.io.reading.tables import ELECTRODES, Rows, read_ends, read_ragged, read_rows, trial_rows, unit_electrodes
-from nwb_lrrnn.io.reading.views.stored import StoredText, as_text_variable, as_variable, stored_numbers
+from nwb_lrrnn.io.reading.views.lazy_variables import StoredText, as_text_variable, as_variable, stored_numbers
 from nwb_lrrnn.io.reading.views.timestamps_index import TimestampsIndex
 
 Entry = SeriesEntry | TableEntry | ResultEntry
@@ -28,25 +28,10 @@ _DIMS = {"Units": "unit", "TimeIntervals": "trial"}
 
 
 def node(source: Source, file: H5, entry: Entry, *, chunked: bool, known: dict[H5, Rows] | None = None) -> xr.Dataset:
-    """Return one thing in a recording as a Dataset.
+    """Return one thing in a recording as a Dataset, on dask where `chunked`, else in xarray's lazy arrays.
 
-    Parameters
-    ----------
-    source : Source
-        The file.
-    file : h5py.File
-        The same, open.
-    entry : SeriesEntry, TableEntry or ResultEntry
-        From the catalogue.
-    chunked : bool
-        Whether what is not read yet is on dask; else it is in xarray's lazy arrays.
-    known : dict, optional
-        Tables of electrodes and ROIs that were read; those that this thing names are added.
-
-    Returns
-    -------
-    dataset : Dataset
-        What cannot be read has no variables and says why in attrs["reason"]; see `Recording.to_datatree`.
+    What cannot be read has no variables and says why in attrs["reason"]; see `Recording.to_datatree`. `file` is
+    `source`, open; tables of electrodes and ROIs that the thing names are added to `known`.
     """
     attrs: dict[str, Any] = {"nwb_path": entry.path}
     if isinstance(entry, ResultEntry):

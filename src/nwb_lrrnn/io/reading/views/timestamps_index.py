@@ -1,5 +1,7 @@
 """An index of xarray over timestamps that stay in the file until something is selected by time."""
 
+from __future__ import annotations
+
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -10,23 +12,14 @@ from xarray.indexes import PandasIndex
 
 from nwb_lrrnn.io.reading.clock import read_timestamps
 from nwb_lrrnn.io.reading.lazy import SampledSeries
-from nwb_lrrnn.io.reading.views.stored import StoredArray
+from nwb_lrrnn.io.reading.views.lazy_variables import StoredArray
 
 
 class TimestampsIndex(xr.Index):
     """The index that xarray makes of a coordinate of times, made when it is needed.
 
     xarray reads every coordinate with an index when a file is opened. Here opening reads nothing: the first selection
-    by time, or alignment, reads the timestamps and makes the usual index of them.
-
-    Parameters
-    ----------
-    times : SampledSeries
-        The timestamps (time, 1) in the file.
-    dim : str
-        Name of the dim and the coordinate.
-    samples : range, optional
-        Which of the timestamps; by default all.
+    by time, or alignment, reads the timestamps (time, 1) and makes the usual index of them, or of some `samples`.
     """
 
     def __init__(self, times: SampledSeries, dim: Hashable, samples: range | None = None):
@@ -46,7 +39,7 @@ class TimestampsIndex(xr.Index):
         given = (variables or {}).get(self.dim)
         return {self.dim: xr.Variable((self.dim,), data, {"units": "s"} if given is None else given.attrs)}
 
-    def isel(self, indexers: Mapping[Any, Any]) -> "TimestampsIndex | PandasIndex | None":  # pyright: ignore
+    def isel(self, indexers: Mapping[Any, Any]) -> TimestampsIndex | PandasIndex | None:  # pyright: ignore
         """Return the index of a part: of a slice without reading."""
         part = indexers[self.dim]
         if isinstance(part, slice):
@@ -64,7 +57,7 @@ class TimestampsIndex(xr.Index):
         same = self.times.source == other.times.source and self.times.path == other.times.path
         return (same and self.samples == other.samples) or self.loaded.equals(other.loaded, **kwargs)
 
-    def join(self, other: "TimestampsIndex", how: Any = "inner") -> PandasIndex:  # pyright: ignore
+    def join(self, other: TimestampsIndex, how: Any = "inner") -> PandasIndex:  # pyright: ignore
         """Return the index of the times of both, which are read."""
         return self.loaded.join(other.loaded, how=how)
 
@@ -75,7 +68,7 @@ class TimestampsIndex(xr.Index):
 
     @classmethod
     def concat(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls, indexes: Sequence["TimestampsIndex"], dim: Hashable, positions: Iterable[Iterable[int]] | None = None
+        cls, indexes: Sequence[TimestampsIndex], dim: Hashable, positions: Iterable[Iterable[int]] | None = None
     ) -> PandasIndex:
         """Return the index of times one after the other, which are read."""
         return PandasIndex.concat([index.loaded for index in indexes], dim, positions)

@@ -28,20 +28,7 @@ _HOLDERS = {
 
 
 class PynappleObjects(Mapping[str, Any]):
-    """Objects of pynapple by name, as `Recording.to_pynapple` describes them.
-
-    Parameters
-    ----------
-    source : Source
-        The file.
-    catalog : Catalog
-        What it holds.
-
-    Raises
-    ------
-    ImportError
-        If pynapple is not installed.
-    """
+    """Objects of pynapple by name, as `Recording.to_pynapple` describes them; ImportError where it is not installed."""
 
     def __init__(self, source: Source, catalog: Catalog):
         _pynapple()

@@ -1,5 +1,7 @@
 """A whole recording as a tree of Datasets at the paths of the file, of which only tables are read."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 from nwb_lrrnn.io.files.source import Source
@@ -12,29 +14,11 @@ if TYPE_CHECKING:
     from nwb_lrrnn.io.reading.tables import Rows
 
 
-def datasets(source: Source, catalog: Catalog, *, chunked: bool, below: str = "/") -> "dict[str, xr.Dataset]":
-    """Return the Datasets of a recording by path, from one opening of the file.
+def datasets(source: Source, catalog: Catalog, *, chunked: bool, below: str = "/") -> dict[str, xr.Dataset]:
+    """Return the Datasets of a recording at and below a path, by path, from one opening of the file.
 
-    Parameters
-    ----------
-    source : Source
-        The file.
-    catalog : Catalog
-        Its catalogue.
-    chunked : bool
-        Whether samples are on dask; else they are in xarray's lazy arrays.
-    below : str
-        Only what lies at this path or below it.
-
-    Returns
-    -------
-    datasets : dict of str to Dataset
-        The first is the root "/" with the fields of the session as attributes, where `below` is the root.
-
-    Raises
-    ------
-    ValueError
-        If nothing lies below that path.
+    Below the root, the first is the root "/" with the fields of the session as attributes. Samples are on dask where
+    `chunked`, else in xarray's lazy arrays. Raises where nothing lies below that path.
     """
     from nwb_lrrnn.io.reading.views.nodes import entries, node
 
@@ -50,7 +34,7 @@ def datasets(source: Source, catalog: Catalog, *, chunked: bool, below: str = "/
     return found
 
 
-def root_dataset(source: Source, catalog: Catalog) -> "xr.Dataset":
+def root_dataset(source: Source, catalog: Catalog) -> xr.Dataset:
     """Return the fields of the session, the version of NWB and where the file lies, as attributes of no variables."""
     import xarray as xr
 
@@ -58,14 +42,8 @@ def root_dataset(source: Source, catalog: Catalog) -> "xr.Dataset":
     return xr.Dataset(attrs={**catalog.session, **where})
 
 
-def one_dataset(source: Source, catalog: Catalog, name: str) -> "xr.Dataset":
-    """Return the one Dataset that a full path, or the end of a path, names; not on dask.
-
-    Raises
-    ------
-    ValueError
-        If nothing or more than one thing in the recording has that name.
-    """
+def one_dataset(source: Source, catalog: Catalog, name: str) -> xr.Dataset:
+    """Return the one Dataset that a full path, or the end of a path, names (else raise); it is not on dask."""
     from nwb_lrrnn.io.reading.views.nodes import entries, node
 
     with source.open() as file:
@@ -73,7 +51,7 @@ def one_dataset(source: Source, catalog: Catalog, name: str) -> "xr.Dataset":
         return node(source, file, entry, chunked=False)
 
 
-def datatree(source: Source, catalog: Catalog) -> "xr.DataTree":
+def datatree(source: Source, catalog: Catalog) -> xr.DataTree:
     """Return the tree of a recording on dask, as `Recording.to_datatree` describes it."""
     import xarray as xr
 

@@ -1,5 +1,7 @@
 """Values, bins and metadata put together as one DataArray with the coordinates of the data contract."""
 
+from __future__ import annotations
+
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -21,41 +23,21 @@ _RESERVED = {"trial", "time", "unit", "input", "latent", "neuron", "align_time",
 
 
 def assemble(
-    values: "da.Array",
+    values: da.Array,
     grid: Grid,
     units: Rows | None,
     *,
     unit_kind: str = "unit",
     inputs: list[str] | None = None,
     observed: NDArray[np.bool_] | None = None,
-    time_index: "xr.Coordinates | None" = None,
+    time_index: xr.Coordinates | None = None,
     attrs: dict[str, Any],
-) -> "xr.DataArray":
-    """Return values as a DataArray (trial, time, unit), or (time, unit) where the grid is one stretch.
+) -> xr.DataArray:
+    """Return values as a DataArray (trial, time, unit), or (time, unit) where the grid is one stretch; lazy.
 
-    Parameters
-    ----------
-    values : dask array, shape (trial, time, unit)
-        Where the grid is one stretch, (time, unit), or one trial.
-    grid : Grid
-        The bins.
-    units : Rows or None
-        Ids and metadata of the last dim; None where it holds inputs.
-    unit_kind : {"unit", "roi", "channel"}
-        What a unit is.
-    inputs : list of str, optional
-        Names of the inputs, in place of `units`.
-    observed : ndarray of bool, shape (trial, time) or (trial, time, unit), optional
-        Attached where some bin is unobserved.
-    time_index : xr.Coordinates, optional
-        A RangeIndex in place of `grid.time`.
-    attrs : dict
-        Attributes.
-
-    Returns
-    -------
-    array : DataArray
-        Lazy.
+    `values` are (trial, time, unit); of one stretch (time, unit), or one trial. `units` are None where the last dim
+    holds `inputs`, by their names. `observed` (trial, time) or (trial, time, unit) is attached where some bin is
+    unobserved; `time_index` takes the place of `grid.time`.
     """
     import xarray as xr
 

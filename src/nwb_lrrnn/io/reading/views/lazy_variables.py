@@ -18,13 +18,7 @@ from nwb_lrrnn.io.reading.tables import read_values
 
 
 class StoredArray(BackendArray):
-    """A description of a part of a file, which takes integers and slices, as xarray's lazy arrays want it.
-
-    Parameters
-    ----------
-    description : SampledSeries or StoredText
-        Has `shape`, `dtype` and `[...]`.
-    """
+    """A description of a part of a file, which takes integers and slices, as xarray's lazy arrays want it."""
 
     def __init__(self, description: Any):
         self.description = description
@@ -61,45 +55,17 @@ class StoredText:
 
 
 def stored_numbers(source: Source, dataset: H5, path: str) -> SampledSeries:
-    """Return a dataset (row,) or (row, column) of an open file as float64, not read yet.
-
-    Parameters
-    ----------
-    source : Source
-        The file.
-    dataset : h5py.Dataset
-        Numbers.
-    path : str
-        Where it lies.
-
-    Returns
-    -------
-    numbers : SampledSeries
-        Of shape (row, column); one column where the dataset has one dim.
-    """
+    """Return a dataset (row,) or (row, column) of numbers of an open file as float64 (row, column), not read yet."""
     return SampledSeries(source, path, dataset.shape, dataset.chunks, np.dtype(np.float64))
 
 
 def as_variable(
     dims: Sequence[Hashable], numbers: SampledSeries, attrs: dict[str, Any] | None = None, *, chunked: bool
 ) -> xr.Variable:
-    """Return numbers as a variable that reads them when they are used.
+    """Return numbers (row, column) as a variable that reads them when they are used; one dim takes the first column.
 
-    Parameters
-    ----------
-    dims : sequence of str
-        One or two; one takes the first column alone.
-    numbers : SampledSeries
-        Of shape (row, column).
-    attrs : dict, optional
-        Attributes.
-    chunked : bool
-        Whether the variable is on dask; else it is a lazy array, of which only what is asked for is read.
-
-    Returns
-    -------
-    variable : xr.Variable
-        One that is not on dask has the chunks to prefer, multiples of the file's, in its encoding.
+    A variable that is not `chunked` (on dask) is a lazy array with the chunks to prefer, multiples of the file's, in
+    its encoding.
     """
     if chunked:
         blocks = numbers.dask()

@@ -180,7 +180,7 @@ def to_dynamics(
     loadings, offset, spread = arrays_of(row, *net.readout)
     driven = bool(weights.shape[0])
     likelihood = net.likelihood.name
-    of_laws = {name: array for name, array in laws.items() if driven or name != "initial_input_weights"}
+    of_laws: dict[str, Any] = {name: array for name, array in laws.items() if driven or name != "initial_input_weights"}
     return LowRankDynamics(
         left.T,
         right.T,

@@ -14,7 +14,7 @@ from nwb_lrrnn.analysis.fixed_points import dynamics_of
 from nwb_lrrnn.analysis.metrics import asking
 from nwb_lrrnn.analysis.metrics.series import whole
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 _BLOCK = 2_000_000  # currents of model neurons held at a time, 16 MB
 

@@ -199,8 +199,8 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
 
     def _keep(self, trials: Trials, net: ShootingNetwork, post: Posterior, windows: Windows) -> None:
         """Set the fitted attributes, in the canonical gauge and the units of X."""
-        moments = tuple(t[0].cpu().double().numpy() for t in latent_moments(post.latents, windows))
-        fitted = network.to_dynamics(net, 0, trials.bin_size, trials.unit_ids, moments)
+        mean, covariance = (t[0].cpu().double().numpy() for t in latent_moments(post.latents, windows))
+        fitted = network.to_dynamics(net, 0, trials.bin_size, trials.unit_ids, (mean, covariance))
         self.dynamics_, gauge = canonicalize(fitted)
         self.node_covariance_ = gauge.covariance(net.prior.node_covariance[0].cpu().double().numpy())
         path = join(post.latents[0].cpu().double().numpy(), windows, trials.values.shape[:2])

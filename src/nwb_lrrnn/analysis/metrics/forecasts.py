@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,9 +14,6 @@ from nwb_lrrnn.analysis.fixed_points import dynamics_of
 from nwb_lrrnn.analysis.metrics import asking
 from nwb_lrrnn.analysis.metrics.series import whole
 from nwb_lrrnn.dynamics import LIKELIHOODS
-
-if TYPE_CHECKING:
-    from nwb_lrrnn.dynamics import LowRankDynamics
 
 Array = NDArray[np.floating]
 

@@ -12,7 +12,6 @@ import xarray as xr
 
 from nwb_lrrnn import parameters as check
 from nwb_lrrnn.align import canonicalize
-from nwb_lrrnn.dynamics.likelihoods import Likelihood, choose_link
 from nwb_lrrnn.models.base import LatentModel
 from nwb_lrrnn.models.low_rank import encoder, fitting, network, streaming
 from nwb_lrrnn.models.low_rank.inference import FINE, infer
@@ -21,7 +20,7 @@ from nwb_lrrnn.models.low_rank.shooting import Posterior, ShootingNetwork
 from nwb_lrrnn.models.low_rank.start import LinearStart, WarmStart
 from nwb_lrrnn.models.low_rank.windows import Windows, join
 from nwb_lrrnn.models.networks.checks import check_network
-from nwb_lrrnn.models.networks.scales import scales_of
+from nwb_lrrnn.models.networks.form import form_fields
 from nwb_lrrnn.models.training.checkpoints import checkpoint_of
 from nwb_lrrnn.models.training.devices import one_thread, resolve
 from nwb_lrrnn.models.training.loop import Schedule
@@ -201,8 +200,8 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
 
     def _keep(self, trials: Trials, net: ShootingNetwork, post: Posterior, windows: Windows) -> None:
         """Set the fitted attributes, in the canonical gauge and the units of X."""
-        moments = tuple(t[0].cpu().double().numpy() for t in latent_moments(post.latents, windows))
-        fitted = network.to_dynamics(net, 0, trials.bin_size, trials.unit_ids, moments)
+        mean, covariance = (t[0].cpu().double().numpy() for t in latent_moments(post.latents, windows))
+        fitted = network.to_dynamics(net, 0, trials.bin_size, trials.unit_ids, (mean, covariance))
         self.dynamics_, gauge = canonicalize(fitted)
         self.node_covariance_ = gauge.covariance(net.prior.node_covariance[0].cpu().double().numpy())
         path = join(post.latents[0].cpu().double().numpy(), windows, trials.values.shape[:2])
@@ -212,20 +211,7 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         self.largest_jump_ = float((jumps / sd).max()) if len(jumps) else 0.0
 
     def _form(self, trials: Trials | LazyTrials, dtype: torch.dtype, device: torch.device) -> network.ShootingForm:
-        link = choose_link(self.likelihood_, self.link)
-        scale, centre = scales_of(trials, self.likelihood_, link)
-        return network.ShootingForm(
-            rank=self.rank,
-            n_neurons=self.n_neurons,
-            n_units=len(scale),
-            n_inputs=self.n_inputs_,
-            nonlinearity=self.nonlinearity,
-            likelihood=Likelihood(self.likelihood_, link, trials.bin_size),
-            alpha=None if self.tau is None else trials.bin_size / self.tau,
-            filter_inputs=self.filter_inputs,
-            scale=torch.as_tensor(scale, dtype=dtype, device=device),
-            centre=torch.as_tensor(centre, dtype=dtype, device=device),
-        )
+        return network.ShootingForm(n_neurons=self.n_neurons, **form_fields(self, trials, dtype, device))
 
     def _check_parameters(self, trials: Trials) -> Schedule:
         check_network(self, trials)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,10 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nwb_lrrnn.dynamics import LowRankDynamics
-from nwb_lrrnn.dynamics.likelihoods import Likelihood
+from nwb_lrrnn.dynamics.likelihoods import Likelihood, choose_link
 from nwb_lrrnn.models.networks.cells import Cell, cell_of, stacked
+from nwb_lrrnn.models.networks.scales import scales_of
 from nwb_lrrnn.models.observation.readouts import Readout
 from nwb_lrrnn.models.training.loop import Layout
+from nwb_lrrnn.trials import LazyTrials, Trials
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.models.low_rank import LowRankRNN
+    from nwb_lrrnn.models.smc import SMCLowRankRNN
 
 Array = NDArray[np.floating]
 Parts = dict[str, Tensor]
@@ -131,6 +137,25 @@ class NetworkForm:
         return self.scale[:, None] if self.readout == "latents" else self.scale
 
 
+def form_fields(
+    model: LowRankRNN | SMCLowRankRNN, trials: Trials | LazyTrials, dtype: torch.dtype, device: torch.device
+) -> dict[str, Any]:
+    """Return the fields of a `NetworkForm` that a model's parameters and its data make, neurons and readout aside."""
+    link = choose_link(model.likelihood_, model.link)
+    scale, centre = scales_of(trials, model.likelihood_, link)
+    return {
+        "rank": model.rank,
+        "n_units": len(scale),
+        "n_inputs": model.n_inputs_,
+        "nonlinearity": model.nonlinearity,
+        "likelihood": Likelihood(model.likelihood_, link, trials.bin_size),
+        "alpha": None if model.tau is None else trials.bin_size / model.tau,
+        "filter_inputs": model.filter_inputs,
+        "scale": torch.as_tensor(scale, dtype=dtype, device=device),
+        "centre": torch.as_tensor(centre, dtype=dtype, device=device),
+    }
+
+
 def to_dynamics(
     net: StackedNetwork,
     row: int,
@@ -152,7 +177,7 @@ def to_dynamics(
     left, right, bias, thresholds, weights, drive, _, alpha = arrays_of(row, *net.cell)
     loadings, offset, spread = arrays_of(row, *net.readout)
     driven = bool(weights.shape[0])
-    of_laws = {name: array for name, array in laws.items() if driven or name != "initial_input_weights"}
+    of_laws: dict[str, Any] = {name: array for name, array in laws.items() if driven or name != "initial_input_weights"}
     return LowRankDynamics(
         left.T,
         right.T,

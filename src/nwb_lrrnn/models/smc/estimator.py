@@ -245,7 +245,7 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
                 chooses_particles=self.n_particles is None,
                 schedule=schedule,
                 batch_size=min(len(parts[0].lengths), _BATCH if self.batch_size is None else self.batch_size),
-                seeds=tuple(int(seed.generate_state(1)[0]) for seed in seeds[1:4]),
+                seeds=[int(seed.generate_state(1)[0]) for seed in seeds[1:4]],
                 label=type(self).__name__,
                 log=log,
             )

@@ -62,7 +62,7 @@ class ParticleTask:
     chooses_particles: bool  # whether their number is chosen, whatever the plan says
     schedule: Schedule
     batch_size: int
-    seeds: tuple[int, int, int]  # of the held-out noise, of the order of trials, of the choice
+    seeds: list[int]  # three: of the held-out noise, of the order of trials, of the choice
     label: str
     log: Checkpoint = NO_CHECKPOINT
 

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from nwb_lrrnn import parameters as check
-from nwb_lrrnn.dynamics.likelihoods import Likelihood, choose_link
 from nwb_lrrnn.models.base import POSTERIORS
 from nwb_lrrnn.models.networks.checks import check_network
-from nwb_lrrnn.models.networks.scales import scales_of
+from nwb_lrrnn.models.networks.form import form_fields
 from nwb_lrrnn.models.smc import bound, encoder
 from nwb_lrrnn.models.smc.network import ParticleForm
 from nwb_lrrnn.models.training.loop import Schedule
@@ -26,30 +25,19 @@ _NEURONS = 100  # where the user says nothing and the units are not the neurons
 
 def form_of(model: SMCLowRankRNN, trials: Trials, dtype: torch.dtype, device: torch.device) -> ParticleForm:
     """Return the sizes, functions and scales that the parameters of a model and its data make."""
-    values = np.where(trials.bins[:, :, None] if trials.observed is None else trials.observed, trials.values, 0.0)
-    seen = np.broadcast_to(trials.bins[:, :, None], values.shape) if trials.observed is None else trials.observed
-    scale, centre = scales_of(trials, model.likelihood_, link_of(model))
-    n_units = values.shape[2]
     return ParticleForm(
-        rank=model.rank,
-        n_neurons=n_units if model.readout != "latents" else (model.n_neurons or _NEURONS),
-        n_units=n_units,
-        n_inputs=model.n_inputs_,
-        nonlinearity=model.nonlinearity,
-        likelihood=Likelihood(model.likelihood_, link_of(model), trials.bin_size),
+        n_neurons=trials.n_units if model.readout != "latents" else (model.n_neurons or _NEURONS),
+        **form_fields(model, trials, dtype, device),
         readout=model.readout,
         latent_noise=model.latent_noise,
-        alpha=None if model.tau is None else trials.bin_size / model.tau,
-        filter_inputs=model.filter_inputs,
-        scale=torch.as_tensor(scale, dtype=dtype, device=device),
-        centre=torch.as_tensor(centre, dtype=dtype, device=device),
-        encoder=_design_of(model, values, seen, device) if model.proposal == "encoder" else None,
+        encoder=_design_of(model, trials, device) if model.proposal == "encoder" else None,
     )
 
 
-def _design_of(model: SMCLowRankRNN, values: np.ndarray, seen: np.ndarray, device: torch.device) -> encoder.Design:
+def _design_of(model: SMCLowRankRNN, trials: Trials, device: torch.device) -> encoder.Design:
     """Return what of the encoder is fixed: its sizes, and the mean and s.d. of what it reads, unit by unit."""
     takes_roots = model.likelihood_ != "gaussian"
+    seen, values = trials.seen, trials.values  # 0 where nothing was seen
     read = np.sqrt(values) if takes_roots else values
     n = np.maximum(seen.sum((0, 1)), 1)
     centre = read.sum((0, 1)) / n
@@ -81,11 +69,6 @@ def _check_encoder(model: SMCLowRankRNN) -> None:
         for k, number in enumerate(got):
             check.whole_number(f"{name}[{k}]", number)
     check.choose("encoder_padding", model.encoder_padding, encoder.PADDINGS)
-
-
-def link_of(model: SMCLowRankRNN) -> str:
-    """Return the link that `link` means."""
-    return choose_link(model.likelihood_, model.link)
 
 
 def schedule_of(model: SMCLowRankRNN, trials: Trials) -> Schedule:

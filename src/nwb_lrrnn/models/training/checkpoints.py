@@ -178,7 +178,9 @@ def checkpoint_of(
     if goes_on:
         dataset = model.to_dataset()
         attrs = {name: value for name, value in dataset.attrs.items() if name != "parameters"}
-        start = fingerprint(repr(sorted(attrs.items())), *(dataset[name].values for name in sorted(dataset.data_vars)))
+        start = fingerprint(
+            repr(sorted(attrs.items())), *(dataset[name].values for name in sorted(map(str, dataset.data_vars)))
+        )
     return Checkpoint(
         model.checkpoint,
         {

@@ -65,6 +65,8 @@ def small_data(net: ParticleNetwork, mask="units", seed=0, device="cpu") -> Tria
     trials = [
         rng.poisson(1.0, (n, units)).astype(float) if counts else 1.5 * rng.standard_normal((n, units)) for n in LENGTHS
     ]
+    if net.likelihood.name == "bernoulli":
+        trials = [np.minimum(y, 1.0) for y in trials]
     if mask == "units":
         for y in trials:
             y[rng.random(y.shape) < 0.2] = np.nan

@@ -4,15 +4,20 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.special import expit
 
+from nwb_lrrnn.dynamics.fields import DIMS
+from nwb_lrrnn.dynamics.likelihoods import LIKELIHOODS as TABLE
 from nwb_lrrnn.dynamics.likelihoods import Likelihood
-from nwb_lrrnn.models.observation import readouts
+from nwb_lrrnn.dynamics.links import LINKS
+from nwb_lrrnn.models.observation import likelihoods, readouts
 from nwb_lrrnn.models.observation.readouts import Data, Readout
 
 LIKELIHOODS = [
     Likelihood("gaussian", "identity", 1.0),
     Likelihood("poisson", "softplus", 0.05),
     Likelihood("poisson", "exp", 0.05),
+    Likelihood("bernoulli", "logit", 0.002),
 ]
 
 
@@ -23,9 +28,14 @@ def problem(likelihood, by_unit=False, nets=2, windows=5, steps=7, units=11, ran
     readout = Readout(loadings, offset, torch.tensor(rng.uniform(0.5, 2.0, size=(nets, units))))
     counts = likelihood.name != "gaussian"
     y = rng.poisson(0.7, size=(windows, steps, units)) if counts else rng.normal(size=(windows, steps, units))
+    y = np.minimum(y, 1) if likelihood.name == "bernoulli" else y
     seen = rng.random((windows, steps, units if by_unit else 1)) > 0.3
     y = torch.tensor(np.where(seen, y, 0.0))
-    constants = -(torch.lgamma(y + 1)).sum((1, 2)) if counts else torch.zeros(windows, dtype=torch.float64)
+    constants = (
+        -(torch.lgamma(y + 1)).sum((1, 2))
+        if likelihood.name == "poisson"
+        else torch.zeros(windows, dtype=torch.float64)
+    )
     return readout, latents, Data(y, torch.tensor(seen, dtype=torch.float64), constants)
 
 
@@ -54,19 +64,24 @@ def test_log_likelihood_equals_scipy(likelihood):
     y, seen = data.y.numpy(), data.seen.numpy()
     if likelihood.name == "gaussian":
         log_p = stats.norm.logpdf(y, eta, np.sqrt(readout.spread.numpy())[:, None, None])
+    elif likelihood.name == "bernoulli":
+        log_p = stats.bernoulli.logpmf(y, expit(eta))
     else:
         rate = np.logaddexp(0, eta) if likelihood.link == "softplus" else np.exp(eta)
         log_p = stats.poisson.logpmf(y, rate * likelihood.bin_size)
     np.testing.assert_allclose(value, (log_p * seen).sum((2, 3)), rtol=1e-11)
 
 
-@pytest.mark.parametrize("eta", [-300.0, -44.5, -31.0, -29.0, 0.0, 29.0, 60.0, 400.0])
-@pytest.mark.parametrize("count", [0.0, 3.0])
-def test_extreme_rates_are_finite_and_equal_torch(eta, count):
-    likelihood = Likelihood("poisson", "softplus", 0.02)
+@pytest.mark.parametrize("eta", [-300.0, -44.5, -36.0, -31.0, -29.0, 0.0, 29.0, 60.0, 400.0])
+@pytest.mark.parametrize("count", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("likelihood", [LIKELIHOODS[1], LIKELIHOODS[3]], ids=["poisson", "bernoulli"])
+def test_extreme_rates_are_finite_and_equal_torch(likelihood, eta, count):
+    if count > 1 and likelihood.name == "bernoulli":
+        return
+    likelihood = likelihood._replace(bin_size=0.02)
     one = torch.ones((1, 1, 1), dtype=torch.float64)
     readout = Readout(one, torch.full((1, 1), eta - 1.0, dtype=torch.float64), one[0])
-    data = Data(one * count, one, -torch.lgamma(one[0, 0] * count + 1))
+    data = Data(one * count, one, -torch.lgamma(one[0, 0] * count + 1))  # 0 where a bin holds 0 or 1
     values = [readouts.log_likelihood(likelihood, readout, one[None], data, kernels=k) for k in (True, False)]
     assert torch.isfinite(values[0]).all()
     torch.testing.assert_close(values[0], values[1], rtol=1e-9, atol=1e-9)
@@ -97,3 +112,11 @@ def test_curvature_is_the_expected_curvature():
         slope, information = readouts.curvature(likelihood, readout, latents, Data(ones * k, ones, ones[0, 0]))
         expected += stats.poisson.pmf(k, mean) * float(slope) ** 2
     np.testing.assert_allclose(float(information), expected, rtol=1e-10)
+
+
+def test_every_likelihood_of_the_table_has_its_torch_and_codes_of_its_own():
+    assert set(likelihoods._OF) == set(TABLE)
+    codes = [code for family in TABLE.values() for code in family.codes.values()]
+    assert sorted(codes) == list(range(len(codes)))
+    assert all(set(family.codes) <= set(family.links) <= set(LINKS) for family in TABLE.values())
+    assert all(family.spread is None or family.spread in DIMS for family in TABLE.values())

@@ -104,13 +104,13 @@ def test_step_is_the_mean_over_private_noise(make_network, rng):
 
 
 @pytest.mark.parametrize("gain", [None, np.linspace(0.5, 3, 5)], ids=["plain", "gain"])
-@pytest.mark.parametrize("likelihood", ["gaussian", "poisson", "negative_binomial"])
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson", "negative_binomial", "bernoulli"])
 def test_observations_have_the_moments_of_their_likelihood(make_network, rng, likelihood, gain):
     net = make_network(
         likelihood=likelihood,
         dt=0.5,
         dispersion=np.linspace(0.5, 3, 5),
-        link_gain=None if likelihood == "gaussian" else gain,
+        link_gain=None if likelihood in ("gaussian", "bernoulli") else gain,
         inputs=1,
         unit_ids=np.arange(5) + 7,
     )
@@ -121,6 +121,7 @@ def test_observations_have_the_moments_of_their_likelihood(make_network, rng, li
         "gaussian": net.observation_variance,
         "poisson": mean,
         "negative_binomial": mean + mean**2 / net.dispersion,
+        "bernoulli": mean * (1 - mean),
     }[likelihood]
     y = drawn.values[:, 0]
     np.testing.assert_array_less(np.abs(y.mean(0) - mean), 5 * np.sqrt(variance / 50_000))

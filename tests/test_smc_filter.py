@@ -39,6 +39,8 @@ READINGS = [  # likelihood, link, readout, proposal
     ("negative_binomial", "softplus", "latents", "bootstrap"),
     ("negative_binomial", "exp", "latents", "laplace"),
     ("negative_binomial", "softplus", "rates", "laplace"),
+    ("bernoulli", "logit", "latents", "laplace"),
+    ("bernoulli", "logit", "rates", "bootstrap"),
 ]
 WHEN = ["every_step", "low_ess", "before_step", "never"]
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaln, gammaln, xlogy
+from scipy.special import betaln, gammaln, xlog1py, xlogy
 
 from nwb_lrrnn.dynamics.links import LINKS, Identity
 from nwb_lrrnn.parameters import choose
@@ -25,7 +25,7 @@ Floats = float | Array
 Terms = tuple[Array, Array, Array, Array]
 
 # codes of likelihood and link in the kernels
-GAUSSIAN, POISSON_SOFTPLUS, POISSON_EXP, BINOMIAL_SOFTPLUS, BINOMIAL_EXP = range(5)
+GAUSSIAN, POISSON_SOFTPLUS, POISSON_EXP, BINOMIAL_SOFTPLUS, BINOMIAL_EXP, BERNOULLI = range(6)
 
 
 # --- likelihoods -----------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ class Family:
         """Return twice what ln p(y) loses under `mean` against the mean y."""
         raise NotImplementedError
 
-    def draw(self, rng: np.random.Generator, mean: Array, spread: Floats | None) -> Array:
+    def draw(self, rng: np.random.Generator, mean: Array, spread: Floats | None) -> NDArray:
         """Return observations of these means."""
         raise NotImplementedError
 
@@ -113,7 +113,7 @@ class Gaussian(Family):
     def deviance(self, y: Array, mean: Array) -> Array:
         return (y - mean) ** 2
 
-    def draw(self, rng: np.random.Generator, mean: Array, spread: Floats | None) -> Array:
+    def draw(self, rng: np.random.Generator, mean: Array, spread: Floats | None) -> NDArray:
         return mean + np.sqrt(0.0 if spread is None else spread) * rng.standard_normal(mean.shape)
 
 
@@ -138,7 +138,7 @@ class Poisson(Family):
     def log_prob(self, y: Array, mean: Floats, spread: Floats | None = None) -> Array:
         return y * np.log(mean) - mean - gammaln(y + 1.0)
 
-    def draw(self, rng: np.random.Generator, mean: Array, spread: Floats | None) -> Array:
+    def draw(self, rng: np.random.Generator, mean: Array, spread: Floats | None) -> NDArray:
         return rng.poisson(mean)
 
     def mean_of(self, total: Array, n: Array) -> Array:
@@ -178,7 +178,7 @@ class NegativeBinomial(Poisson):
         r = _given(spread)
         return y * np.log(mean) - (y + r) * np.log1p(mean / r) + self.constants(y, r, 1.0)
 
-    def draw(self, rng: np.random.Generator, mean: Array, spread: Floats | None) -> Array:
+    def draw(self, rng: np.random.Generator, mean: Array, spread: Floats | None) -> NDArray:
         r = _given(spread)
         return rng.poisson(mean * rng.gamma(r, 1.0 / r, size=mean.shape))
 
@@ -216,6 +216,52 @@ class NegativeBinomial(Poisson):
         return float(np.exp(found.x))
 
 
+class Bernoulli(Poisson):
+    """0 or 1 in every bin, of probability g(eta): whether there was a spike in a bin of 1 or 2 ms; eta is in nats."""
+
+    codes = {"logit": BERNOULLI}
+    links = tuple(codes)
+    plain = "bernoulli"
+    is_of_counts = False
+    wants = "0 or 1 in every bin; bin more finely (bin_size=0.001), or pass likelihood='poisson' for counts"
+
+    def wrong(self, values: Array) -> list[tuple[Mask, str]]:
+        return [*super().wrong(values), (values > 1, "too large a")]
+
+    def is_sure(self, are_counts: bool) -> bool:
+        return False
+
+    def bounded(self, mean: Array) -> Array:
+        return np.clip(mean, 1e-12, 1.0 - 1e-12)
+
+    def log_prob(self, y: Array, mean: Floats, spread: Floats | None = None) -> Array:
+        return xlogy(y, mean) + xlog1py(1.0 - y, -mean)
+
+    def draw(self, rng: np.random.Generator, mean: Array, spread: Floats | None) -> NDArray:
+        return (rng.random(mean.shape) < mean).astype(np.int64)
+
+    def mean_of(self, total: Array, n: Array) -> Array:
+        return (total + 0.5) / (n + 1.0)  # the posterior mean of a Beta prior of half a bin of either kind
+
+    def deviance(self, y: Array, mean: Array) -> Array:
+        with np.errstate(divide="ignore"):
+            return -2.0 * self.log_prob(y, mean)
+
+    def value(self, link: Identity, y: Array, eta: Array, spread: Floats | None, time: Floats) -> Array:
+        return y * eta - np.logaddexp(0.0, eta)
+
+    def of_values(self, y: Array) -> Array:
+        return np.zeros_like(y)
+
+    def terms(self, link: Identity, y: Array, eta: Array, spread: Floats | None, time: Floats) -> Terms:
+        information = link.slope(eta)
+        return self.value(link, y, eta, spread, time), y - link.value(eta), information, information
+
+    def prior(self, link: Identity, eta: Array) -> tuple[Array, Array, Array]:
+        value, slope, information, _ = self.terms(link, np.full_like(eta, 0.5), eta, None, 1.0)
+        return value, slope, information  # half a bin of 0 and half a bin of 1
+
+
 def _given(spread: Floats | None) -> Floats:
     return 1.0 if spread is None else spread
 
@@ -224,6 +270,7 @@ LIKELIHOODS: dict[str, Family] = {
     "gaussian": Gaussian(),
     "poisson": Poisson(),
     "negative_binomial": NegativeBinomial(),
+    "bernoulli": Bernoulli(),
 }
 
 

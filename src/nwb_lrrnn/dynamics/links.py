@@ -86,4 +86,25 @@ class Exp(Identity):
         return np.ones_like(eta), np.ones_like(eta)
 
 
-LINKS: dict[str, Identity] = {"identity": Identity(), "softplus": Softplus(), "exp": Exp()}
+class Logit(Identity):
+    """g(eta) = 1 / (1 + e^-eta)."""
+
+    is_linear = False
+
+    def value(self, eta: Array) -> Array:
+        return expit(eta)
+
+    def log(self, eta: Array) -> Array:
+        return -np.logaddexp(0.0, -eta)
+
+    def inverse(self, value: Array) -> Array:
+        return np.log(value) - np.log1p(-value)
+
+    def slope(self, eta: Array) -> Array:
+        return expit(eta) * expit(-eta)
+
+    def relative(self, eta: Array) -> tuple[Array, Array]:
+        return expit(-eta), expit(-eta) * (1.0 - 2.0 * expit(eta))
+
+
+LINKS: dict[str, Identity] = {"identity": Identity(), "softplus": Softplus(), "exp": Exp(), "logit": Logit()}

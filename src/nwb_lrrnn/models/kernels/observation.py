@@ -12,6 +12,7 @@ import math
 from numba import njit
 
 from nwb_lrrnn.dynamics.likelihoods import (
+    BERNOULLI,
     BINOMIAL_EXP,
     BINOMIAL_SOFTPLUS,
     GAUSSIAN,
@@ -27,6 +28,11 @@ from nwb_lrrnn.models.kernels.activations import EXP_LIMIT, FAST, exp
 @njit(cache=True, nogil=True)
 def terms(kind, y, eta, dt, spread):
     """Return ln p(y | eta), its slope in eta, and an information > 0 (observed or Fisher)."""
+    if kind == BERNOULLI:
+        tail = math.exp(-min(abs(eta), LARGEST))
+        p = (1.0 if eta > 0 else tail) / (1.0 + tail)
+        information = max(tail / ((1.0 + tail) * (1.0 + tail)), 1e-300)
+        return y * eta - max(eta, 0.0) - math.log1p(tail), y - p, information
     if kind == POISSON_EXP or kind == BINOMIAL_EXP:
         rate = math.exp(min(eta, LARGEST))
         log_rate, ratio, gate = eta, 1.0, 1.0  # ratio = g' / g
@@ -60,6 +66,8 @@ def terms(kind, y, eta, dt, spread):
 @njit(cache=True, nogil=True)
 def value(kind, y, eta, dt, spread):
     """Return the first of `terms` alone, without the logarithm where y = 0."""
+    if kind == BERNOULLI:
+        return y * eta - max(eta, 0.0) - math.log1p(math.exp(-min(abs(eta), LARGEST)))
     if kind == POISSON_EXP or kind == BINOMIAL_EXP:
         rate = math.exp(min(eta, LARGEST))
         log_rate = eta
@@ -76,7 +84,12 @@ def value(kind, y, eta, dt, spread):
 
 @njit(cache=True, nogil=True)
 def prior(kind, eta):
-    """Return value, slope and information of the weak prior of an offset: half a count of no duration."""
+    """Return value, slope and information of the weak prior of an offset: half a count of no duration.
+
+    Of bins that hold 0 or 1: half a bin of each.
+    """
+    if kind == BERNOULLI:
+        return terms(BERNOULLI, 0.5, eta, 1.0, 1.0)
     if kind == POISSON_EXP or kind == BINOMIAL_EXP:
         return terms(POISSON_EXP, 0.5, eta, 0.0, 1.0)
     return terms(POISSON_SOFTPLUS, 0.5, eta, 0.0, 1.0)
@@ -87,7 +100,10 @@ def prior(kind, eta):
 
 @njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
 def means(kind, bin_size, eta, mean, relative):
-    """Fill the mean count and d log mean / d eta (unit,) of counts; not finite where eta is not."""
+    """Fill the mean count and d log mean / d eta (unit,) of counts; not finite where eta is not.
+
+    Of bins that hold 0 or 1: softplus(eta) = -ln p(0), and p(1), as of the rate softplus(eta).
+    """
     if kind == POISSON_EXP or kind == BINOMIAL_EXP:
         for d in range(eta.shape[0]):
             mean[d] = bin_size * exp(min(max(eta[d], -EXP_LIMIT), EXP_LIMIT)) + 0.0 * eta[d]
@@ -104,6 +120,9 @@ def means(kind, bin_size, eta, mean, relative):
         plus = max(x, 0.0) + 2.0 * w * series
         mean[d] = bin_size * plus + 0.0 * x
         relative[d] = (1.0 if x > 0.0 else e) / ((1.0 + e) * plus)
+    if kind == BERNOULLI:
+        for d in range(eta.shape[0]):
+            relative[d] *= mean[d]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -139,6 +158,10 @@ def log_density(kind, bin_size, y, seen, eta, spread, mean, relative):
     else:
         for d in range(units):
             total -= seen[d] * mean[d]
+    if kind == BERNOULLI:
+        for d in range(units):
+            total += (1.0 if one_mask else seen[d]) * y[d] * eta[d]
+        return total
     for d in range(units):
         if y[d] > 0.0 and (one_mask or seen[d] > 0.0):
             total += y[d] * _log_mean(kind, bin_size, eta[d], mean[d])
@@ -158,6 +181,10 @@ def slopes(kind, bin_size, y, seen, eta, spread, mean, relative, slope, fisher):
         for d in range(units):
             slope[d] = (y[d] - mean[d]) * relative[d]
             fisher[d] = mean[d] * relative[d] * relative[d]
+        if kind == BERNOULLI:
+            for d in range(units):
+                slope[d] = y[d] - relative[d]
+                fisher[d] = relative[d] * (1.0 - relative[d])
         if kind == BINOMIAL_SOFTPLUS or kind == BINOMIAL_EXP:
             for d in range(units):
                 shrink = spread[d] / (spread[d] + mean[d])
@@ -189,7 +216,7 @@ def norms(spread, out):
 @njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
 def add_spread(kind, weight, y, seen, eta, spread, mean, dspread):
     """Add weight times d (terms of `log_density`) / d spread to dspread (unit,); after `slopes`."""
-    if kind == POISSON_SOFTPLUS or kind == POISSON_EXP:
+    if kind == POISSON_SOFTPLUS or kind == POISSON_EXP or kind == BERNOULLI:
         return
     for d in range(y.shape[0]):
         w = weight * (seen[0] if seen.shape[0] == 1 else seen[d])

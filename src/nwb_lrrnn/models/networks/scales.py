@@ -11,7 +11,7 @@ from nwb_lrrnn.trials import LazyTrials, Trials
 
 def scales_of(
     trials: Trials | LazyTrials, likelihood: str, link: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Return scale and centre (unit,), over its observed bins, in which loadings and offset are of order 1.
 
     Gaussian values: standard deviation (1 for a constant unit) and mean. Others: the mean rate in spikes/s (of a silent

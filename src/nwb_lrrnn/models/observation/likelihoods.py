@@ -105,4 +105,19 @@ class _NegativeBinomial:
         return slope * shrink, fisher * shrink
 
 
-_OF = {"gaussian": _Gaussian, "poisson": _Poisson, "negative_binomial": _NegativeBinomial}
+class _Bernoulli:
+    @staticmethod
+    def value(likelihood, y, eta, spread):
+        return y * eta - softplus(eta, threshold=FAR)
+
+    @staticmethod
+    def constants(y, spread):
+        return torch.zeros_like(y) + torch.zeros_like(spread)
+
+    @staticmethod
+    def derivatives(likelihood, y, eta, spread):
+        p = torch.sigmoid(eta)
+        return y - p, p * torch.sigmoid(-eta)
+
+
+_OF = {"gaussian": _Gaussian, "poisson": _Poisson, "negative_binomial": _NegativeBinomial, "bernoulli": _Bernoulli}

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from nwb_lrrnn.analysis.fixed_points import dynamics_of
 from nwb_lrrnn.analysis.metrics import asking
 from nwb_lrrnn.analysis.metrics.series import whole
-from nwb_lrrnn.dynamics import LIKELIHOODS
+from nwb_lrrnn.dynamics import LIKELIHOODS, LowRankDynamics
 
 Array = NDArray[np.floating]
 

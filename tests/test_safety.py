@@ -151,11 +151,8 @@ def test_nothing_unpickles(file):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         loaders = {"pickle", "joblib", "dill", "shelve", "marshal", "cloudpickle"}
-        if file.parts[-2:] == (
-            "zarr",
-            "array_format.py",
-        ):  # its unpickler finds stand-ins only, as a test of its own says
-            loaders.remove("pickle")
+        if file.parts[-2:] == ("zarr", "array_format.py"):
+            loaders.remove("pickle")  # its unpickler finds stand-ins only, as a test of its own says
         assert not {name.split(".")[0] for name in names} & loaders
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle":
             assert node.attr in ("Unpickler", "UnpicklingError")

@@ -100,10 +100,7 @@ def prior(kind, eta):
 
 @njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
 def means(kind, bin_size, eta, mean, relative):
-    """Fill the mean count and d log mean / d eta (unit,) of counts; not finite where eta is not.
-
-    Of bins that hold 0 or 1: softplus(eta) = -ln p(0), and p(1), as of the rate softplus(eta).
-    """
+    """Fill the mean count and d log mean / d eta (unit,) of counts; not finite where eta is not."""
     if kind == POISSON_EXP or kind == BINOMIAL_EXP:
         for d in range(eta.shape[0]):
             mean[d] = bin_size * exp(min(max(eta[d], -EXP_LIMIT), EXP_LIMIT)) + 0.0 * eta[d]
@@ -120,9 +117,14 @@ def means(kind, bin_size, eta, mean, relative):
         plus = max(x, 0.0) + 2.0 * w * series
         mean[d] = bin_size * plus + 0.0 * x
         relative[d] = (1.0 if x > 0.0 else e) / ((1.0 + e) * plus)
-    if kind == BERNOULLI:
-        for d in range(eta.shape[0]):
-            relative[d] *= mean[d]
+
+
+@njit(cache=True, fastmath=FAST, nogil=True, error_model="numpy")
+def _chances(eta, missed, chance):
+    """Fill -ln p(0) = softplus(eta) and p(1) (unit,) of bins that hold 0 or 1."""
+    means(POISSON_SOFTPLUS, 1.0, eta, missed, chance)
+    for d in range(eta.shape[0]):
+        chance[d] *= missed[d]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -148,6 +150,11 @@ def log_density(kind, bin_size, y, seen, eta, spread, mean, relative):
             for d in range(units):
                 total -= 0.5 * seen[d] * ((y[d] - eta[d]) ** 2 / spread[d])
         return total
+    if kind == BERNOULLI:
+        _chances(eta, mean, relative)
+        for d in range(units):
+            total += (1.0 if one_mask else seen[d]) * (y[d] * eta[d] - mean[d])
+        return total
     means(kind, bin_size, eta, mean, relative)
     if kind == BINOMIAL_SOFTPLUS or kind == BINOMIAL_EXP:
         for d in range(units):
@@ -158,10 +165,6 @@ def log_density(kind, bin_size, y, seen, eta, spread, mean, relative):
     else:
         for d in range(units):
             total -= seen[d] * mean[d]
-    if kind == BERNOULLI:
-        for d in range(units):
-            total += (1.0 if one_mask else seen[d]) * y[d] * eta[d]
-        return total
     for d in range(units):
         if y[d] > 0.0 and (one_mask or seen[d] > 0.0):
             total += y[d] * _log_mean(kind, bin_size, eta[d], mean[d])
@@ -176,15 +179,16 @@ def slopes(kind, bin_size, y, seen, eta, spread, mean, relative, slope, fisher):
         for d in range(units):
             fisher[d] = 1.0 / spread[d]
             slope[d] = (y[d] - eta[d]) * fisher[d]
+    elif kind == BERNOULLI:
+        _chances(eta, mean, relative)
+        for d in range(units):
+            slope[d] = y[d] - relative[d]
+            fisher[d] = relative[d] * (1.0 - relative[d])
     else:
         means(kind, bin_size, eta, mean, relative)
         for d in range(units):
             slope[d] = (y[d] - mean[d]) * relative[d]
             fisher[d] = mean[d] * relative[d] * relative[d]
-        if kind == BERNOULLI:
-            for d in range(units):
-                slope[d] = y[d] - relative[d]
-                fisher[d] = relative[d] * (1.0 - relative[d])
         if kind == BINOMIAL_SOFTPLUS or kind == BINOMIAL_EXP:
             for d in range(units):
                 shrink = spread[d] / (spread[d] + mean[d])

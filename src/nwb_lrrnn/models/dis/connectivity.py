@@ -22,7 +22,7 @@ _ERRORS_AT_ONCE = 2_000_000  # entries of bootstrapped connectivity held at a ti
 
 
 @dataclass(frozen=True)
-class Regression:
+class RidgeRegression:
     """How the latents of a bin follow from the neurons of the bin before.
 
     Attributes
@@ -86,7 +86,7 @@ def steps_of(trials: Trials, rates: Array, latents: Array, known: NDArray[np.boo
     return Steps(rates[:, :-1][rows], latents[:, 1:][rows], block)
 
 
-def regress(steps: Steps) -> Regression:
+def regress(steps: Steps) -> RidgeRegression:
     """Return the ridge regression of steps, its ridge chosen by cross-validation over blocks.
 
     It is the largest within one standard error (over blocks) of the best held-out likelihood (Breiman et al. 1984):
@@ -106,7 +106,7 @@ def regress(steps: Steps) -> Regression:
         best = int(np.argmin(losses))
         ridge, loss = RIDGES[_within_one_error(left, best, steps)], float(losses[best])
     weights, drive = _solutions(u, z, [ridge])[0]
-    return Regression(weights if axes is None else weights @ axes.T, drive, float(ridge), loss)
+    return RidgeRegression(weights if axes is None else weights @ axes.T, drive, float(ridge), loss)
 
 
 def _within_one_error(left: Array, best: int, steps: Steps) -> int:

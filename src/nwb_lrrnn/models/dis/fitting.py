@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -25,12 +24,10 @@ from nwb_lrrnn.models.dis.network import GroupNetwork, Reader, Start, given_inpu
 from nwb_lrrnn.models.dis.pairs import Pairs, history, pairs_of, whole_bins
 from nwb_lrrnn.models.dis.regression import Linear
 from nwb_lrrnn.models.dis.separation import separate, whitened
+from nwb_lrrnn.models.dis.settings import GroupModel
 from nwb_lrrnn.models.dis.units import Units, units_of
 from nwb_lrrnn.models.training.ending import Ending
 from nwb_lrrnn.trials import Trials
-
-if TYPE_CHECKING:
-    from nwb_lrrnn.models.dis.estimator import DisRNN
 
 Array = NDArray[np.floating]
 Seed = np.random.SeedSequence
@@ -57,7 +54,7 @@ class Fit:
     ridge: float | None  # of the encoder; None where gradients found it
 
 
-def choose_scaling(model: DisRNN, trials: Trials, rank: int) -> Choice:
+def choose_scaling(model: GroupModel, trials: Trials, rank: int) -> Choice:
     """Return the scaling whose regression predicts held-out bins best, in the units of X; as given where both do."""
     likelihood, is_gaussian = model.likelihood_, model.likelihood_ == "gaussian"
     link = model.link or ("identity" if is_gaussian else "softplus")
@@ -81,7 +78,7 @@ def pairs_in(trials: Trials, units: Units, n_lags: int) -> Pairs:
     return pairs_of(before, complete, units.scaled(trials.values), known, trials.inputs)
 
 
-def fit(model: DisRNN, trials: Trials, choice: Choice, ranks: tuple[int, ...], seed: Seed) -> Fit:
+def fit(model: GroupModel, trials: Trials, choice: Choice, ranks: tuple[int, ...], seed: Seed) -> Fit:
     """Return the likeliest network, its latents turned into groups as independent as can be, in the order of ranks."""
     if model.likelihood_ == "gaussian":
         network, values = of_values(trials, choice, sum(ranks), model.n_lags)
@@ -276,7 +273,7 @@ class Recurrence:
 
 
 def recurrence(
-    model: DisRNN, trials: Trials, network: GroupNetwork, latents: Array, ridge: float | None, seed: Seed
+    model: GroupModel, trials: Trials, network: GroupNetwork, latents: Array, ridge: float | None, seed: Seed
 ) -> Recurrence:
     """Return the right vectors, and whether the noise of the units feeds back.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numbers
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,9 +12,6 @@ from nwb_lrrnn import parameters as check
 from nwb_lrrnn.models.base import POSTERIORS
 from nwb_lrrnn.models.dis.pairs import history
 from nwb_lrrnn.trials import Trials
-
-if TYPE_CHECKING:
-    from nwb_lrrnn.models.dis.estimator import DisRNN
 
 NOISES = ("auto", "recurrent", "readout")
 ENCODERS = ("linear", "mlp")
@@ -48,11 +46,38 @@ def group_ranks_of(rank: int, n_groups: Any, group_ranks: Any) -> tuple[int, ...
     return ranks
 
 
+class GroupModel(Protocol):
+    """What is read of an estimator of groups of latents."""
+
+    rank: int
+    n_groups: int
+    group_ranks: Sequence[int] | None
+    nonlinearity: str
+    link: str | None
+    noise: str
+    encoder: str
+    n_lags: int
+    objective: str
+    scaling: str
+    fine_tune_epochs: int
+    penalty: float
+    block_penalty: float
+    max_epochs: int
+    batch_size: int
+    learning_rate: float
+    n_init: int
+    n_bootstraps: int
+    dtype: str
+    device: str
+    random_state: int | None
+    likelihood_: str
+
+
 def _nearly_equal(rank: int, n: int) -> tuple[int, ...]:
     return tuple(rank // n + (k < rank % n) for k in range(n))
 
 
-def check_parameters(model: DisRNN, trials: Trials) -> tuple[int, ...]:
+def check_parameters(model: GroupModel, trials: Trials) -> tuple[int, ...]:
     """Return the group ranks after checking every parameter of the constructor.
 
     Raises
@@ -87,7 +112,7 @@ def check_parameters(model: DisRNN, trials: Trials) -> tuple[int, ...]:
     return ranks
 
 
-def _check_pairs(model: DisRNN, trials: Trials, rank: int, n_lags: int) -> None:
+def _check_pairs(model: GroupModel, trials: Trials, rank: int, n_lags: int) -> None:
     """Raise unless enough bins, and all before them that the encoder reads, are observed in all units and change."""
     seen = trials.seen
     unseen = trials.unit_ids[~seen.any(axis=(0, 1))]
@@ -108,7 +133,7 @@ def _check_pairs(model: DisRNN, trials: Trials, rank: int, n_lags: int) -> None:
         raise ValueError("X: got units that are all constant, wanted some that change: there are no latents in them")
 
 
-def _check_counts(model: DisRNN) -> None:
+def _check_counts(model: GroupModel) -> None:
     if model.likelihood_ == "gaussian":
         check.choose("link", "identity" if model.link is None else model.link, ("identity",))
     else:

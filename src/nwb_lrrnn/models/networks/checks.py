@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from nwb_lrrnn.dynamics.likelihoods import choose_link
 from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
 from nwb_lrrnn.parameters import choose, flag, fraction, positive, whole_number
 from nwb_lrrnn.trials import Trials
 
-if TYPE_CHECKING:
-    from nwb_lrrnn.models.low_rank import LowRankRNN
-    from nwb_lrrnn.models.smc import SMCLowRankRNN
+
+class TrainedModel(Protocol):
+    """What is read of every estimator whose network is trained by gradients."""
+
+    rank: int
+    nonlinearity: str
+    link: str | None
+    tau: float | None
+    filter_inputs: bool
+    max_epochs: int
+    patience: int
+    batch_size: int | None
+    learning_rate: float
+    validation_fraction: float
+    n_init: int
+    warm_start: bool
+    dtype: str
+    random_state: int | None
+    likelihood_: str
+    n_inputs_: int
 
 
-def check_network(model: LowRankRNN | SMCLowRankRNN, trials: Trials) -> None:
+def check_network(model: TrainedModel, trials: Trials) -> None:
     """Check what every network trained by gradients is constructed with, and that the trials show dynamics."""
     whole_number("rank", model.rank)
     n_units = trials.values.shape[2]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +19,11 @@ from torch import Tensor
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.dynamics.likelihoods import Likelihood, choose_link
 from nwb_lrrnn.models.networks.cells import Cell, cell_of, stacked
+from nwb_lrrnn.models.networks.checks import TrainedModel
 from nwb_lrrnn.models.networks.scales import scales_of
 from nwb_lrrnn.models.observation.readouts import Readout
 from nwb_lrrnn.models.training.loop import Layout
 from nwb_lrrnn.trials import LazyTrials, Trials
-
-if TYPE_CHECKING:
-    from nwb_lrrnn.models.low_rank import LowRankRNN
-    from nwb_lrrnn.models.smc import SMCLowRankRNN
 
 Array = NDArray[np.floating]
 Parts = dict[str, Tensor]
@@ -138,7 +135,7 @@ class NetworkForm:
 
 
 def form_fields(
-    model: LowRankRNN | SMCLowRankRNN, trials: Trials | LazyTrials, dtype: torch.dtype, device: torch.device
+    model: TrainedModel, trials: Trials | LazyTrials, dtype: torch.dtype, device: torch.device
 ) -> dict[str, Any]:
     """Return the fields of a `NetworkForm` that a model's parameters and its data make, neurons and readout aside."""
     link = choose_link(model.likelihood_, model.link)

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from nwb_lrrnn import parameters as check
 from nwb_lrrnn.models.base import POSTERIORS
-from nwb_lrrnn.models.networks.checks import check_network
+from nwb_lrrnn.models.networks.checks import TrainedModel, check_network
 from nwb_lrrnn.models.networks.form import form_fields
 from nwb_lrrnn.models.smc import bound, encoder
 from nwb_lrrnn.models.smc.network import ParticleForm
 from nwb_lrrnn.models.training.loop import Schedule
 from nwb_lrrnn.trials import Trials
 
-if TYPE_CHECKING:
-    from nwb_lrrnn.models.smc.estimator import SMCLowRankRNN
-
 READOUTS = ("latents", "currents", "rates")
 _NEURONS = 100  # where the user says nothing and the units are not the neurons
 
 
-def form_of(model: SMCLowRankRNN, trials: Trials, dtype: torch.dtype, device: torch.device) -> ParticleForm:
+class ParticleModel(TrainedModel, Protocol):
+    """What is read of an estimator whose particles move by its network."""
+
+    n_neurons: int | None
+    readout: str
+    latent_noise: str
+    proposal: str
+    encoder_kernels: Any  # as given: checked below
+    encoder_channels: Any
+    encoder_padding: str
+    n_particles: int | None
+    resampling: str
+    resample_when: str
+    posterior: str
+    n_trajectories: int
+
+
+def form_of(model: ParticleModel, trials: Trials, dtype: torch.dtype, device: torch.device) -> ParticleForm:
     """Return the sizes, functions and scales that the parameters of a model and its data make."""
     return ParticleForm(
         n_neurons=trials.n_units if model.readout != "latents" else (model.n_neurons or _NEURONS),
@@ -34,7 +48,7 @@ def form_of(model: SMCLowRankRNN, trials: Trials, dtype: torch.dtype, device: to
     )
 
 
-def _design_of(model: SMCLowRankRNN, trials: Trials, device: torch.device) -> encoder.Design:
+def _design_of(model: ParticleModel, trials: Trials, device: torch.device) -> encoder.Design:
     """Return what of the encoder is fixed: its sizes, and the mean and s.d. of what it reads, unit by unit."""
     takes_roots = model.likelihood_ != "gaussian"
     seen, values = trials.seen, trials.values  # 0 where nothing was seen
@@ -60,7 +74,7 @@ def _design_of(model: SMCLowRankRNN, trials: Trials, device: torch.device) -> en
     )
 
 
-def _check_encoder(model: SMCLowRankRNN) -> None:
+def _check_encoder(model: ParticleModel) -> None:
     n = encoder.N_LAYERS
     for name, length, example in (("encoder_kernels", n, "(21, 11, 1)"), ("encoder_channels", n - 1, "(64, 64)")):
         got = getattr(model, name)
@@ -71,7 +85,7 @@ def _check_encoder(model: SMCLowRankRNN) -> None:
     check.choose("encoder_padding", model.encoder_padding, encoder.PADDINGS)
 
 
-def schedule_of(model: SMCLowRankRNN, trials: Trials) -> Schedule:
+def schedule_of(model: ParticleModel, trials: Trials) -> Schedule:
     """Return the training schedule of a model, after checking all of its parameters."""
     check_network(model, trials)
     n_units = trials.values.shape[2]

@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 from nwb_lrrnn.trials import LazyTrials, Trials
 
 if TYPE_CHECKING:
-    from nwb_lrrnn.models.low_rank import LowRankRNN
-    from nwb_lrrnn.models.smc import SMCLowRankRNN
+    from nwb_lrrnn.models.base import LatentModel
 
 LAYOUT = 1  # of the file
 INTERVAL = 10.0  # seconds between two writings: what a kill costs at most
@@ -153,26 +152,18 @@ class LoggedStep:
             self._log._store(self._name, self._key, arrays())
 
 
-def checkpoint_of(
-    model: LowRankRNN | SMCLowRankRNN, trials: Trials | LazyTrials, device: str, *, goes_on: bool
-) -> Checkpoint:
+def checkpoint_of(model: LatentModel, trials: Trials | LazyTrials, device: str, *, goes_on: bool) -> Checkpoint:
     """Return the checkpoint that an estimator's parameter `checkpoint` asks for, for a fit to given trials.
 
-    Parameters
-    ----------
-    model : estimator
-        With `likelihood_` resolved.
-    trials : Trials or LazyTrials
-        What is fitted.
-    device : str
-        Type of the device: noise differs between them.
-    goes_on : bool
-        Whether the fit starts from the model's current one (warm start), which is then part of what identifies it.
+    `device` is the type of the device: noise differs between them. `goes_on` says that the fit starts from the model's
+    current one (warm start), which is then part of what identifies it.
     """
-    if model.checkpoint is None:
+    given = model.get_params(deep=False)
+    path = given["checkpoint"]
+    if path is None:
         return Checkpoint(None)
-    _checked(model.checkpoint)  # before the data are read through
-    parameters = {name: value for name, value in model.get_params(deep=False).items() if name not in _FREE}
+    _checked(path)  # before the data are read through
+    parameters = {name: value for name, value in given.items() if name not in _FREE}
     parameters |= {"likelihood": model.likelihood_, "device": device}
     start = None
     if goes_on:
@@ -182,7 +173,7 @@ def checkpoint_of(
             repr(sorted(attrs.items())), *(dataset[name].values for name in sorted(map(str, dataset.data_vars)))
         )
     return Checkpoint(
-        model.checkpoint,
+        path,
         {
             "estimator": type(model).__name__,
             "version of nwb_lrrnn": version("nwb-lrrnn"),

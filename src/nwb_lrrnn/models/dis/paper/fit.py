@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +18,15 @@ from nwb_lrrnn.models.dis.pairs import Pairs, folds
 from nwb_lrrnn.models.dis.paper import training
 from nwb_lrrnn.models.dis.paper.mlp import fit_mlp
 from nwb_lrrnn.models.dis.paper.objective import FINE_TUNING, Settings
+from nwb_lrrnn.models.dis.settings import GroupModel
 from nwb_lrrnn.models.training.ending import Ending
 from nwb_lrrnn.trials import Trials
-
-if TYPE_CHECKING:
-    from nwb_lrrnn.models.dis.estimator import DisRNN
 
 Array = NDArray[np.floating]
 
 
 def fit_by_gradients(
-    model: DisRNN, trials: Trials, choice: Choice, ranks: tuple[int, ...], of_groups: Seed, of_gradients: Seed
+    model: GroupModel, trials: Trials, choice: Choice, ranks: tuple[int, ...], of_groups: Seed, of_gradients: Seed
 ) -> Fit:
     """Return the network of `objective="paper"`, `encoder="mlp"` or `fine_tune_epochs`, in groups of latents."""
     if model.objective == "paper":
@@ -40,7 +37,7 @@ def fit_by_gradients(
     return _fine_tuned(model, trials, choice, closed.network, ranks, of_gradients)
 
 
-def _from_random(model: DisRNN, trials: Trials, choice: Choice, ranks: tuple[int, ...], seed: Seed) -> Fit:
+def _from_random(model: GroupModel, trials: Trials, choice: Choice, ranks: tuple[int, ...], seed: Seed) -> Fit:
     """Return the network of the paper's objective."""
     settings = Settings(
         penalty=float(model.penalty), block_penalty=float(model.block_penalty), encoder=model.encoder,
@@ -54,7 +51,7 @@ def _from_random(model: DisRNN, trials: Trials, choice: Choice, ranks: tuple[int
 
 
 def _fine_tuned(
-    model: DisRNN, trials: Trials, choice: Choice, network: GroupNetwork, ranks: tuple[int, ...], seed: Seed
+    model: GroupModel, trials: Trials, choice: Choice, network: GroupNetwork, ranks: tuple[int, ...], seed: Seed
 ) -> Fit:
     """Return the network after epochs of the paper's objective from where the closed form ended."""
     linear = network.linear
@@ -72,7 +69,7 @@ def _fine_tuned(
 
 
 def _trained(
-    model: DisRNN, trials: Trials, choice: Choice, ranks: tuple[int, ...], seed: Seed, settings: Settings,
+    model: GroupModel, trials: Trials, choice: Choice, ranks: tuple[int, ...], seed: Seed, settings: Settings,
     input_weights: Array | None, start: Mapping[str, Array] | None = None,
 ) -> Fit:  # fmt: skip
     """Return the best restart as a network, its noise at the maximum likelihood of its residuals."""
@@ -107,7 +104,7 @@ def _encoded(mlp: Mapping[str, Array], pairs: Pairs) -> Pairs:
     return replace(pairs, features=encode(mlp, pairs.features))
 
 
-def _with_mlp(model: DisRNN, trials: Trials, choice: Choice, closed: Fit, seed: Seed) -> Fit:
+def _with_mlp(model: GroupModel, trials: Trials, choice: Choice, closed: Fit, seed: Seed) -> Fit:
     """Return the network with an MLP that predicts its smoothed latents from the bins before."""
     pairs, network = choice.pairs, closed.network
     latents = network.smoothed(trials)[pairs.trial, pairs.time]

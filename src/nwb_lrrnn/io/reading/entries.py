@@ -148,7 +148,7 @@ def find_dataset(group: H5, name: str) -> tuple[H5 | None, str | None]:
 
 
 @dataclass(frozen=True)
-class Layout:
+class SeriesLayout:
     """How the data of a series lie: samples, columns, whether the file holds (column, time), and what is odd."""
 
     n_samples: int
@@ -157,11 +157,11 @@ class Layout:
     oddity: str | None = None
 
 
-def layout(entry: SeriesEntry) -> Layout:
+def layout(entry: SeriesEntry) -> SeriesLayout:
     """Return how the data of a series lie; raise where no length, of timestamps or region, tells which dim is time."""
     shape = entry.shape or (0,)
     if len(shape) == 1:
-        return Layout(shape[0], 1, oddity=_region_oddity(entry, 1))
+        return SeriesLayout(shape[0], 1, oddity=_region_oddity(entry, 1))
     rows, columns = shape[:2]
     n_times = entry.timestamps_shape[0] if entry.timestamps_shape and len(entry.timestamps_shape) == 1 else None
     if n_times is not None and (rows == n_times) != (columns == n_times):
@@ -176,7 +176,7 @@ def layout(entry: SeriesEntry) -> Layout:
     else:
         transposed = False  # as the schema says: time first
     n_samples, n_columns = (columns, rows) if transposed else (rows, columns)
-    return Layout(n_samples, n_columns, transposed, _region_oddity(entry, n_columns))
+    return SeriesLayout(n_samples, n_columns, transposed, _region_oddity(entry, n_columns))
 
 
 def series_kind(entry: SeriesEntry) -> str:

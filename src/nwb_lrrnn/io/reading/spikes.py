@@ -29,7 +29,7 @@ _ON_BAD_SPIKES = ("sort", "raise")
 
 
 @dataclass(frozen=True, eq=False)
-class Units:
+class ReadUnits:
     """Rows of a Units table with electrode metadata, and the intervals in which each unit was observed (or None)."""
 
     rows: Rows
@@ -76,7 +76,7 @@ def why_no_spikes(entry: TableEntry) -> str | None:
     return None
 
 
-def read_units(source: Source, entry: TableEntry, time_scale: float = 1.0) -> Units:
+def read_units(source: Source, entry: TableEntry, time_scale: float = 1.0) -> ReadUnits:
     """Return the rows of a Units table with the metadata of their electrodes, and their observation intervals."""
     with source.open() as file:
         rows = read_rows(file, entry)
@@ -91,7 +91,7 @@ def read_units(source: Source, entry: TableEntry, time_scale: float = 1.0) -> Un
             )
         observed = [part.reshape(-1, 2) * time_scale for part in observed]
         observed = None if all(not len(part) for part in observed) else observed
-    return Units(replace(rows, columns=columns), observed, object_id)
+    return ReadUnits(replace(rows, columns=columns), observed, object_id)
 
 
 def read_spikes(

@@ -18,7 +18,7 @@ _FEWEST = 50  # bins below which a covariance says nothing
 
 
 @dataclass(frozen=True)
-class Windows:
+class LaggedWindows:
     """Latents (point, latent) at some bins, at earlier and at later bins of the same trials; none later: no pairs."""
 
     now: Array
@@ -26,7 +26,7 @@ class Windows:
     after: tuple[Array, ...]
 
 
-def windows(latents: Array, seen: Mask, n_points: int) -> Windows:
+def windows(latents: Array, seen: Mask, n_points: int) -> LaggedWindows:
     """Return at most `n_points` evenly spaced windows that lie within trials and were seen whole.
 
     Parameters
@@ -51,12 +51,12 @@ def windows(latents: Array, seen: Mask, n_points: int) -> Windows:
         if n >= max(_FEWEST, most / 2):  # short trials lose their edges
             break
     else:
-        return Windows(np.empty((0, latents.shape[2])), (), ())
+        return LaggedWindows(np.empty((0, latents.shape[2])), (), ())
     trial, time = np.nonzero(whole)
     kept = evenly(n, n_points)
     trial, time = trial[kept], time[kept]
     before = tuple(latents[trial, time - lag] for lag in earlier)
-    return Windows(latents[trial, time], before, tuple(latents[trial, time + lag] for lag in later))
+    return LaggedWindows(latents[trial, time], before, tuple(latents[trial, time + lag] for lag in later))
 
 
 def evenly(n: int, most: int) -> NDArray[np.intp]:

@@ -49,7 +49,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Moments:
+class PairMoments:
     """Sums over pairs, which add up over parts of a recording."""
 
     n: float
@@ -58,7 +58,7 @@ class Moments:
     n_features: int
     n_inputs: int
 
-    def __sub__(self, other: Moments) -> Moments:
+    def __sub__(self, other: PairMoments) -> PairMoments:
         return replace(self, n=self.n - other.n, first=self.first - other.first, second=self.second - other.second)
 
     def centred(self) -> tuple[Array, Array]:
@@ -67,10 +67,10 @@ class Moments:
         return mean, self.second / self.n - np.outer(mean, mean)
 
 
-def moments_of(pairs: Pairs) -> Moments:
+def moments_of(pairs: Pairs) -> PairMoments:
     """Return the sums of pairs."""
     rows = np.concatenate([pairs.features, pairs.inputs, pairs.targets], axis=1)
-    return Moments(float(len(rows)), rows.sum(0), rows.T @ rows, pairs.features.shape[1], pairs.inputs.shape[1])
+    return PairMoments(float(len(rows)), rows.sum(0), rows.T @ rows, pairs.features.shape[1], pairs.inputs.shape[1])
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class _Reduced:
     n: float
 
 
-def _reduce(moments: Moments) -> _Reduced:
+def _reduce(moments: PairMoments) -> _Reduced:
     mean, cov = moments.centred()
     p, q = moments.n_features, moments.n_inputs
     u, v, y = slice(0, p), slice(p, p + q), slice(p + q, None)

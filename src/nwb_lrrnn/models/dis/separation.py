@@ -23,7 +23,7 @@ from scipy.optimize import minimize
 from nwb_lrrnn.align import slices
 from nwb_lrrnn.models.dis.grouping import best_partitions
 from nwb_lrrnn.models.dis.lagged import (
-    Windows,
+    LaggedWindows,
     evenly,
     independent_components,
     joint_diagonal,
@@ -53,7 +53,7 @@ class Criterion:
 
     Attributes
     ----------
-    windows : Windows
+    windows : LaggedWindows
         Latents at bins (point, latent) now, before and after.
     points : ndarray (point, latent)
         Where the kernel density is taken.
@@ -61,7 +61,7 @@ class Criterion:
         w: of the entropies.
     """
 
-    windows: Windows
+    windows: LaggedWindows
     points: Array
     weight: float
 
@@ -114,7 +114,7 @@ def _degree(rank: int, n_points: int) -> int:
     return next((k for k, count in counts.items() if count <= min(_MOST_FEATURES, n_points // 10)), 1)
 
 
-def _autonomy(at: Windows, basis: Array) -> tuple[float, Array]:
+def _autonomy(at: LaggedWindows, basis: Array) -> tuple[float, Array]:
     """Return ln det S_g / 2c and its slope (K, d): how well a group foretells itself."""
     n, rank, c = len(at.now), basis.shape[1], len(at.after)
     u = np.ascontiguousarray((at.now @ basis).T)

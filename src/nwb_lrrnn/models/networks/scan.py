@@ -28,7 +28,7 @@ def trajectory(name: str, cell: Cell, start: Tensor, drive: Drive, *, kernels: b
     Differentiable in the cell, the start and v. `kernels` overrides the choice of path.
     """
     if use_kernels(start) if kernels is None else kernels:
-        return _Fused.apply(name, drive.lengths, drive.raw, drive.filtered, start, *cell)  # type: ignore[no-any-return]
+        return _FusedScan.apply(name, drive.lengths, drive.raw, drive.filtered, start, *cell)  # type: ignore[no-any-return]
     z, inside = start, drive.lengths
     path = [z]
     for t in range(drive.raw.shape[1] - 1):
@@ -80,7 +80,7 @@ def pulled_back(
     return g, h, to_last
 
 
-class _Fused(torch.autograd.Function):
+class _FusedScan(torch.autograd.Function):
     """`trajectory` by the fused kernels and their hand-written adjoint."""
 
     @staticmethod

@@ -38,7 +38,7 @@ def log_likelihood(
     Differentiable in the readout and the latents. `kernels` overrides the choice of path.
     """
     if _fused(likelihood, latents) if kernels is None else kernels:
-        return _Fused.apply(likelihood, data, latents, *readout)  # type: ignore[no-any-return]
+        return _FusedReadout.apply(likelihood, data, latents, *readout)  # type: ignore[no-any-return]
     eta = predictor(readout, latents)
     return (likelihoods.log_prob(likelihood, data.y, eta, readout.spread[:, None, None]) * data.seen).sum((2, 3))
 
@@ -67,7 +67,7 @@ def _fused(likelihood: Likelihood, latents: Tensor) -> bool:
     return use_kernels(latents) and not likelihood.family.mixes_spread
 
 
-class _Fused(torch.autograd.Function):
+class _FusedReadout(torch.autograd.Function):
     """`log_likelihood` by the fused kernels."""
 
     @staticmethod

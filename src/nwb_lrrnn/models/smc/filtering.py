@@ -59,7 +59,7 @@ def run(
             record = None
         proposal = proposal_of(sites, *law)
         kept = _Kept(options, lengths, noise, proposal.rows, record)
-        increments = _Fused.apply(kept, *moves, *proposal[1:], *seen)
+        increments = _FusedFilter.apply(kept, *moves, *proposal[1:], *seen)
         return increments, kept.record  # type: ignore[return-value]
     return _loop(options, lengths, moves, law, sites, seen, noise)
 
@@ -200,7 +200,7 @@ def _search(options, lengths, moves, law, constant, seen, noise) -> tuple[Record
     return record, own_sites(found, torch.from_numpy(slope), constant)
 
 
-class _Fused(torch.autograd.Function):
+class _FusedFilter(torch.autograd.Function):
     """The filter by the fused kernels and their hand-written adjoint."""
 
     @staticmethod

@@ -20,12 +20,12 @@ from planted import attractor, cycle_frequency, lorenz, oscillator
 
 @pytest.fixture(scope="module", params=["gaussian", "poisson"])
 def planted(request):
-    """Return a planted oscillator, its model fitted to 40 trials, those and 40 held-out ones, with true latents."""
+    """Return a planted oscillator, its model fitted to 24 trials, those and 24 held-out ones, with true latents."""
     true = oscillator(request.param)
-    simulated = true.simulate(80, 200, random_state=5)
+    simulated = true.simulate(48, 200, random_state=5)
     X, z = simulated.observations, simulated.latents.values
-    model = LowRankRNN(rank=2, random_state=0).fit(X[:40])
-    return true, model, (X[:40], z[:40]), (X[40:], z[40:])
+    model = LowRankRNN(rank=2, n_neurons=50, random_state=0).fit(X[:24])
+    return true, model, (X[:24], z[:24]), (X[24:], z[24:])
 
 
 def test_latents_of_the_planted_oscillator_are_found(planted):
@@ -54,7 +54,7 @@ def test_what_is_kept_is_canonical_and_labelled(planted):
     latents = model.transform(X)
     assert latents.dims == ("trial", "time", "latent")
     np.testing.assert_array_equal(latents.time, X.time)
-    assert model.left_vectors_.shape == model.right_vectors_.shape == (100, 2)
+    assert model.left_vectors_.shape == model.right_vectors_.shape == (50, 2)
     assert {"log_evidence", "log_likelihood", "validation", "largest_jump"} <= set(model.history_)
     assert model.n_iter_ == model.history_.sizes["epoch"]
     assert model.largest_jump_ == 0.0  # one window a trial

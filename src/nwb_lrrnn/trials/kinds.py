@@ -117,7 +117,8 @@ def _validated(estimator: Any, X: Any, reset: bool, is_named: bool = False) -> N
 
     if getattr(getattr(X, "dtype", None), "kind", "") in ("m", "M"):
         raise TypeError(f"X: got values of type {X.dtype}, wanted numbers")
-    options: dict[str, Any] = {"dtype": np.float64, "ensure_all_finite": False}
+    # in one layout: that of X must change no digit, and kernels are compiled for each
+    options: dict[str, Any] = {"dtype": np.float64, "order": "C", "ensure_all_finite": False}
     if estimator is None:
         return np.asarray(check_array(X, **options))
     X = X if reset else _in_terms_of_fit(estimator, X, is_named)

@@ -128,6 +128,7 @@ def smooth_counts(
     predicted, filtered, target = np.zeros_like(evidence), np.zeros_like(evidence), np.zeros_like(evidence)
     log_det, quadratic, work = np.zeros(1), np.zeros(1), np.zeros(rank)
     start, pattern, one_node = np.zeros((n_steps, rank)), np.zeros(1, np.int64), np.zeros(1)
+    begin, end = 0 * n_steps, 1 + 0 * n_steps  # the one trial; numbers in the calls would be compiled by themselves
     for k in range(first, last):
         one, n, y, mask = lengths[k : k + 1], lengths[k], values[k], seen[k]
         offset = offsets[k] if offsets.shape[0] > 1 else offsets[0]
@@ -153,10 +154,10 @@ def smooth_counts(
                 info[0, :n] = 0.5 * (info[0, :n] + site_info[k, :n])
             site_evidence[k, :n] = evidence[0, :n]
             site_info[k, :n] = info[0, :n]
-            covariance_pass(info, one, transition, noise, initial_covariance, before, after, gain, log_det, 0, 1)
+            covariance_pass(info, one, transition, noise, initial_covariance, before, after, gain, log_det, begin, end)
             mean_pass(
                 evidence, info, pattern, one, transition, drive[k : k + 1], initial[k : k + 1], after, gain,
-                predicted, filtered, target, quadratic, 0, 1,
+                predicted, filtered, target, quadratic, begin, end,
             )  # fmt: skip
             if averaging:
                 means[k, :n] = target[0, :n]
@@ -177,7 +178,7 @@ def smooth_counts(
                 settled = factor == 1.0 and fit + log_prior - value < 1e-8 + 1e-12 * abs(value)
             if settled or averaging or step == n_newton - 1:
                 smooth_covariances(
-                    one, transition, noise, after, gain, covariances[k : k + 1], cross[k : k + 1], 0, 1
+                    one, transition, noise, after, gain, covariances[k : k + 1], cross[k : k + 1], begin, end
                 )  # of the last expansion, whose distance from the mode is below rounding
                 if left == 0:
                     break

@@ -1,14 +1,11 @@
 """Parameters from trajectories: the M-step of particle expectation maximisation, for one network.
 
 Trajectories drawn by backward simulation turn the fit into regressions (Lindsten 2013; Schon, Wills & Ninness 2011):
-of z_{t+1} on what the network makes of z_t, of y_t on z_t, and the moments of z_1. The right vectors, the drive and
-Sigma_z have their optimum in closed form given the neurons; the neurons (m, b, h, B and alpha) climb what is left, the
-log determinant of the residuals (variable projection, Golub & Pereyra 1973).
+of z_{t+1} on what the network makes of z_t (`transition`), of y_t on z_t, and the moments of z_1.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +13,7 @@ from nwb_lrrnn.models.networks import cells
 from nwb_lrrnn.models.observation import likelihoods
 from nwb_lrrnn.models.smc.data import TrialData
 from nwb_lrrnn.models.smc.network import ParticleForm, ParticleNetwork, free_numbers
+from nwb_lrrnn.models.smc.transition import NEURONS, Transition
 
 RIDGES = (1.0, 1e-2, 1e-4)  # of the change of the right vectors, relative to the mean square of the rates
 _PAIRS = 12_000  # pairs of successive latents that the transition is fitted to,
@@ -132,58 +130,24 @@ def _fit_readout(
 def _fit_transition(
     form: ParticleForm, parts: dict[str, Tensor], pairs: tuple[Tensor, Tensor, Tensor], ridge: float, n_steps: int
 ) -> None:
-    """Fit the transition: neurons by L-BFGS, right vectors, drive and Sigma_z in closed form."""
-    from scipy.optimize import minimize
-
+    """Fit the transition: neurons by a quasi-Newton method, right vectors, drive and Sigma_z in closed form."""
     # where a unit reads its own neuron, only what its readout can undo may move
     names = {"latents": ("left_vectors", "bias", "input_weights", "log_thresholds"), "currents": ("bias",), "rates": ()}
     free = [name for name in (*names[form.readout], "logit_alpha") if name in parts and parts[name].numel()]
-    shapes = [parts[name].shape for name in free]
-    bias, centre = parts["bias"].clone(), parts["right_vectors"].T / form.n_neurons
-    device = bias.device
-
-    def unpack(flat: Tensor) -> dict[str, Tensor]:
-        pieces = flat.split([shape.numel() for shape in shapes])
-        return parts | {name: p.reshape(shape) for name, p, shape in zip(free, pieces, shapes, strict=True)}
-
-    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
-        flat = torch.tensor(values, device=device).requires_grad_()
-        value = 0.5 * torch.logdet(_solve(form, unpack(flat), pairs, centre, ridge)[2])
-        (gradient,) = torch.autograd.grad(value, flat)
-        return float(value.detach()), gradient.cpu().numpy()
-
-    if n_steps and free:
-        start = torch.cat([parts[name].reshape(-1) for name in free]).cpu().numpy()
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": n_steps})
-        if np.isfinite(found.fun):
-            parts |= unpack(torch.tensor(found.x, device=device))
-    right, drive, covariance = _solve(form, parts, pairs, centre, ridge)
+    arrays = {name: parts[name].cpu().numpy() for name in NEURONS if name in parts}
+    centre = parts["right_vectors"].T.cpu().numpy() / form.n_neurons
+    now, then, v = (t.cpu().numpy() for t in pairs)
+    transition = Transition(form.nonlinearity, form.alpha, now, then, v, centre, ridge)
+    found = transition.climb(arrays, free, n_steps) if n_steps and free else arrays
+    solved = transition.solve(found)
+    like = parts["bias"]
     if form.readout == "currents":
-        parts["offset"] = parts["offset"] - parts["loadings"] * (parts["bias"] - bias)
-    parts["right_vectors"], parts["drive"] = right.T * form.n_neurons, drive
-    parts["noise"] = free_numbers(covariance[None], form.latent_noise)[0]
-
-
-def _solve(
-    form: ParticleForm, parts: dict[str, Tensor], pairs: tuple[Tensor, Tensor, Tensor], centre: Tensor, ridge: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return n / N (N, R), s (R,) and the residual covariance (R, R) at their optimum given the neurons.
-
-    n / N is held at `centre` by the ridge.
-    """
-    now, then, v = pairs
-    rates = rates_of(form, parts, now, v)
-    alpha = torch.sigmoid(parts["logit_alpha"]) if "logit_alpha" in parts else torch.tensor(form.alpha)
-    target = (then - (1.0 - alpha) * now) / alpha
-    mean_rate, mean_target = rates.mean(0), target.mean(0)
-    rates, target = rates - mean_rate, target - mean_target
-    gram = rates.T @ rates / len(rates)
-    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    gram = gram + ridge * gram.diagonal().mean() * eye
-    left_over = target - rates @ centre
-    right = centre + torch.linalg.solve(gram, rates.T @ left_over / len(rates))
-    residual = alpha * (target - rates @ right)
-    return right, mean_target - mean_rate @ right, residual.T @ residual / len(residual)
+        moved = torch.as_tensor(found["bias"]).to(like) - like
+        parts["offset"] = parts["offset"] - parts["loadings"] * moved
+    parts |= {name: torch.as_tensor(found[name]).to(like) for name in free}
+    parts["right_vectors"] = torch.as_tensor(solved.right.T * form.n_neurons).to(like)
+    parts["drive"] = torch.as_tensor(solved.drive).to(like)
+    parts["noise"] = free_numbers(torch.as_tensor(solved.covariance).to(like)[None], form.latent_noise)[0]
 
 
 def rates_of(form: ParticleForm, parts: dict[str, Tensor], z: Tensor, v: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ import xarray as xr
 
 from nwb_lrrnn.models.dis import DisRNN
 
+pytestmark = pytest.mark.filterwarnings("ignore::nwb_lrrnn.models.scored_units.UnscoredUnitsWarning")
+
 RNG = np.random.default_rng(0)
 
 
@@ -44,6 +46,7 @@ def check_finite(model, X, inputs=None):
     assert np.isfinite(model.history_.log_likelihood).all()
 
 
+HIDDEN_UNIT = np.arange(5) + np.zeros((6, 40, 1)) != 2
 MASKS = {
     "bins": (RNG.uniform(size=(6, 40)) > 0.1, ("trial", "time")),
     "units": (RNG.uniform(size=(6, 40, 5)) > 0.1, ("trial", "time", "unit")),
@@ -65,6 +68,7 @@ SHAPES = {
     "units alike": lambda X: np.repeat(X[..., :1], 5, axis=-1),
     "trials twice": lambda X: np.concatenate([X, X]),
     "more units than bins": lambda X: np.tile(X[:1, :12], (1, 1, 10)),
+    "a unit that no bin shows": lambda X: hiding(X, HIDDEN_UNIT),
     "silent at first": lambda X: np.where(np.arange(40)[:, None] < 20, 0, X),
 } | {f"hidden: {name}": lambda X, mask=mask: hiding(X, *mask) for name, mask in MASKS.items()}
 
@@ -129,7 +133,6 @@ def test_few_counts_and_a_burst(likelihood, link):
     check_finite(fitted(burst, **form), burst)
 
 
-HIDDEN_UNIT = np.arange(5) + np.zeros((6, 40, 1)) != 2
 EVERY_OTHER = np.arange(40) % 2 + np.zeros((6, 1)) == 0
 
 
@@ -137,12 +140,11 @@ EVERY_OTHER = np.arange(40) % 2 + np.zeros((6, 1)) == 0
 @pytest.mark.parametrize(
     ("change", "parameters", "message"),
     [
-        (lambda X: 0 * X + 2, {}, "X: got units that are all constant, wanted some that change"),
+        (lambda X: 0 * X + 2, {}, "X: got units that are all constant .*, wanted some that change"),
         (lambda X: X[:, :1], {}, "X: got trials of at most 1 bins, wanted more than n_lags=1"),
         (lambda X: X[:, :2], {"n_lags": 2}, "X: got trials of at most 2 bins, wanted more than n_lags=2"),
         (lambda X: X[:1, :4], {}, "X: got 3 bins that are observed .*, wanted at least 4 for rank=2; give more"),
         (lambda X: X[:, :2], {"encoder": "mlp"}, "X: got 6 bins .*, wanted at least 10 for rank=2; give more"),
-        (lambda X: hiding(X, HIDDEN_UNIT), {}, r"X: got units that no bin shows \(2\), wanted none; drop them"),
         (
             lambda X: hiding(X, EVERY_OTHER, ("trial", "time")),
             {},

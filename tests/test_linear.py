@@ -268,16 +268,6 @@ def test_likelihood_does_not_depend_on_the_gauge():
     np.testing.assert_allclose(smooth(moved, as_trials(values)).log_likelihood, model.score_trials(values), rtol=1e-9)
 
 
-def test_constant_and_silent_units_have_a_finite_likelihood():
-    values = simulate(oscillator(8), 30, 20)
-    values[..., 2] = 0.0
-    values[..., 5] = 1e6
-    model = LinearStateSpace(rank=3, tol=1e-3).fit(values)
-    assert np.isfinite(model.score(values))
-    constant = np.broadcast_to([1.0, 2.0, 3.0], (4, 10, 3))
-    assert np.isfinite(LinearStateSpace(rank=1, likelihood="gaussian").fit(constant).score(constant))
-
-
 def test_round_trip_through_dynamics_and_dataset():
     model, values = fitted_model()
     for copy in (LinearStateSpace.from_dynamics(model.dynamics_), LinearStateSpace.from_dataset(model.to_dataset())):

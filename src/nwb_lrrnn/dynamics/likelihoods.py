@@ -41,6 +41,7 @@ class Family:
     spread: str | None = None  # its name in a network; None: the likelihood has none
     squares_units = False  # whether the spread is in squared units of X
     needs_spread = False  # whether a network is refused without it
+    spread_limits = (0.0, np.inf)  # of what is fitted, the same in every model; a variance's in that of its unit
     is_of_counts = False  # whether values are spikes of any number
     mixes_spread = False  # whether ln p has a term of y and the spread without eta
 
@@ -104,7 +105,7 @@ class Gaussian(Family):
     links = ("identity", "softplus", "exp")
     wants = "real values"
     plain = "gaussian"
-    spread, squares_units = "observation_variance", True
+    spread, squares_units, spread_limits = "observation_variance", True, (1e-6, np.inf)
 
     def log_prob(self, y: Array, mean: Floats, spread: Floats | None = None) -> Array:
         variance = 1.0 if spread is None else spread
@@ -172,7 +173,7 @@ class NegativeBinomial(Poisson):
     """Counts of variance mean + mean^2 / r; the spread is r, their dispersion."""
 
     codes = {"softplus": BINOMIAL_SOFTPLUS, "exp": BINOMIAL_EXP}
-    spread, needs_spread, mixes_spread = "dispersion", True, True
+    spread, needs_spread, mixes_spread, spread_limits = "dispersion", True, True, (0.05, 1e4)
 
     def log_prob(self, y: Array, mean: Floats, spread: Floats | None = None) -> Array:
         r = _given(spread)
@@ -203,7 +204,6 @@ class NegativeBinomial(Poisson):
     def best_spread(self, y: Array, mean: Array, weights: Array) -> float:
         from scipy.optimize import minimize_scalar
 
-        # r in 0.05 to 1e4
         counts = np.bincount(y.astype(np.int64))
         sizes = np.arange(len(counts))
 
@@ -212,7 +212,8 @@ class NegativeBinomial(Poisson):
             growth = np.log1p(mean / r) @ weights  # ln((r + mean) / r)
             return -float(counts @ (gammaln(sizes + r) - gammaln(r) - sizes * log_r) - (y + r) @ growth)
 
-        found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(1e4)), method="bounded", options={"xatol": 1e-3})
+        limits = tuple(np.log(self.spread_limits))
+        found = minimize_scalar(loss, bounds=limits, method="bounded", options={"xatol": 1e-3})
         return float(np.exp(found.x))
 
 

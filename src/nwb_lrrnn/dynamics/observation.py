@@ -49,6 +49,15 @@ def log_likelihood(net, observations, latents, inputs=None) -> np.ndarray:
     return family.value(LINKS[net.link], y, eta, spread, time) + family.constants(y, spread, time)
 
 
+def spread_and_floor(net, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each unit's spread, (unit,), inf where there is none, and the least that is fitted at these variances."""
+    family = LIKELIHOODS[net.likelihood]
+    least = family.spread_limits[0] * (variance if family.squares_units else np.ones_like(variance))
+    if family.spread is None:
+        return np.full(net.n_units, np.inf), least
+    return _variance(net) if family.squares_units else getattr(net, family.spread), least
+
+
 def _time(net):
     """Return the expected value where the link is 1: of a rate the bin size, times each unit's gain."""
     if not LINKS[net.link].is_rate:

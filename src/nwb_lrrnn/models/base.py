@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,6 +14,14 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.dynamics import LIKELIHOODS, LowRankDynamics
+from nwb_lrrnn.dynamics.observation import spread_and_floor
+from nwb_lrrnn.models.as_dataset import AsDataset, names_of
+from nwb_lrrnn.models.scored_units import (
+    KeepsUnitShapes,
+    UnscoredUnitsWarning,
+    left_out,
+    scored_units,
+)
 from nwb_lrrnn.parameters import choose
 from nwb_lrrnn.trials import LazyTrials, Trials, as_lazy_trials, as_trials, blocks, check_observed, is_lazy, map_trials
 
@@ -22,7 +30,7 @@ logger = logging.getLogger(__name__)
 POSTERIORS = ("smoothed", "filtered", "delayed")
 
 
-class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """The verbs that every model of latents shares; a subclass says how to fit, infer and score `Trials`.
 
     A subclass has a constructor that only assigns (with at least `bin_size` and `likelihood`), sets `dynamics_` in
@@ -75,22 +83,37 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         trials = self._gate(X, inputs, reset=True)
         if isinstance(trials, LazyTrials) and trials.n_bytes <= blocks.KEPT_BYTES:
             trials = trials.load()
-        self.n_inputs_, self.input_ids_ = trials.n_inputs, trials.input_ids
-        self.likelihood_ = self._resolve_likelihood(trials)
         if isinstance(trials, LazyTrials):
             size = f"{trials.n_bytes / 2**30:.3g} GiB"
             logger.info("X holds %s: it is read block by block, and some steps see a sample of its trials", size)
-            _ = trials.summary  # one pass now: a bad value is found before the fit, also where no sample would see it
-            trials = trials if self._fits_lazy_trials else trials.sample()
-        self._fit_trials(trials)
+        kept = scored_units(trials)  # one pass now: a bad value is found before the fit, also where no sample sees it
+        model = self._unfitted(kept)
+        if model is not self:
+            warnings.warn(left_out(trials, kept), UnscoredUnitsWarning, stacklevel=2)
+            model.unit_ids_, model.n_features_in_ = self.unit_ids_[kept], int(kept.sum())
+            model.bin_size_, model.bin_size_is_known_ = self.bin_size_, self.bin_size_is_known_
+        self.scored_units_ = kept
+        model._fit_scored(trials.of_units(kept))
+        if model is not self:
+            family, told = LIKELIHOODS[model.likelihood_], trials.summary
+            self._stand_around(model, family.mean_of(told.mean * told.n_observed, told.n_observed))
         return self
+
+    def _fit_scored(self, trials: Trials | LazyTrials) -> None:
+        """Fit trials of which every unit is scored."""
+        self.scored_units_ = np.ones(trials.n_units, dtype=bool)
+        self.n_inputs_, self.input_ids_ = trials.n_inputs, trials.input_ids
+        self.likelihood_ = self._resolve_likelihood(trials)
+        lazy = isinstance(trials, LazyTrials) and not self._fits_lazy_trials
+        self._fit_trials(trials.sample() if lazy else trials)
+        self._note_floors(trials)
 
     def transform(self, X: Any, *, inputs: Any = None) -> Any:
         """Return the latents of X in the kind of X: (trial, time, latent), trial and time coordinates kept.
 
         Of X backed by dask the latents are too: they are computed block by block when they are asked for.
         """
-        return self._per_bin(X, inputs, self._latents)
+        return self._per_bin(X, inputs, self._scored._latents)
 
     def fit_transform(self, X: Any, y: Any = None, *, inputs: Any = None) -> Any:
         """Return the latents of X after fitting the model to it, in the kind of X."""
@@ -147,39 +170,6 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             n_trials, n_steps, inputs=inputs, initial_latents=initial_latents, random_state=random_state
         )
 
-    def to_dataset(self) -> xr.Dataset:
-        """Return all that the fitted model is as a Dataset: arrays by name, the rest in attrs; no code, no pickle."""
-        check_is_fitted(self)
-        dataset = self.readout_network_.to_dataset().assign(self._state())
-        if _names(getattr(self, "input_ids_", None)):
-            dataset = dataset.assign_coords(input=np.asarray(self.input_ids_).astype(str))
-        if hasattr(self, "feature_names_in_"):
-            dataset = dataset.assign_coords(feature_name=("unit", self.feature_names_in_.astype(str)))
-        fitted = {name: getattr(self, name) for name in self._fitted_scalars if hasattr(self, name)}
-        parameters = {name: value for name, value in self.get_params(deep=False).items() if name != "checkpoint"}
-        return dataset.assign_attrs(
-            estimator=type(self).__name__, parameters=json.dumps(parameters, default=str), **fitted
-        )
-
-    @classmethod
-    def from_dataset(cls, dataset: xr.Dataset):
-        """Return the model stored by `to_dataset`, or one made of the Dataset of a `LowRankDynamics` alone.
-
-        Raises
-        ------
-        ValueError
-            If the Dataset holds no network, or another estimator's.
-        """
-        name = dataset.attrs.get("estimator", cls.__name__)
-        if name != cls.__name__:
-            raise ValueError(f"dataset: got a {name}, wanted a {cls.__name__}; call {name}.from_dataset or load_model")
-        parameters = json.loads(dataset.attrs.get("parameters", "{}"))
-        known = set(cls().get_params(deep=False)) - {"checkpoint"}  # a file of whoever fitted the model
-        model = cls(**{key: value for key, value in parameters.items() if key in known})
-        model.dynamics_ = LowRankDynamics.from_dataset(dataset)
-        model._complete(dataset)
-        return model
-
     # --- the fitted network ----------------------------------------------------------------------------------------
 
     @property
@@ -209,32 +199,10 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
 
     # --- what the verbs stand on -----------------------------------------------------------------------------------
 
-    # fitted attributes beside `dynamics_` that are single numbers or names, stored as attrs of the Dataset
-    _fitted_scalars: tuple[str, ...] = ("bin_size_", "bin_size_is_known_", "likelihood_", "n_inputs_", "n_iter_")
-
-    def _state(self) -> dict[str, tuple]:
-        """Return what the model is beside `dynamics_`: name -> (dims, array)."""
-        return {}
-
-    def _complete(self, dataset: xr.Dataset) -> None:
-        """Set the fitted attributes beside `dynamics_` from a Dataset; what it lacks follows from the network."""
-        network = self.readout_network_
-        if not network.n_units:
-            raise ValueError("dataset: got a network without loadings, wanted one with a readout; pass loadings=")
-        self.bin_size_, self.likelihood_, self.n_inputs_ = network.dt, network.likelihood, network.n_inputs
-        self.bin_size_is_known_ = network.dt != 1.0  # where the Dataset, an old one, does not say
-        self.n_features_in_ = network.n_units
-        self.unit_ids_ = np.arange(network.n_units) if network.unit_ids is None else np.asarray(network.unit_ids)
-        if self.n_inputs_:
-            self.input_ids_ = dataset["input"].values if "input" in dataset.coords else np.arange(self.n_inputs_)
-        if "feature_name" in dataset.coords:
-            self.feature_names_in_ = dataset["feature_name"].values.astype(object)
-        for name in self._fitted_scalars:
-            if name in dataset.attrs:
-                value = dataset.attrs[name]
-                setattr(self, name, value.item() if isinstance(value, np.generic) else value)
-        if "rank" in self.get_params(deep=False):
-            self.set_params(rank=network.rank)
+    def _note_floors(self, trials: Trials | LazyTrials) -> None:
+        """Set `units_at_floor_` (unit,): which noise variances or dispersions are as small as they may be."""
+        spread, limit = spread_and_floor(self.readout_network_, trials.summary.variance)
+        self.units_at_floor_ = spread <= 1.01 * limit
 
     def _expected(self, latents: Trials) -> np.ndarray:
         return self.readout_network_.expected(latents.values, self._driving(latents))
@@ -244,7 +212,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         trials = self._gate(X, inputs, reset=False)
         if isinstance(trials, Trials):
             return trials.restore(function(trials), "latent")
-        on_block = partial(_of_right_values, function, self.likelihood_)
+        on_block = partial(_of_right_values, function, self.likelihood_, self.scored_units_)
         form = {
             "bin_size": self.bin_size_,
             "allow_nan": self._allow_nan,
@@ -260,7 +228,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         for rows, block in trials.blocks():
             if isinstance(trials, LazyTrials):
                 _refuse_wrong(block, self.likelihood_)
-            evidence[rows], n_bins[rows] = self._log_evidence(block), block.bins.sum(axis=1)
+            evidence[rows], n_bins[rows] = self._scored._log_evidence(block), block.bins.sum(axis=1)
         check_observed(n_bins)
         return evidence, n_bins
 
@@ -279,6 +247,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         read = as_lazy_trials if is_lazy(X) else as_trials
         trials = read(X, inputs=inputs, bin_size=self.bin_size, estimator=self, reset=reset, allow_nan=self._allow_nan)
         if not reset:
+            trials = trials.of_units(self.scored_units_)
             self._check_inputs(trials)
             if isinstance(trials, Trials):
                 _refuse_wrong(trials, self.likelihood_)
@@ -298,7 +267,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             )
         if got != self.n_inputs_:
             raise ValueError(f"inputs: got {got} inputs, wanted {self.n_inputs_} as in fit")
-        names, fitted = (_names(ids) for ids in (trials.input_ids, getattr(self, "input_ids_", None)))
+        names, fitted = (names_of(ids) for ids in (trials.input_ids, getattr(self, "input_ids_", None)))
         if names and fitted and names != fitted:
             raise ValueError(
                 f"inputs: got {', '.join(names)}, wanted {', '.join(fitted)} in this order, as in fit; "
@@ -354,7 +323,7 @@ class SeveralPosteriors(LatentModel, auto_wrap_output_keys=None):
             Which bins are used: all, those up to the current one, or those before it; None: the constructor's.
         """
         choice = choose("posterior", self.posterior if posterior is None else posterior, POSTERIORS)
-        return self._per_bin(X, inputs, partial(self._posterior, posterior=choice))
+        return self._per_bin(X, inputs, partial(self._scored._posterior, posterior=choice))
 
     def _posterior(self, trials: Trials, posterior: str) -> np.ndarray:
         raise AttributeError(f"{type(self).__name__} defines no _posterior")
@@ -375,15 +344,13 @@ def _refuse_wrong(trials: Trials, likelihood: str) -> None:
             )
 
 
-def _of_right_values(function: Callable[[Trials], np.ndarray], likelihood: str, trials: Trials) -> np.ndarray:
-    """Return a function of trials after checking that the likelihood gives them a density."""
+def _of_right_values(
+    function: Callable[[Trials], np.ndarray], likelihood: str, kept: np.ndarray, trials: Trials
+) -> np.ndarray:
+    """Return a function of the scored units of trials after checking that the likelihood gives them a density."""
+    trials = trials.of_units(kept)
     _refuse_wrong(trials, likelihood)
     return function(trials)
-
-
-def _names(ids: np.ndarray | None) -> list[str]:
-    """Return the names of inputs, none where they have numbers only, as those of an array."""
-    return [] if ids is None or np.asarray(ids).dtype.kind in "iu" else [str(name) for name in ids]
 
 
 def _latents_as_units(latents: Any) -> Any:

@@ -45,12 +45,13 @@ class LazyTrials:
     n_units, n_inputs : int
     """
 
-    def __init__(self, reader: _TrialReader, rows: Rows, form: Trials):
+    def __init__(self, reader: _TrialReader, rows: Rows, form: Trials, kept: NDArray[np.bool_] | None = None):
         self._reader, self._rows, self._form = reader, rows, form
         self.lengths = reader.lengths[rows]
         self.bin_size, self.bin_size_is_known = form.bin_size, form.bin_size_is_known
-        self.unit_ids, self.input_ids = form.unit_ids, form.input_ids
-        self.n_units, self.n_inputs = len(form.unit_ids), 0 if form.input_ids is None else len(form.input_ids)
+        self._kept = np.ones(len(form.unit_ids), dtype=bool) if kept is None else kept
+        self.unit_ids, self.input_ids = form.unit_ids[self._kept], form.input_ids
+        self.n_units, self.n_inputs = len(self.unit_ids), 0 if form.input_ids is None else len(form.input_ids)
 
     @property
     def n_bytes(self) -> int:
@@ -64,14 +65,25 @@ class LazyTrials:
     @cached_property
     def summary(self) -> Summary:
         """What one pass over all trials tells; bad values anywhere are found here."""
-        parts = ((rows, block.summary, not block.values.any()) for rows, block in self.blocks())
+        parts = ((rows, block.summary) for rows, block in self.blocks())
         whole = pooled(parts, len(self.lengths))
         check_observed(whole.n_observed)
         return whole
 
     def select(self, trials) -> LazyTrials:
         """Return some of the trials, still unread."""
-        return LazyTrials(self._reader, self._rows[np.asarray(trials, dtype=np.int64)], self._form)
+        return LazyTrials(self._reader, self._rows[np.asarray(trials, dtype=np.int64)], self._form, self._kept)
+
+    def of_units(self, kept: NDArray[np.bool_]) -> LazyTrials:
+        """Return the trials with some of the units (unit,), bool, still unread; with all of them, these trials."""
+        if kept.all():
+            return self
+        among = self._kept.copy()
+        among[among] = kept
+        found = LazyTrials(self._reader, self._rows, self._form, among)
+        if "summary" in vars(self):  # one pass is enough
+            vars(found)["summary"] = self.summary.of_units(kept)
+        return found
 
     def take(self, trials) -> Trials:
         """Return some of the trials, in the order given, in memory (the result cannot `restore`)."""
@@ -108,7 +120,8 @@ class LazyTrials:
                 positions = groups[group]
                 for begin in range(0, len(positions), size):
                     part = positions[begin : begin + size]
-                    yield part, self._reader.trials(raw, self._rows[part] - self._reader.groups[group][0], self._form)
+                    rows = self._rows[part] - self._reader.groups[group][0]
+                    yield part, self._reader.trials(raw, rows, self._form).of_units(self._kept)
                 del raw
 
     def _positions(self, group: int) -> Rows:

@@ -113,6 +113,15 @@ class Trials:
             source=None,
         )
 
+    def of_units(self, kept: NDArray[np.bool_]) -> Trials:
+        """Return the trials with some of the units (unit,), bool; with all of them, these trials."""
+        if kept.all():
+            return self
+        observed = None if self.observed is None else np.ascontiguousarray(self.observed[..., kept])
+        observed = None if observed is None or observed.all() else observed
+        values = np.ascontiguousarray(self.values[..., kept])
+        return replace(self, values=values, observed=observed, unit_ids=self.unit_ids[kept])
+
     def restore(self, values: NDArray, dim: str = "latent", ids: Sequence | NDArray | None = None) -> Any:
         """Return per-bin results (trial, time, k) in the kind the user gave X, with the last dim named `dim`.
 

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 # number (unit,) or (1,), mean (unit,), sum of squares about it (unit,) or (unit, unit)
 NumberMeanSquares = tuple[NDArray, NDArray, NDArray]
 
+_ROUNDING = 1e-10  # of its mean: what a constant changes by where it was computed
+_LEAST_VARIANCE = 1e-280
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -24,19 +27,42 @@ class Summary:
         Of each unit over its observed bins; 0 where there are none.
     n_bins : array (trial,), int
         Bins of each trial observed in at least one unit.
-    are_counts : bool
-        Whether all values are whole numbers >= 0, and not all of them 0.
+    is_whole : array (unit,), bool
+        Whether all values of a unit are whole numbers >= 0.
+    largest : array (unit,)
+        Largest absolute value.
     """
 
     n_observed: NDArray[np.float64]
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
     n_bins: NDArray[np.int64]
-    are_counts: bool
+    is_whole: NDArray[np.bool_]
+    largest: NDArray[np.float64]
+
+    @property
+    def are_counts(self) -> bool:
+        """Whether all values are whole numbers >= 0, and not all of them 0."""
+        return bool(self.is_whole.all() and (self.mean > 0).any())
+
+    @property
+    def is_constant(self) -> NDArray[np.bool_]:
+        """Which units (unit,) never change, but for what rounding leaves of a constant, or are never observed."""
+        return self.variance <= np.maximum((_ROUNDING * self.mean) ** 2, _LEAST_VARIANCE)
+
+    def of_units(self, kept: NDArray[np.bool_]) -> Summary:
+        """Return what is told of some units (unit,), bool; bins stay those that any unit was observed in."""
+        of_units = self.n_observed, self.mean, self.variance
+        return Summary(*(values[kept] for values in of_units), self.n_bins, self.is_whole[kept], self.largest[kept])
 
 
 def summarise(values: NDArray[np.float64], observed: NDArray[np.bool_] | None, bins: NDArray[np.bool_]) -> Summary:
     """Return the summary of values and what is observed of them (trial, time, unit), and of bins (trial, time)."""
+    with np.errstate(over="ignore", invalid="ignore"):  # of values whose squares are no numbers, `largest` tells
+        return _summarise(values, observed, bins)
+
+
+def _summarise(values: NDArray[np.float64], observed: NDArray[np.bool_] | None, bins: NDArray[np.bool_]) -> Summary:
     if observed is None:
         n = np.full(values.shape[2], float(values.shape[0] * values.shape[1]))
         mean, variance = values.mean(axis=(0, 1)), values.var(axis=(0, 1))
@@ -45,23 +71,22 @@ def summarise(values: NDArray[np.float64], observed: NDArray[np.bool_] | None, b
         mean = values.sum(axis=(0, 1)) / np.maximum(n, 1.0)
         residual = np.where(observed, values - mean, 0.0)
         variance = (residual**2).sum(axis=(0, 1)) / np.maximum(n, 1.0)
-    are_counts = bool((values >= 0).all() and (values == np.round(values)).all() and values.any())
-    return Summary(n, mean, variance, bins.sum(axis=1), are_counts)
+    is_whole = ((values >= 0) & (values == np.round(values))).all(axis=(0, 1))
+    return Summary(n, mean, variance, bins.sum(axis=1), is_whole, np.abs(values).max(axis=(0, 1), initial=0.0))
 
 
-def pooled(parts: Iterable[tuple[NDArray[np.int64], Summary, bool]], n_trials: int) -> Summary:
-    """Return the summary of a whole from those of its parts: (rows, summary, whether all its values are 0) each."""
+def pooled(parts: Iterable[tuple[NDArray[np.int64], Summary]], n_trials: int) -> Summary:
+    """Return the summary of a whole from those of its parts: (rows, summary) each."""
     n = mean = variance = np.zeros(())
     n_bins = np.zeros(n_trials, dtype=np.int64)
-    whole, any_value = True, False
-    for rows, part, is_zero in parts:
+    is_whole, largest = np.ones((), dtype=bool), np.zeros(())
+    for rows, part in parts:
         of_part = part.n_observed, part.mean, part.n_observed * part.variance
         n, mean, square = merged_moments((n, mean, n * variance), of_part)
         variance = square / np.maximum(n, 1.0)
         n_bins[rows] = part.n_bins
-        whole &= part.are_counts or is_zero
-        any_value |= not is_zero
-    return Summary(n, mean, variance, n_bins, whole and any_value)
+        is_whole, largest = is_whole & part.is_whole, np.maximum(largest, part.largest)
+    return Summary(n, mean, variance, n_bins, is_whole, largest)
 
 
 def merged_moments(

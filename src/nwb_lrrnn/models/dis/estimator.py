@@ -19,6 +19,7 @@ from nwb_lrrnn.models.dis.dataset import dynamics_of, network_of, variables_of
 from nwb_lrrnn.models.dis.network import GroupNetwork
 from nwb_lrrnn.models.dis.settings import check_parameters, group_ranks_of
 from nwb_lrrnn.models.dis.units import LIKELIHOODS
+from nwb_lrrnn.models.scored_units import widened
 from nwb_lrrnn.models.training.devices import one_thread
 from nwb_lrrnn.trials import Trials
 
@@ -228,6 +229,10 @@ class DisRNN(SeveralPosteriors, auto_wrap_output_keys=None):
             Number of latents of each group, in order.
         """
         check_is_fitted(self)
+        if self._scored is not self:
+            around = self._around(self._scored.regrouped(matrix, group_ranks))
+            around.group_ranks = around.group_ranks_
+            return around
         mixing, ranks = np.asarray(matrix, dtype=float), group_ranks_of(self.readout_network_.rank, 1, group_ranks)
         other = copy.copy(self)
         other.network_ = self.network_.mixed(mixing)
@@ -314,6 +319,12 @@ class DisRNN(SeveralPosteriors, auto_wrap_output_keys=None):
         self.readout_ = dynamics_of(network, driven, moments, trials.unit_ids)
         self._bootstraps = driven.bootstraps
         found.ending.tell(self)
+
+    def _widen(self, inner: DisRNN, means: np.ndarray) -> None:
+        super()._widen(inner, means)
+        if inner._bootstraps is not None:
+            left, right = inner._bootstraps
+            self._bootstraps = widened(left, (1,), self.scored_units_), widened(right, (2,), self.scored_units_)
 
     def _posterior(self, trials: Trials, posterior: str) -> np.ndarray:
         network = self.network_

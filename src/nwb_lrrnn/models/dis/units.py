@@ -8,14 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.dynamics.nonlinearity import phi
-from nwb_lrrnn.models.linear.observations import moments_of_units
+from nwb_lrrnn.models.linear.observations import FLOOR, moments_of_units
 from nwb_lrrnn.models.networks.scales import scales_of
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
-
-FLOOR = 1e-6  # no noise variance goes below this fraction of the unit's own variance
-
 
 LIKELIHOODS = ("gaussian", "poisson", "negative_binomial")  # those that scale with a unit's mean
 

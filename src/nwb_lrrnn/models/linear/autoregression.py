@@ -63,6 +63,7 @@ class VectorAutoregression(Baseline, auto_wrap_output_keys=None):
     """
 
     mean_: Array
+    _axes_of_units = {"mean_": (0,), "coefficients_": (1, 2)}
 
     def __init__(self, n_lags=1, *, alpha=None, likelihood="auto", link=None, bin_size=None):
         self.n_lags = n_lags

@@ -12,6 +12,7 @@ from nwb_lrrnn.dynamics.likelihoods import LIKELIHOODS
 from nwb_lrrnn.models.base import LatentModel
 from nwb_lrrnn.models.linear.observations import moments_of_units
 from nwb_lrrnn.models.linear.state_space import LinearStateSpace
+from nwb_lrrnn.models.scored_units import widened
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
@@ -43,8 +44,19 @@ class Baseline(LatentModel, auto_wrap_output_keys=None):
     loadings_: Any = Absent()
     offset_: Any = Absent()
 
+    _axes_of_units: dict[str, tuple[int, ...]] = {"mean_": (0,)}  # of fitted arrays
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "mean_")
+
+    def _note_floors(self, trials: Any) -> None:
+        self.units_at_floor_ = np.zeros(trials.n_units, dtype=bool)
+
+    def _widen(self, inner: Any, means: Array) -> None:
+        for name, axes in ({"units_at_floor_": (0,)} | self._axes_of_units).items():
+            if hasattr(inner, name):
+                vars(self)[name] = widened(getattr(inner, name), axes, self.scored_units_)
+        self.mean_[~self.scored_units_] = means[~self.scored_units_]
 
 
 class MeanRate(Baseline, auto_wrap_output_keys=None):
@@ -77,6 +89,7 @@ class MeanRate(Baseline, auto_wrap_output_keys=None):
     """
 
     mean_: Array
+    _axes_of_units = {"mean_": (0,), "variance_": (0,), "dispersion_": (0,)}
 
     def __init__(self, *, likelihood="auto", bin_size=None):
         self.likelihood = likelihood

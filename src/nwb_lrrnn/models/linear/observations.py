@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.dynamics.likelihoods import LIKELIHOODS
 from nwb_lrrnn.models.linear.smoothing import Patterns, find_patterns
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
 
 _CONSTANT = 1e-3  # a constant unit counts as having this fraction of the mean variance of the units
-FLOOR = 1e-6  # no noise variance goes below this fraction of the unit's own variance
+FLOOR = LIKELIHOODS["gaussian"].spread_limits[0]  # no noise variance goes below this fraction of the unit's own
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,12 @@ class UnitMoments:
 def moments_of_units(trials: Trials) -> UnitMoments:
     """Return the moments of each unit over its observed bins; constant units get a variance > 0.
 
-    A unit that never changes would have a Gaussian likelihood without bound. It is given 1e-3 of the mean variance of
-    the units (1 when all are constant) as its noise, in every linear model and baseline alike, so that they compare.
+    Of parts of a recording: a unit that never changes in the whole is left out before. It is given 1e-3 of the mean
+    variance of the units (1 when all are constant) as its noise, in every linear model alike.
     """
     told = trials.summary
     mean, variance = told.mean, told.variance
-    constant = variance <= np.maximum(1e-20 * mean**2, 1e-280)  # rounding of a constant leaves this much
+    constant = told.is_constant
     lively = variance[~constant]
     stand_in = _CONSTANT * lively.mean() if lively.size else 1.0
     return UnitMoments(mean, np.where(constant, stand_in, variance), told.n_observed, constant)

@@ -105,7 +105,8 @@ class LinearStateSpace(SeveralPosteriors, auto_wrap_output_keys=None):
 
     def moments(self, X: Any, *, inputs: Any = None) -> Moments:
         """Return the posterior moments of the latents: means, covariances and lag-one cross-covariances."""
-        return self._moments(self._in_memory(X, inputs))
+        trials = self._in_memory(X, inputs)
+        return self._scored._moments(trials)
 
     def transition_matrix(self) -> np.ndarray:
         """Return A (latent, latent), the one-step map of the latents."""
@@ -154,6 +155,8 @@ class LinearStateSpace(SeveralPosteriors, auto_wrap_output_keys=None):
         model.n_inputs_ = dynamics.n_inputs
         model.n_features_in_ = dynamics.n_units
         model.unit_ids_ = np.arange(dynamics.n_units) if dynamics.unit_ids is None else dynamics.unit_ids
+        model.scored_units_ = np.ones(dynamics.n_units, dtype=bool)
+        model.units_at_floor_ = ~model.scored_units_
         return model
 
     # --- what the verbs stand on -----------------------------------------------------------------------------------

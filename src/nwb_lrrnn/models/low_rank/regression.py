@@ -50,8 +50,10 @@ def regress(likelihood: Likelihood, readout: Readout, latents: Tensor, data: Dat
 def _spread(likelihood: Likelihood, y: Tensor, eta: Tensor, seen: Tensor, spread: Tensor) -> Tensor:
     """Return each unit's variance, or its dispersion to a tenth of a decade, at the maximum of its likelihood."""
     if likelihood.name == "gaussian":
-        variance = ((y - eta) ** 2 * seen).sum(0) / seen.sum(0).clamp(min=1.0)
-        return torch.maximum(variance, 1e-3 * spread)
+        n = seen.sum(0).clamp(min=1.0)
+        mean = (y * seen).sum(0) / n
+        residual, own = (((y - at) ** 2 * seen).sum(0) / n for at in (eta, mean))
+        return torch.maximum(residual, likelihood.family.spread_limits[0] * own)
     if not likelihood.has_spread:
         return spread
     tried = torch.logspace(-1, 4, 51, dtype=y.dtype, device=y.device)

@@ -7,6 +7,7 @@ both by what is its own, the laws of its latents. `LowRankDynamics` is read and 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -94,7 +95,10 @@ class NetworkForm:
             p["drive"].new_zeros((*p["drive"].shape, n_latent_inputs)),
             torch.sigmoid(p["logit_alpha"]) if "logit_alpha" in p else torch.full_like(bias[:, 0], self.alpha or 0.5),
         )
-        spread = torch.exp(p["log_spread"]) if "log_spread" in p else torch.ones_like(p["offset"])
+        spread = torch.ones_like(p["offset"])
+        if "log_spread" in p:
+            least, most = self.likelihood.family.spread_limits
+            spread = torch.exp(p["log_spread"].clamp(math.log(least), math.log(most)))
         spread = spread * self.likelihood.spread_unit(self.scale)
         readout = Readout(p["loadings"] * self._per_loading(), p["offset"] * self.scale + self.centre, spread)
         return {

@@ -19,7 +19,6 @@ def scales_of(
     """
     seen = trials.summary
     if likelihood == "gaussian":
-        scale = np.sqrt(seen.variance)
-        return np.where(scale > 1e-12 * (1 + np.abs(seen.mean)), scale, 1.0), seen.mean
+        return np.sqrt(np.where(seen.is_constant, 1.0, seen.variance)), seen.mean
     mean = np.maximum(seen.mean, 0.5 / np.maximum(seen.n_observed, 1.0))
     return Likelihood(likelihood, link, trials.bin_size).size(mean), np.zeros_like(mean)

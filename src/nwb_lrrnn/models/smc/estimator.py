@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.align import Gauge, canonicalize, change_gauge
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.dynamics.selection import select_units
 from nwb_lrrnn.models.base import SeveralPosteriors
 from nwb_lrrnn.models.particles import seed_of
 from nwb_lrrnn.models.smc import bound, encoder, fitting, inference, network, settings
@@ -317,6 +318,8 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
     def with_dynamics(self, dynamics: LowRankDynamics) -> SMCLowRankRNN:
         """Return a model of the same settings whose network is another, as if fitted: to score it in the same way."""
         check_is_fitted(self)
+        if self._scored is not self:
+            return self._around(self._scored.with_dynamics(select_units(dynamics, self.scored_units_)))
         other = type(self)(**self.get_params(deep=False))
         other.dynamics_ = dynamics
         kept = ("n_particles_", "bin_size_is_known_")

@@ -18,8 +18,7 @@ class Forecasts:
 
     _gate: Any
     _in_memory: Any
-    _ready: Any
-    dynamics_: Any
+    _scored: Any
 
     def trajectories(self, X: Any, *, n_draws: int = 64, inputs: Any = None) -> xr.DataArray:
         """Return draws of the latents given all bins, (draw, trial, time, latent), by backward simulation.
@@ -35,7 +34,7 @@ class Forecasts:
         """
         trials = self._in_memory(X, inputs)
         n_draws = check.whole_number("n_draws", n_draws) or 1
-        net, plan, seed = self._ready()
+        net, plan, seed = self._scored._ready()
         with one_thread():
             draws = inference.trajectories(net, trials, plan, seed, n_draws)
         return xr.DataArray(draws, dims=("draw", "trial", "time", "latent"), name="latents")
@@ -59,7 +58,7 @@ class Forecasts:
         ValueError
             If a trial is not longer than `n_steps`.
         """
-        net, plan, seed = self._ready()
+        net, plan, seed = self._scored._ready()
         total, n_bins = 0.0, 0
         for _, trials in self._gate(X, inputs, reset=False).blocks():
             last = _last_bins(trials, n_steps)
@@ -74,12 +73,12 @@ class Forecasts:
         The score of Pals et al. (2024): every bin is predicted on its own, without the forecast bins before it; no
         joint density. Parameters and errors as in `forecast_score`.
         """
-        net, plan, seed = self._ready()
-        total, n_bins = 0.0, 0
+        net, plan, seed = self._scored._ready()
+        dynamics, total, n_bins = self._scored.dynamics_, 0.0, 0
         for _, trials in self._gate(X, inputs, reset=False).blocks():
             last = _last_bins(trials, n_steps)
             with one_thread():
-                total += inference.marginal_forecasts(net, self.dynamics_, trials, plan, seed, int(n_steps)).sum()
+                total += inference.marginal_forecasts(net, dynamics, trials, plan, seed, int(n_steps)).sum()
             n_bins += (trials.bins & last).sum()
         return float(total / n_bins)
 

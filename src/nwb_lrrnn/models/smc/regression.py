@@ -116,7 +116,7 @@ def _fit_readout(
     if form.likelihood.name == "gaussian":
         n_seen = mask.sum((0, 1, 2))
         error = ((y - design @ weights.T - shift) ** 2 * mask).sum((0, 1, 2)) / n_seen.clamp(min=1.0)
-        fitted = torch.log((error / scale**2).clamp(min=1e-10))
+        fitted = torch.log((error / scale**2).clamp(min=form.likelihood.family.spread_limits[0]))
         parts["log_spread"] = torch.where(n_seen > 0, fitted, parts["log_spread"])
     if form.readout == "latents":
         parts["loadings"] = weights[:, :-1] / scale[:, None]

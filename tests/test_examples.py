@@ -16,7 +16,7 @@ def load(name):
 
 
 def test_quickstart(capsys):
-    load("quickstart")["main"](8)
+    load("quickstart")["main"](16)
     out = capsys.readouterr().out
     assert "15 units" in out
     assert "mean rate" in out
@@ -34,7 +34,7 @@ def test_own_file(tmp_path, capsys):
 
 
 def test_compare_models():
-    table = load("compare_models")["main"](8, 3, 2)
+    table = load("compare_models")["main"](12, 5, 2)
     assert table.index[-1] == "LowRankRNN (rank 1)"
     assert np.isfinite(table["log_likelihood"]).all()
     assert {"mean rate", "VAR(1)", "linear state space (rank 1)", "LowRankRNN (rank 2)"} <= set(table.index)

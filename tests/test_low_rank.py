@@ -170,9 +170,9 @@ def test_inputs_drive_the_network():
     for t in range(59):
         z[:, t + 1] = 0.8 * z[:, t] + 0.4 * u[:, t]
     X = z @ rng.standard_normal((1, 5)) + 0.1 * rng.standard_normal((12, 60, 5))
-    without = small(rank=1, max_epochs=40).fit(X).score(X)
+    without = small(rank=1, max_epochs=60).fit(X).score(X)
     for filter_inputs in (False, True):
-        model = small(rank=1, max_epochs=40, filter_inputs=filter_inputs).fit(X, inputs=u)
+        model = small(rank=1, max_epochs=60, filter_inputs=filter_inputs).fit(X, inputs=u)
         assert model.score(X, inputs=u) > without + 1.0
     with pytest.raises(ValueError, match=r"inputs: got None, wanted 1 inputs.*enable_metadata_routing=True"):
         model.score(X)

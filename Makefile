@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 WORKERS ?= 2
+# what one process compiles to bytecode the others read, and the many that the tests start
+export PYTHONDONTWRITEBYTECODE :=
 PIP    := $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test coverage test-slow test-cuda lint build clean
@@ -11,11 +13,11 @@ demo: $(VENV)/.installed
 	$(PY) -m nwb_lrrnn demo
 
 test: $(VENV)/.installed-test
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # Left out is what reaches the same lines again, through scikit-learn's tools and in the README.
 coverage: $(VENV)/.installed-test
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term $(PYTEST_ARGS) \
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(PYTEST_ARGS) \
 		--ignore-glob='tests/test_contract*' --ignore=tests/test_readme.py --ignore=tests/test_examples.py
 
 test-slow: $(VENV)/.installed-test

@@ -31,6 +31,20 @@ def pytest_configure():
     os.environ.setdefault("NUMBA_CACHE_DIR", str(folder))
 
 
+# what takes longest, and few tests: begun first, so that no worker is left alone with it at the end
+FIRST = (
+    "contract", "kill", "low_rank", "readme", "contract_selection", "bernoulli", "smc", "dis_extremes",
+    "results_models", "checkpoints", "smc_planted", "preprocessing_stretches", "lazy_training", "contract_processes",
+    "demo", "examples",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Put the files of `FIRST` before all others."""
+    places = {f"test_{name}.py": place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _every_kernel_is_compiled_once(tmp_path_factory):
     """Let a worker that needs a kernel which another compiles wait for it, and load it.
@@ -43,6 +57,8 @@ def _every_kernel_is_compiled_once(tmp_path_factory):
         return
     from numba.core.compiler_lock import global_compiler_lock
     from numba.core.dispatcher import Dispatcher
+
+    from nwb_lrrnn.models.training import threads
 
     folder = tmp_path_factory.getbasetemp().parent / "kernels"  # of this run, all workers see it
     folder.mkdir(exist_ok=True)
@@ -60,6 +76,7 @@ def _every_kernel_is_compiled_once(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Dispatcher, "compile", compile_in_turn)
+        patch.setattr(threads, "_n_cores", lambda: 1)  # of a worker; results do not depend on it, see test_threads.py
         yield
 
 

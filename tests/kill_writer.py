@@ -161,16 +161,16 @@ def can_trace():
 
 
 def kill(trials, step):
-    """Return how often the path held the old file and the new one after a kill at every write.
+    """Return how often the path held the old file and the new one after a kill at every `step`-th write.
 
-    The next writing is tried after every `step`-th kill, and after each that left other files than those before.
+    The next writing is tried after each kill that left other files than those before; after every kill if step is 1.
     """
     if not can_trace():
         return {"skipped": "a process cannot be traced here"}
     outcomes = []
-    while killed_at(trials, len(outcomes) + 1):
-        outcomes.append(trials.told(then_write=len(outcomes) % step == 0))
-    return {"points": len(outcomes), "kinds": len(trials.kinds), **Counter(outcomes)}
+    while killed_at(trials, number := len(outcomes) * step + 1):
+        outcomes.append(trials.told(then_write=step == 1))
+    return {"points": len(outcomes), "writes": number - 1, "kinds": len(trials.kinds), **Counter(outcomes)}
 
 
 def in_a_fork(trials, prepare):

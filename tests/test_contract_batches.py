@@ -96,7 +96,7 @@ def test_an_unobserved_end_is_no_data(name, company, fitted):
     assert_same((scores, cut), (wanted[0], wanted[1] if cut else []))
 
 
-@pytest.mark.parametrize("chunks", [{"trial": 1}, {"trial": (1, 4, 1), "time": 5, "unit": 1}, {"time": 1}, {"unit": 2}])
+@pytest.mark.parametrize("chunks", [{"trial": 1}, {"trial": (1, 4, 1), "time": 5, "unit": 1}, {"time": 1, "unit": 2}])
 @pytest.mark.parametrize("name", MODELS)
 def test_chunks_change_nothing(name, chunks, counts, fitted):
     model = fitted[name, "counts"]

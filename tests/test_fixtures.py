@@ -35,7 +35,13 @@ FIXTURES = {
     },
 }
 KNOWN = set(ESTIMATORS)
+# between them every table that a file may have; pynwb takes half a second for each
+WITH_ALL_TABLES = ("dis_mlp", "into_recording", "low_rank_gaussian", "low_rank_poisson", "smc_encoder")
 NAMES = [f"{folder}/{name}" for folder, names in FIXTURES.items() for name in names]
+
+PYNWB = [
+    name if name.split("/")[1] in WITH_ALL_TABLES else pytest.param(name, marks=pytest.mark.slow) for name in NAMES
+]
 
 # One computation, on another processor or with another version of a library: sums in another order.
 EXACT = {"rtol": 1e-6, "atol": 1e-6}
@@ -162,6 +168,7 @@ def test_simulated_trials_are_the_same(model, said):
         np.testing.assert_allclose(simulated[variable], said[f"simulated_{variable}"], **EXACT)
 
 
+@pytest.mark.parametrize("name", PYNWB, indirect=True)
 def test_pynwb_opens_and_accepts_the_file(path):
     assert validate(path=str(path)) == []
     with NWBHDF5IO(str(path), "r") as io:

@@ -25,7 +25,7 @@ def outcomes(folder, **steps):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    return outcomes(tmp_path_factory.mktemp("killed"), kill=30, full=12)
+    return outcomes(tmp_path_factory.mktemp("killed"), kill=3, full=12)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def found_slowly(tmp_path_factory):
 def check_kills(found):
     if "skipped" in found:
         pytest.skip(found["skipped"])
-    assert found["points"] >= 50
+    assert found["writes"] >= 50
     # nothing else, and every next writing worked
     assert found["old"] + found["new"] == found["points"]
     assert found["kinds"] >= 3  # a lock, a lock and a copy, a lock and the new file
@@ -52,7 +52,7 @@ def check_full(found):
         assert {outcome.split(": ")[1].split(",")[0] for outcome in found["disks"]} <= {"old", "new"}
 
 
-def test_killed_at_every_write(found):
+def test_killed_at_every_third_write(found):
     check_kills(found["kill"])
 
 

@@ -38,7 +38,7 @@ def test_all_blocks_teach_more_than_a_sample(monkeypatch, fraction, epochs):
 @pytest.mark.parametrize(
     "model",
     [
-        LowRankRNN(rank=2, n_neurons=10, max_epochs=12, shooting_window=100, patience=1000, random_state=0),
+        LowRankRNN(rank=2, n_neurons=10, max_epochs=6, shooting_window=100, patience=1000, random_state=0),
         SMCLowRankRNN(rank=2, n_neurons=10, n_particles=8, max_epochs=4, patience=100, random_state=0),
     ],
     ids=lambda m: type(m).__name__,
@@ -68,8 +68,8 @@ def test_an_interrupted_fit_on_blocks_ends_like_one_that_was_not(monkeypatch, tm
     hold(monkeypatch, values, 8)
     X = da.from_array(values, chunks=(4, 40, 6))
     model = {
-        "LowRankRNN": LowRankRNN(rank=2, n_neurons=10, max_epochs=24, shooting_window=100, random_state=0),
-        "SMCLowRankRNN": SMCLowRankRNN(rank=2, n_neurons=10, n_particles=8, max_epochs=5, random_state=0),
+        "LowRankRNN": LowRankRNN(rank=2, n_neurons=10, max_epochs=6, shooting_window=100, random_state=0),
+        "SMCLowRankRNN": SMCLowRankRNN(rank=2, n_neurons=10, n_particles=8, max_epochs=3, random_state=0),
     }[name]
     whole = model.fit(X).score(X)
     model.set_params(checkpoint=tmp_path / "fit.npz")

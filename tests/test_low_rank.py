@@ -139,14 +139,14 @@ def test_warm_start_goes_on_where_the_fit_ended(waves):
 
 
 def test_restarts_run_side_by_side_and_the_best_is_kept(waves):
-    model = small(n_init=3, max_epochs=30).fit(waves)
+    model = small(n_init=3, max_epochs=10).fit(waves)
     assert model.restart_scores_.shape == (3,)
     assert model.history_.validation.max() == model.restart_scores_.max()
 
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "erf", "relu", "clipped_relu", "softplus", "identity"])
 def test_every_nonlinearity_fits(waves, nonlinearity):
-    model = small(nonlinearity=nonlinearity, max_epochs=20).fit(waves)
+    model = small(nonlinearity=nonlinearity, max_epochs=8).fit(waves)
     assert model.score(waves) > MeanRate().fit(waves).score(waves)
 
 
@@ -157,7 +157,7 @@ def test_every_count_likelihood_fits(likelihood, link):
     rate = 2 + 1.5 * np.cos(0.3 * np.arange(50) + rng.uniform(0, 6, (10, 1)))
     spread = rng.gamma(4.0, 0.25, size=(10, 50, 8)) if likelihood == "negative_binomial" else 1.0
     counts = rng.poisson(rate[..., None] * rng.uniform(0.5, 1.5, 8) * spread)
-    model = small(likelihood=likelihood, link=link, max_epochs=20).fit(counts)
+    model = small(likelihood=likelihood, link=link, max_epochs=8).fit(counts)
     assert model.score(counts) > MeanRate(likelihood=likelihood).fit(counts).score(counts)
     assert (np.asarray(model.rates(model.transform(counts))) >= 0).all()
 
@@ -192,7 +192,7 @@ def test_a_filtered_input_says_nothing_of_the_first_latent(waves):
 def test_a_long_recording_is_fitted_by_shooting():
     z = np.stack([np.cos(0.1 * np.arange(600)), np.sin(0.1 * np.arange(600))], -1)
     X = z @ np.random.default_rng(0).standard_normal((2, 6)) + 0.3 * np.random.default_rng(1).standard_normal((600, 6))
-    model = small(max_epochs=60).fit(X)
+    model = small(max_epochs=30).fit(X)
     assert model.shooting_bins_ == 100
     assert 0 < model.largest_jump_ < 2
     assert aligned_r2(model.transform(X), z) > 0.98

@@ -81,7 +81,7 @@ def test_laplace_score_of_a_nonlinear_poisson_network_equals_importance_sampling
     )  # fmt: skip
     X = net.simulate(4, 60, random_state=1).observations
     model = LowRankRNN.from_dataset(net.to_dataset())
-    n = 20_000
+    n = 5_000
     for k, laplace in enumerate(model.score_trials(X).values):
         centre = model.transform(X[k : k + 1]).values[0, 0]
         proposal = stats.multivariate_t(centre, 0.02 * np.eye(2), df=5, seed=k)

@@ -18,7 +18,7 @@ from nwb_lrrnn.models.smc import SMCLowRankRNN, estimator
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few epochs
 
 
-N_TRIALS, N_BINS, N_UNITS = 8, 40, 6
+N_TRIALS, N_BINS, N_UNITS = 8, 24, 6
 
 
 def small(**parameters):

@@ -13,6 +13,8 @@ import math
 import numpy as np
 from numba import njit
 
+from nwb_lrrnn.models.kernels.copies import copy, copy_rows
+
 _PIVOT = 1e-14  # a pivot below this fraction of the largest diagonal entry is a direction without variance
 
 
@@ -132,7 +134,7 @@ def covariance_pass(information, lengths, transition, noise, initial, predicted,
         total = 0.0
         for t in range(lengths[p]):
             if t == 0:
-                predicted[p, t] = initial
+                copy_rows(initial, predicted[p, t])
             else:
                 multiply(transition, filtered[p, t - 1], step)
                 multiply_transposed(step, transition, work)
@@ -157,7 +159,7 @@ def smooth_covariances(lengths, transition, noise, filtered, gain, smoothed, cro
     shrink, left, right = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
     for p in range(first, last):
         end = lengths[p] - 1
-        smoothed[p, end] = filtered[p, end]
+        copy_rows(filtered[p, end], smoothed[p, end])
         for t in range(end - 1, -1, -1):
             multiply(gain[p, t], transition, shrink)
             for i in range(n):
@@ -209,7 +211,7 @@ def mean_pass(
                 total -= score[i] * shift
         quadratic[k] = total
         end = lengths[k] - 1
-        smoothed[k, end] = filtered[k, end]
+        copy(filtered[k, end], smoothed[k, end])
         for t in range(end - 1, -1, -1):
             for i in range(n):
                 value = filtered[k, t, i]

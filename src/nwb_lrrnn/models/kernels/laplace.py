@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from nwb_lrrnn.models.kernels import observation
+from nwb_lrrnn.models.kernels.copies import copy, copy_rows
 from nwb_lrrnn.models.kernels.kalman import backward_solve, cholesky, forward_solve
 
 _HALVINGS = 30
@@ -70,7 +71,7 @@ def newton_step(kind, y, seen, white, eta, dt, dispersion, x, slope, precision, 
     cholesky(precision, root)
     forward_solve(root, slope)
     backward_solve(root, slope)
-    x[:] = slope[:, 0]
+    copy(slope[:, 0], x)
     return value
 
 
@@ -80,17 +81,17 @@ def white_mode(kind, y, seen, white, eta, dt, dispersion, x, slope, precision, r
     rank = len(x)
     start, move = np.empty(rank), np.empty(rank)
     for _ in range(n_newton):
-        start[:] = x
+        copy(x, start)
         before = newton_step(kind, y, seen, white, eta, dt, dispersion, x, slope, precision, root)
         before -= 0.5 * np.sum(start * start)
-        move[:] = x - start
+        copy(x - start, move)
         factor = 1.0
         for _ in range(_HALVINGS):
             after = log_likelihood_at(kind, y, seen, white, eta, x, dt, dispersion) - 0.5 * np.sum(x * x)
             if after >= before - 1e-12 * abs(before):
                 break
             factor *= 0.5
-            x[:] = start + factor * move
+            copy(start + factor * move, x)
         if np.max(np.abs(move)) * factor < tol:
             break
 
@@ -110,17 +111,17 @@ def filter_counts(
         offset = offsets[k] if offsets.shape[0] > 1 else offsets[0]
         for t in range(lengths[k]):
             if t == 0:
-                predicted[k, t] = initial[k]
-                cov[:] = initial_covariance
+                copy(initial[k], predicted[k, t])
+                copy_rows(initial_covariance, cov)
             else:  # `work` holds the filtered covariance of the bin before
-                predicted[k, t] = transition @ filtered[k, t - 1] + drive[k, t - 1]
-                cov[:] = transition @ work @ transition.T + noise
+                copy(transition @ filtered[k, t - 1] + drive[k, t - 1], predicted[k, t])
+                copy_rows(transition @ work @ transition.T + noise, cov)
             cholesky(cov, lower)
-            white[:] = loadings @ lower
-            eta[:] = loadings @ predicted[k, t] + (offset[t] if offset.shape[0] > 1 else offset[0])
+            copy_rows(loadings @ lower, white)
+            copy(loadings @ predicted[k, t] + (offset[t] if offset.shape[0] > 1 else offset[0]), eta)
             x[:] = 0.0
             white_mode(kind, values[k, t], seen[k, t], white, eta, dt, dispersion, x, slope, work, root, 50, 1e-8)
-            filtered[k, t] = predicted[k, t] + lower @ x
-            cov[:] = lower.T
+            copy(predicted[k, t] + lower @ x, filtered[k, t])
+            copy_rows(lower.T, cov)
             forward_solve(root, cov)
-            work[:] = cov.T @ cov  # L precision^-1 L^T
+            copy_rows(cov.T @ cov, work)  # L precision^-1 L^T

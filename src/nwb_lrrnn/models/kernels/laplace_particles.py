@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numba import njit
 
+from nwb_lrrnn.models.kernels.copies import add, add_rows, copy, copy_rows
 from nwb_lrrnn.models.kernels.kalman import backward_solve, cholesky, forward_solve
 from nwb_lrrnn.models.kernels.laplace import expand, log_likelihood_at, newton_step
 
@@ -49,8 +50,8 @@ def resample(log_w, z, work, uniform):
         while point > total and source < n - 1:
             source += 1
             total += math.exp(log_w[source])
-        work[k] = z[source]
-    z[:] = work
+        copy(z[source], work[k])
+    copy_rows(work, z)
     log_w[:] = -math.log(n)
 
 
@@ -116,8 +117,8 @@ def look_ahead(pull, info, transition, drive, lower, next_pull, next_info, root)
     backward_solve(root, gain)  # (I + L^T info L)^-1 L^T info
     curve = next_info - root_info.T @ gain
     slope = next_pull - gain.T @ (lower.T @ next_pull)
-    info[:] = transition.T @ curve @ transition
-    pull[:] = transition.T @ (slope - curve @ drive)
+    copy_rows(transition.T @ curve @ transition, info)
+    copy(transition.T @ (slope - curve @ drive), pull)
 
 
 @njit(cache=True, nogil=True)
@@ -153,13 +154,13 @@ def particle_filter(
     for t in range(n_steps - 1, -1, -1):
         row = offset[t] if offset.shape[0] > 1 else offset[0]
         expand(kind, values[t], seen[t], loadings, row, centers[t], dt, dispersion, pull[t], info[t])
-        pull[t] += info[t] @ centers[t]
+        add(info[t] @ centers[t], pull[t])
         if t < n_steps - 1:
             look_ahead(
                 later_pull[t], later_info[t], transition, drive[t], noise_root, pull[t + 1], info[t + 1], shared_root
             )
-        pull[t] += later_pull[t]
-        info[t] += later_info[t]
+        add(later_pull[t], pull[t])
+        add_rows(later_info[t], info[t])
     total = 0.0
     for t in range(n_steps):
         row = offset[t] if offset.shape[0] > 1 else offset[0]
@@ -171,7 +172,7 @@ def particle_filter(
         white = loadings @ lower
         for k in range(n_particles):
             if t == 0:
-                f[:] = initial
+                copy(initial, f)
             else:
                 apply(transition, z[k], f)
                 f += drive[t - 1]
@@ -181,7 +182,7 @@ def particle_filter(
                 shared_root, normals[t, k], 0, eta, x, slope, precision, root, moved[k],
             )  # fmt: skip
             log_w[k] += quadratic(later_pull[t], later_info[t], moved[k])
-        z[:] = moved
+        copy_rows(moved, z)
         log_sum, ess = normalise(log_w)
         total += log_sum
         if ess < 0.5 * n_particles:

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from nwb_lrrnn.models.kernels import observation
+from nwb_lrrnn.models.kernels.copies import copy, copy_rows
 from nwb_lrrnn.models.kernels.kalman import backward_solve, cholesky, forward_solve
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
@@ -108,7 +109,7 @@ def update_readout(
                 factor *= 0.25
             if not better:
                 break
-            weights[i] = trial
+            copy(trial, weights[i])
             value = after
-            slope[:] = new_slope
-            hessian[:] = new_hessian
+            copy_rows(new_slope, slope)
+            copy_rows(new_hessian, hessian)

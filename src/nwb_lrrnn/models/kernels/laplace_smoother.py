@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from nwb_lrrnn.models.kernels import observation
+from nwb_lrrnn.models.kernels.copies import copy_rows
 from nwb_lrrnn.models.kernels.kalman import covariance_pass, mean_pass, smooth_covariances
 from nwb_lrrnn.models.kernels.laplace import log_likelihood_at
 
@@ -150,24 +151,30 @@ def smooth_counts(
                     kind, y, mask, loadings, offset, n, means[k], covariances[k], dt, dispersion, nodes, node_weights,
                     evidence[0], info[0],
                 )  # fmt: skip
-                evidence[0, :n] = 0.5 * (evidence[0, :n] + site_evidence[k, :n])
-                info[0, :n] = 0.5 * (info[0, :n] + site_info[k, :n])
-            site_evidence[k, :n] = evidence[0, :n]
-            site_info[k, :n] = info[0, :n]
+                for t in range(n):
+                    for r in range(rank):
+                        evidence[0, t, r] = 0.5 * (evidence[0, t, r] + site_evidence[k, t, r])
+                        for s in range(rank):
+                            info[0, t, r, s] = 0.5 * (info[0, t, r, s] + site_info[k, t, r, s])
+            copy_rows(evidence[0, :n], site_evidence[k])
+            for t in range(n):
+                copy_rows(info[0, t], site_info[k, t])
             covariance_pass(info, one, transition, noise, initial_covariance, before, after, gain, log_det, begin, end)
             mean_pass(
                 evidence, info, pattern, one, transition, drive[k : k + 1], initial[k : k + 1], after, gain,
                 predicted, filtered, target, quadratic, begin, end,
             )  # fmt: skip
             if averaging:
-                means[k, :n] = target[0, :n]
+                copy_rows(target[0, :n], means[k])
                 left -= 1
             else:
                 value = fit + log_prior
-                start[:n] = means[k, :n]
+                copy_rows(means[k, :n], start)
                 factor = 1.0
                 for _ in range(_HALVINGS):
-                    means[k, :n] = start[:n] + factor * (target[0, :n] - start[:n])
+                    for t in range(n):
+                        for r in range(rank):
+                            means[k, t, r] = start[t, r] + factor * (target[0, t, r] - start[t, r])
                     fit = _log_likelihood(kind, y, mask, loadings, offset, n, means[k], dt, dispersion)
                     log_prior = _log_prior(
                         means[k], n, transition, drive[k], initial[k], noise_inverse, initial_inverse, work

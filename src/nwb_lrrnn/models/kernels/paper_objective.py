@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from nwb_lrrnn.models.kernels.activations import FAST, dot
+from nwb_lrrnn.models.kernels.copies import copy
 
 Array = Any
 
@@ -382,9 +383,9 @@ def epoch(
             loss_and_gradient(flat[s], sizes, weights, edges, features, targets, drawn, grad, terms)
             if not (math.isfinite(terms[LOSS]) and math.isfinite(_sum(grad))):
                 running[s] = False
-                flat[s] = good[s]
+                copy(good[s], flat[s])
                 break
             for term in range(N_TERMS):
                 sums[s, term] += terms[term] * len(rows) / n
-            good[s] = flat[s]
+            copy(flat[s], good[s])
             adamw(flat[s], grad, first[s], second[s], count + step + 1, rates[step], decay)

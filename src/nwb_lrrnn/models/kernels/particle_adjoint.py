@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from nwb_lrrnn.models.kernels.activations import FAST
+from nwb_lrrnn.models.kernels.copies import add, add_rows, copy_rows
 from nwb_lrrnn.models.kernels.observation import add_spread, slopes
 from nwb_lrrnn.models.kernels.particle_filter import base_of, take
 from nwb_lrrnn.models.kernels.particle_moves import move_adjoint, pad_rows, padded
@@ -147,7 +148,7 @@ def run(
                 if resampled:
                     _gather(lam, ancestors, delta)
                 else:
-                    delta[:] = lam
+                    copy_rows(lam, delta)
                 _weights_adjoint(g[s, b, t], weights, resampled, carried, rho)
                 if has_residual:
                     offset = seen.offset[s, b % seen.offset.shape[1], t % seen.offset.shape[2]]
@@ -186,7 +187,7 @@ def run(
                             z[k, r] = moved[k, r]
                 _draw_adjoint(delta, z, gain, noise.normals[b, t], dgain, dshift, out.root[s, shared, row], back)
                 if when == BEFORE:
-                    delta[:] = back
+                    copy_rows(back, delta)
                     _gather(delta, ancestors, back)
                     for k in range(n_particles):
                         rho[k] = g[s, b, t] * record.first_weights[s, b, t, k]
@@ -203,7 +204,7 @@ def run(
                 )  # fmt: skip
                 if t == 0:
                     for k in range(n_particles):
-                        out.start[s, b] += back[k]
+                        add(back[k], out.start[s, b])
                     continue
                 _particles_after(record, s, b, t - 1, z)
                 for k in range(n_particles):
@@ -219,11 +220,11 @@ def run(
                 )  # fmt: skip
                 if driven:
                     _flush_base(moves, s, b, t - 1, c, dbase, dbias, out, driven)
-                out.push[s, b, (t - 1) % out.push.shape[2]] += dpush
-            out.left[s, c] += dm[:rank]
-            out.right[s, c] += dn[:rank]
-            out.bias[s, c] += dbias
-            out.thresholds[s, c] += dh
+                add(dpush, out.push[s, b, (t - 1) % out.push.shape[2]])
+            add_rows(dm[:rank], out.left[s, c])
+            add_rows(dn[:rank], out.right[s, c])
+            add(dbias, out.bias[s, c])
+            add(dh, out.thresholds[s, c])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from nwb_lrrnn.models.kernels.activations import FAST
+from nwb_lrrnn.models.kernels.copies import copy
 from nwb_lrrnn.models.kernels.observation import log_density
 from nwb_lrrnn.models.kernels.particle_moves import move, pad_rows, padded
 from nwb_lrrnn.models.kernels.particle_readout import RATES, predict_rates
@@ -60,7 +61,7 @@ def take(source, ancestors, out):
 @njit(cache=True, nogil=True, error_model="numpy")
 def base_of(moves, s, b, t, base):
     """Fill base (neuron,) = b + B v_t."""
-    base[:] = moves.bias[s]
+    copy(moves.bias[s], base)
     if moves.input_weights.shape[1]:
         v = moves.inputs[s % moves.inputs.shape[0], b, t]
         for j in range(moves.input_weights.shape[1]):
@@ -133,7 +134,7 @@ def run(
         for t in range(lengths[b]):
             if t == 0:
                 for k in range(n_particles):
-                    f[k] = moves.start[s, b]
+                    copy(moves.start[s, b], f[k])
             else:
                 base_of(moves, s, b, t - 1, base)
                 push = moves.push[s, b % moves.push.shape[1], (t - 1) % moves.push.shape[2]]
@@ -206,6 +207,6 @@ def run(
 @njit(cache=True, nogil=True, error_model="numpy")
 def _choose(weights, noise, s, b, t, ancestors):
     if noise.ancestors.shape[3]:
-        ancestors[:] = noise.ancestors[s, b, t]
+        copy(noise.ancestors[s, b, t], ancestors)
     else:
         pick(weights, noise.points[b, t], ancestors)

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from nwb_lrrnn.models.kernels.activations import CLIPPED_RELU, FAST, RELU, activate
+from nwb_lrrnn.models.kernels.copies import copy_rows
 
 
 @njit(cache=True, nogil=True)
@@ -23,7 +24,7 @@ def padded(rank):
 def pad_rows(a):
     """Return a copy of a (R, N) with rows of zeros up to a multiple of 4."""
     out = np.zeros((padded(a.shape[0]), a.shape[1]), a.dtype)
-    out[: a.shape[0]] = a
+    copy_rows(a, out)
     return out
 
 

@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
+from nwb_lrrnn.models.kernels.copies import copy_rows
 from nwb_lrrnn.models.kernels.kalman import backward_solve, cholesky, forward_solve
 from nwb_lrrnn.models.kernels.observation import log_density, slopes
 from nwb_lrrnn.models.kernels.particle_readout import RATES, predict_rates
@@ -95,7 +96,7 @@ def _expand(
                 effective[r, d] = loadings[0, d] * slope[d] * m[r, d]
     else:
         predict(z, loadings, offset, eta)
-        effective[:] = loadings
+        copy_rows(loadings, effective)
     slopes(kind, bin_size, y, mask, eta, spread, mean, relative, pull, fisher)
     for r in range(rank):
         gradient[r] = 0.0
@@ -132,7 +133,7 @@ def prediction(f, log_weights, covariance, centre, spread):
         w = math.exp(log_weights[k])
         for r in range(len(centre)):
             centre[r] += w * f[k, r]
-    spread[:] = covariance
+    copy_rows(covariance, spread)
     for k in range(len(f)):
         w = math.exp(log_weights[k])
         for r in range(len(centre)):
@@ -186,7 +187,7 @@ def site_of(
         for q in range(rank):
             p[r] += information[r, q] * z[q]
     log_det = inverse(covariance, precision, work)
-    hessian[:] = precision + information
+    copy_rows(precision + information, hessian)
     log_det += inverse(hessian, posterior, work)
     cholesky(posterior, root)
     return log_det

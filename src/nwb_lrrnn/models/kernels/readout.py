@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from nwb_lrrnn.models.kernels.activations import FAST, dot
+from nwb_lrrnn.models.kernels.copies import copy_rows
 from nwb_lrrnn.models.kernels.observation import add_norm, add_spread, has_norm, log_density, norms, slopes
 
 
@@ -87,11 +88,11 @@ def curvature(first, last, kind, bin_size, z, y, seen, loadings, offset, spread,
             for r in range(rank):
                 gradient[s, w, t, r] = dot(loadings[s, r], slope)
             if known:
-                information[s, w, t] = constant
+                copy_rows(constant, information[s, w, t])
             else:
                 _information(fisher, loadings[s], weighted, information[s, w, t])
                 if has_norm(kind) and seen.shape[2] == 1:
-                    constant[:] = information[s, w, t]
+                    copy_rows(information[s, w, t], constant)
                     known = True
 
 

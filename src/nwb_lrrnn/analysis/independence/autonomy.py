@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.special import gammaln
 
 from nwb_lrrnn.align import slices
+from nwb_lrrnn.analysis.independence.surrogates import correlation_time
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -22,6 +23,7 @@ _SHAPES = ((3, (1, 2)), (2, (1,)), (1, ()))
 _RIDGES = 10.0 ** np.arange(-3, 4.5)  # of the sum of squares of standardised features
 _DEGREES = (3, 2, 1)
 _N_FOLDS, _N_BLOCKS = 5, 16
+_BLOCK = 3.0  # correlation times
 FREEDOM = 4.0  # of the density of errors
 FEWEST = 60  # windows to learn from
 
@@ -103,12 +105,18 @@ def autonomy(
         if others and len(other):
             more = _Ridge.fit(learn.with_others(part, other), left)
             gains.append(_log_density(rest - more(test.with_others(part, other)), root) - _log_density(rest, root))
-    return Autonomy(in_blocks(total), np.array([in_blocks(gain) for gain in gains]))
+    slowest = float(correlation_time(z, trained | tested).max())
+    return Autonomy(in_blocks(total, slowest), np.array([in_blocks(gain, slowest) for gain in gains]))
 
 
-def in_blocks(values: Array) -> Array:
-    """Return the means of neighbours, in blocks that are taken for independent (block,)."""
-    return np.array([part.mean() for part in np.array_split(values, min(_N_BLOCKS, len(values)))])
+def in_blocks(values: Array, slowest: float = 1.0) -> Array:
+    """Return the means of neighbours, in blocks that are taken for independent (block,).
+
+    They are at least three correlation times of what they tell of long, `slowest` being the longest: what a slow latent
+    seems to tell of another for as long as it lasts counts once.
+    """
+    most = int(len(values) / (_BLOCK * slowest))
+    return np.array([part.mean() for part in np.array_split(values, max(2, min(_N_BLOCKS, most)))])
 
 
 class _Windows(NamedTuple):

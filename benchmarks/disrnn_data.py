@@ -249,10 +249,11 @@ def clean(
 ) -> Planted:
     """Return the paper's data made clean: Thomas' b = 0.2, random starts, no input; three groups have 30 units.
 
-    Shorter recordings are the first bins of a long one, of the same network.
+    Shorter recordings are the first bins of a long one, of the same network; that of longer ones is fitted to the first
+    `N_BINS`.
     """
-    z = trajectory(seed, N_BINS, coupling, clock, n_groups)
-    network = fit_network(z, seed, N_UNITS if n_groups == 2 else 30)[:4]
+    z = trajectory(seed, max(N_BINS, n_bins), coupling, clock, n_groups)
+    network = fit_network(z[:N_BINS], seed, N_UNITS if n_groups == 2 else 30)[:4]
     return replace(_readout(z, network, seed, sd, n_bins), group_ranks=(3,) * n_groups)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nwb_lrrnn.analysis.independence.autonomy import _inside, autonomy, loss_p_value
+from nwb_lrrnn.analysis.independence.autonomy import inside, autonomy, loss_p_value
 
 
 def cycle(seed, n_bins, angle=0.4, sd=0.05):
@@ -97,8 +97,8 @@ def test_windows_lie_within_trials_and_masks(ahead, back):
     mask = np.random.default_rng(0).random((6, 15)) < 0.8
     wanted = [(k, t) for k in range(6) for t in range(back, 15 - ahead) if mask[k, t - back : t + ahead + 1].all()]
     assert wanted
-    assert list(zip(*map(np.ndarray.tolist, _inside(mask, ahead, back)), strict=True)) == wanted
-    assert len(_inside(mask[:, : ahead + back], ahead, back)[0]) == 0
+    assert list(zip(*map(np.ndarray.tolist, inside(mask, ahead, back)), strict=True)) == wanted
+    assert len(inside(mask[:, : ahead + back], ahead, back)[0]) == 0
 
 
 def test_what_is_in_neither_part_does_not_matter():

@@ -11,6 +11,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from nwb_lrrnn.analysis.independence import DependenceTest, dependence
+from nwb_lrrnn.analysis.independence.autonomy import Autonomy, autonomy
+from nwb_lrrnn.analysis.independence.presence import Presence, presence
+from nwb_lrrnn.analysis.independence.surrogates import without_time_in_trial
 from nwb_lrrnn.compare.split import take
 from nwb_lrrnn.trials import as_trials
 
@@ -44,12 +47,38 @@ class HeldOut:
     conditions: NDArray | None
 
     def test(self, latents: NDArray[np.floating], group_ranks: Sequence[int], **options: Any) -> DependenceTest:
-        """Return the test of groups of latents (trial, time, latent) of all of X on the tested bins."""
+        """Return the test of groups of latents (trial, time, latent) of all of X on the tested bins.
+
+        Of trials, bins without a bin before them are left out: what is inferred of them follows another law.
+        """
         if self.held is None:
             null = "auto" if self.seen.all() else "shift"
             return dependence(latents, self.seen, group_ranks, tested=self.tested, null=null, **options)
         conditions = None if self.conditions is None else self.conditions[self.held]
-        return dependence(latents[self.held], self.seen[self.held], group_ranks, conditions=conditions, **options)
+        settled = _after_another(self.seen[self.held])
+        return dependence(latents[self.held], settled, group_ranks, conditions=conditions, **options)
+
+    def autonomy(self, latents: NDArray[np.floating], matrix: NDArray, group_ranks: Sequence[int]) -> Autonomy:
+        """Return how well groups of `latents @ matrix` go on by themselves, of the bins that are tested as above."""
+        if self.held is None:
+            return autonomy(latents, matrix, group_ranks, self.trained, self.tested)
+        z, settled = self._without_time_in_trial(latents), _after_another(self.seen)
+        return autonomy(z, matrix, group_ranks, self.trained & settled, self.tested & settled)
+
+    def presence(self, values: NDArray, delayed: NDArray, inputs: NDArray | None = None) -> Presence:
+        """Return what delayed latents (trial, time, latent) of all of X foretell of the tested bins."""
+        y, z = self._without_time_in_trial(values), self._without_time_in_trial(delayed)
+        return presence(y, z, self.trained, self.tested, inputs)
+
+    def _without_time_in_trial(self, values: NDArray) -> NDArray:
+        """Return values (trial, time, ...) less what the time in the trial and its condition foretell, in each part."""
+        if self.held is None:
+            return values
+        conditions = np.zeros(len(self.seen)) if self.conditions is None else self.conditions.astype(str)
+        strata, out = np.unique(conditions, return_inverse=True)[1], values.copy()
+        for rows in (self.held, np.setdiff1d(np.arange(len(self.seen)), self.held)):
+            out[rows] = without_time_in_trial(values[rows], self.seen[rows], strata[rows])
+        return out
 
     @property
     def seen_in_training(self) -> Mask:
@@ -106,6 +135,14 @@ def check_share(name: str, value: float) -> None:
     """Raise unless a number is between 0 and 1."""
     if not 0 < value < 1:
         raise ValueError(f"{name}: got {value!r}, wanted a number between 0 and 1")
+
+
+def _after_another(seen: Mask) -> Mask:
+    """Return bins (trial, time) that follow on a bin that is seen, (trial, time)."""
+    out = seen.copy()
+    out[:, 0] = False
+    out[:, 1:] &= seen[:, :-1]
+    return out
 
 
 def _until(X: Any, stop: int) -> Any:

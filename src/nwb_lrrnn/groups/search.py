@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from nwb_lrrnn.analysis.independence.autonomy import Autonomy, autonomy, loss_p_value
-from nwb_lrrnn.groups.held_out import check_share, hold_out
-from nwb_lrrnn.groups.padding import padded
+from nwb_lrrnn.analysis.independence.autonomy import Autonomy, loss_p_value
+from nwb_lrrnn.groups.evidence import COUPLING, ENOUGH_POWER, Ranks, evidence, without_latents
+from nwb_lrrnn.groups.held_out import check_share
+from nwb_lrrnn.groups.verdict import FACTORISABLE
 from nwb_lrrnn.models.dis.separation import separate, whitened
 
 if TYPE_CHECKING:
     from nwb_lrrnn.models.dis import DisRNN
 
-Ranks = tuple[int, ...]
-
-_N_TESTS = 2  # of every split, beside the loss: a gain by other groups, dependence
 _NO_LOSS = 0.05
 _BEAM = 2  # factorisations that are split further
+_COLUMNS = ["group_ranks", "log_likelihood", "p_loss", "p_value", "power", "accepted"]
 
 
 class Trial(NamedTuple):
@@ -30,8 +28,22 @@ class Trial(NamedTuple):
 
     autonomy: Autonomy
     loss: float  # p-value of a loss of likelihood against the coarser one
-    gain: float  # of what other groups add, the least of all groups times their number
-    dependence: float  # of the test of dependence; NaN where an earlier test rejects
+    p_value: float  # of the test that `judge_groups` makes
+    power: float  # of that test; NaN where the p-value was clear without it
+
+    @property
+    def value(self) -> float:
+        """Mean log-likelihood of held-out latents given their own group's past."""
+        return float(self.autonomy.log_likelihood.mean())
+
+    def stands(self, level: float) -> bool:
+        """Return whether nothing rejects it; a loss need not be certain: groups that are there gain by a split."""
+        return self.loss >= _NO_LOSS and self.p_value >= level
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the test would have found a coupling."""
+        return self.power >= ENOUGH_POWER
 
 
 @dataclass(frozen=True)
@@ -40,17 +52,27 @@ class GroupSearch:
 
     Attributes
     ----------
+    word : {"factorisable", "not factorisable", "undecided", "no latents to group"}
+        As of `GroupVerdict`.
     group_ranks : tuple of int
         (rank,) where no factorisation was accepted.
     table : DataFrame
         A row for each factorisation tried: group_ranks, log_likelihood (of held-out latents given their own group's
-        past, nats per bin), p-values of a loss of likelihood, of a gain by other groups and of dependence, accepted.
+        past, nats per bin), p-value of a loss of likelihood, p-value and power of the test that `judge_groups` makes,
+        and whether it is accepted: not rejected, by a test with power.
     verdict : str
+        In a sentence.
     """
 
+    word: str
     group_ranks: Ranks
     table: pd.DataFrame
     verdict: str
+
+    @property
+    def factorisable(self) -> bool | None:
+        """Whether the word is "factorisable" (True) or "not factorisable" (False); None for the other two."""
+        return FACTORISABLE.get(self.word)
 
     def __str__(self) -> str:
         return self.verdict
@@ -70,10 +92,11 @@ def select_groups(
 ) -> GroupSearch:
     """Return the number and sizes of independent groups in X, by tests on bins that no fit saw.
 
-    The network is fitted once, to one part of X; each factorisation turns its latents anew. One group is split step by
-    step: a split stands where held-out latents are foretold as well by their own groups as before, other groups add
-    nothing, and the groups show no dependence. The likeliest that stand are split further; the likeliest of all is
-    returned.
+    The network is fitted once, to one part of X, and as in `judge_groups` each of its latents must foretell what single
+    units do not. Each factorisation then turns the latents anew. One group is split step by step: a split stands where
+    held-out latents are foretold as well by their own groups as before, and the test of `judge_groups` does not reject
+    it. The likeliest that stand are split further. The likeliest of all is accepted only where the test has the power
+    to see that groups depend on each other; where it has not, the answer is "undecided".
 
     Parameters
     ----------
@@ -90,30 +113,20 @@ def select_groups(
     ValueError
         As of `judge_groups`, or if there are too few bins to learn from and to test.
     """
-    from sklearn.base import clone
-
     check_share("level", level)
-    held = hold_out(X, inputs, conditions, test_fraction, random_state)
-    rank = int(model.rank)
-    unfitted = cast("DisRNN", clone(model)).set_params(n_groups=1, group_ranks=None)
-    fitted = unfitted.fit(held.X_train, inputs=held.inputs_train)
-    smooth, filtered = (
-        padded(fitted.transform(X, inputs=inputs, posterior=posterior), held.seen.shape)
-        for posterior in ("smoothed", "filtered")
-    )
-    white, centre = whitened(smooth, held.trained)[0], smooth[held.trained].mean(axis=0)
-    smooth, filtered = (np.where(held.seen[..., None], (z - centre) @ white.T, 0.0) for z in (smooth, filtered))
-    options = {"n_surrogates": n_surrogates, "random_state": random_state}
+    _check_most(max_groups)
+    options = {"inputs": inputs, "conditions": conditions, "test_fraction": test_fraction}
+    found = evidence(model, X, random_state=random_state, n_groups=1, group_ranks=None, **options)
+    rank, held = int(found.fitted.rank), found.held
+    if missing := without_latents(found.presence, level):
+        return GroupSearch(missing[0], (rank,), pd.DataFrame(columns=_COLUMNS), missing[1])
+    found = found.turned(whitened(found.smoothed, held.trained)[0].T)
 
     def attempt(ranks: Ranks, coarse: Autonomy | None) -> Trial:
-        matrix = separate(smooth, held.trained, ranks, random_state)[0]
-        found = autonomy(filtered, matrix, ranks, held.trained, held.tested, others=coarse is not None)
-        if coarse is None:
-            return Trial(found, 1.0, 1.0, 1.0)
-        loss, gain = loss_p_value(coarse, found), min(1.0, float(found.p_values.min()) * len(ranks))
-        if loss < _NO_LOSS or gain * _N_TESTS < level:
-            return Trial(found, loss, gain, float("nan"))
-        return Trial(found, loss, gain, held.test(smooth @ matrix, ranks, **options).p_value)
+        matrix = separate(found.smoothed, held.trained, ranks, random_state)[0]
+        told = found.grouping(matrix, ranks, level=level, n_surrogates=n_surrogates, random_state=random_state)
+        loss = 1.0 if coarse is None else loss_p_value(coarse, told.autonomy)
+        return Trial(told.autonomy, loss, told.p_value, told.power)
 
     return search_groups(attempt, rank, level=level, max_groups=max_groups)
 
@@ -136,52 +149,69 @@ def search_groups(
     ValueError
         If `max_groups` is less than 1.
     """
+    _check_most(max_groups)
+    most = min(rank, max_groups or rank)
+    standing: dict[Ranks, Trial] = {(rank,): attempt((rank,), None)}
+    everything, coarser, rows = dict(standing), {}, []
+    while len(next(iter(standing))) < most:
+        parents: dict[Ranks, Ranks] = {}
+        for ranks in standing:  # the likeliest first: a split is held against the best it comes from
+            for finer in _splits(ranks):
+                parents.setdefault(finer, ranks)
+        tried = {ranks: attempt(ranks, standing[parents[ranks]].autonomy) for ranks in sorted(parents, reverse=True)}
+        stood = [ranks for ranks, trial in tried.items() if trial.stands(level)]
+        rows += [(ranks, trial.value, *trial[1:], ranks in stood and trial.is_clear) for ranks, trial in tried.items()]
+        if not stood:
+            break
+        standing = {ranks: tried[ranks] for ranks in sorted(stood, key=lambda ranks: -tried[ranks].value)[:_BEAM]}
+        coarser |= {ranks: parents[ranks] for ranks in standing}
+        everything |= standing
+    word, chosen, verdict = _answer(everything, coarser, rank, max_groups)
+    return GroupSearch(word, chosen, pd.DataFrame(rows, columns=_COLUMNS), verdict)
+
+
+def _check_most(max_groups: int | None) -> None:
     if max_groups is not None and max_groups < 1:
         raise ValueError(f"max_groups: got {max_groups}, wanted at least 1, or None for no limit")
-    standing: dict[Ranks, Trial] = {(rank,): attempt((rank,), None)}
-    everything, rows = dict(standing), []
-    while len(next(iter(standing))) < (max_groups or rank):
-        parents: dict[Ranks, Trial] = {}
-        for ranks, trial in standing.items():  # the likeliest first: a split is held against the best it comes from
-            for finer in _splits(ranks):
-                parents.setdefault(finer, trial)
-        tried = {ranks: attempt(ranks, parents[ranks].autonomy) for ranks in sorted(parents, reverse=True)}
-        accepted = [ranks for ranks, trial in tried.items() if _stands(trial, level)]
-        rows += [(ranks, _value(trial), *trial[1:], ranks in accepted) for ranks, trial in tried.items()]
-        if not accepted:
-            break
-        accepted = sorted(accepted, key=lambda ranks: -_value(tried[ranks]))[:_BEAM]
-        standing = {ranks: tried[ranks] for ranks in accepted}
-        everything |= standing
-    best = max(everything, key=lambda ranks: _value(everything[ranks]))
-    columns = ["group_ranks", "log_likelihood", "p_loss", "p_gain", "p_dependence", "accepted"]
-    finer = any(len(ranks) > len(best) for ranks in everything)
-    verdict = _verdict(best, rank, max_groups, stood=finer)
-    return GroupSearch(best, pd.DataFrame(rows, columns=columns), verdict)
 
 
-def _verdict(best: Ranks, rank: int, max_groups: int | None, *, stood: bool) -> str:
-    """Return the sentence; `stood` says whether no test rejects some finer factorisation that is less likely."""
+def _answer(
+    standing: dict[Ranks, Trial], coarser: dict[Ranks, Ranks], rank: int, max_groups: int | None
+) -> tuple[str, Ranks, str]:
+    """Return the word, the groups and the sentence that the factorisations which no test rejects lead to.
+
+    `coarser` is the factorisation that each was split from.
+    """
+    whole = (rank,)
     if rank == 1:
-        return "not factorisable: there is one latent."
+        return "not factorisable", whole, "not factorisable: there is one latent."
     if max_groups == 1:
-        return "undecided: max_groups=1 allows no split."
-    if len(best) == 1 and stood:
-        return f"not factorisable: no way of splitting {rank} latents foretells them better than one group does."
-    if len(best) == 1:
-        return f"not factorisable: every way of splitting {rank} latents leaves groups that depend on each other."
-    end = "every finer one tried is rejected" if len(best) < (max_groups or rank) else "no finer one was tried"
-    end = "no finer one foretells more" if stood else end
-    return f"factorisable into groups of rank {' + '.join(map(str, best))}; {end}."
+        return "undecided", whole, "undecided: max_groups=1 allows no split."
+    best = max(standing, key=lambda ranks: standing[ranks].value)
+    if best == whole and len(standing) == 1:
+        said = f"not factorisable: every way of splitting {rank} latents leaves groups that depend on each other."
+        return "not factorisable", whole, said
+    if best == whole:
+        said = f"undecided: no way of splitting {rank} latents foretells them better than one group does, but not all "
+        return "undecided", whole, said + "leave groups that are seen to depend on each other."
+    chosen = best
+    while chosen != whole and not standing[chosen].is_clear:
+        chosen = coarser[chosen]
+    power = f"{100 * standing[best].power:.0f} % of couplings with a correlation of {COUPLING}"
+    shown = " + ".join(map(str, best))
+    if chosen == whole:
+        said = f"undecided: nothing rejects groups of rank {shown}, but only {power} would be seen; record longer."
+        return "undecided", whole, said
+    end = _end(chosen, best, shown, power, standing, min(rank, max_groups or rank))
+    return "factorisable", chosen, f"factorisable into groups of rank {' + '.join(map(str, chosen))}; {end}."
 
 
-def _value(trial: Trial) -> float:
-    return float(trial.autonomy.log_likelihood.mean())
-
-
-def _stands(trial: Trial, level: float) -> bool:
-    """Return whether no test rejects; a loss need not be certain, since groups that are there gain by a split."""
-    return trial.loss >= _NO_LOSS and all(p * _N_TESTS >= level for p in (trial.gain, trial.dependence))
+def _end(chosen: Ranks, best: Ranks, shown: str, power: str, standing: dict[Ranks, Trial], most: int) -> str:
+    if chosen != best:
+        return f"whether they fall into {shown} is undecided, where only {power} would be seen"
+    if any(len(ranks) > len(best) for ranks in standing):
+        return "no finer one foretells more"
+    return "every finer one tried is rejected" if len(best) < most else "no finer one was tried"
 
 
 def _splits(ranks: Ranks) -> Iterator[Ranks]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from nwb_lrrnn.analysis.independence import DependenceTest
-from nwb_lrrnn.groups.held_out import check_share, hold_out
-from nwb_lrrnn.groups.padding import padded
+from nwb_lrrnn.groups.evidence import COUPLING, ENOUGH_POWER, Grouping, evidence, without_latents
+from nwb_lrrnn.groups.held_out import check_share
 
 if TYPE_CHECKING:
     from nwb_lrrnn.models.dis import DisRNN
 
-_COUPLING = 0.5  # a correlation that the test must be able to see before it calls groups independent
-_ENOUGH_POWER = 0.5
+FACTORISABLE = {"factorisable": True, "not factorisable": False}
 
 
 @dataclass(frozen=True)
@@ -26,19 +24,32 @@ class GroupVerdict:
 
     Attributes
     ----------
-    factorisable : bool or None
-        None: undecided, the data are too few to see a coupling of 0.5.
+    word : {"factorisable", "not factorisable", "undecided", "no latents to group"}
+        "undecided": the data are too few to see a coupling of 0.5. "no latents to group": the latents foretell no more
+        of held-out bins than single units do by themselves.
     verdict : str
         In a sentence.
     group_ranks : tuple of int
+    p_value : float
+        Of signs of dependence as strong by chance where groups are independent; NaN where they are not asked about.
     test : DependenceTest or None
-        None for a single group.
+        None where it was not asked: there is a single group, there are no latents, or what goes on in one group is
+        foretold by another already.
+    n_latents : int
+        How many latents foretell more than single units do.
     """
 
-    factorisable: bool | None
+    word: str
     verdict: str
     group_ranks: tuple[int, ...]
+    p_value: float
     test: DependenceTest | None
+    n_latents: int
+
+    @property
+    def factorisable(self) -> bool | None:
+        """Whether the word is "factorisable" (True) or "not factorisable" (False); None for the other two."""
+        return FACTORISABLE.get(self.word)
 
     def __str__(self) -> str:
         return self.verdict
@@ -58,7 +69,9 @@ def judge_groups(
     """Return whether the groups that `model` finds in one part of X are independent in the rest.
 
     A clone of the model is fitted to the first part of a single recording, or to a random share of the trials, and
-    never sees the bins in which its groups are tested. The test is `analysis.independence.dependence`.
+    never sees the bins in which its groups are tested. First it is asked whether there are latents: each must foretell
+    of held-out bins what the own past of single units does not. Then, whether the other groups add to what a group's
+    own past foretells of it, and whether groups depend on each other (`analysis.independence.dependence`).
 
     Parameters
     ----------
@@ -66,7 +79,7 @@ def judge_groups(
         Fitted or not; it is left as it is.
     X, inputs : like X and inputs of `fit`
     conditions : array (trial,), optional
-        Dependence that the condition of a trial explains does not count.
+        What the condition of a trial and the time in it explain does not count.
     level : float
         Chance of calling independent groups dependent.
     test_fraction : float
@@ -79,46 +92,43 @@ def judge_groups(
     ValueError
         If `level` or `test_fraction` are not between 0 and 1, or there are too few bins or trials for both parts.
     """
-    from sklearn.base import clone
-
     check_share("level", level)
-    ranks = _ranks_of(model)
-    if ranks is not None and len(ranks) == 1:
-        return judge_dependence(None, ranks, level=level)
-    held = hold_out(X, inputs, conditions, test_fraction, random_state)
-    fitted = cast("DisRNN", clone(model)).fit(held.X_train, inputs=held.inputs_train)
-    latents, ranks = padded(fitted.transform(X, inputs=inputs), held.seen.shape), tuple(fitted.group_ranks_)
-    options = {"level": level, "n_surrogates": n_surrogates, "random_state": random_state, "power_at": _COUPLING}
-    return judge_dependence(held.test(latents, ranks, **options), ranks, level=level)
-
-
-def judge_dependence(test: DependenceTest | None, group_ranks: Sequence[int], *, level: float = 0.01) -> GroupVerdict:
-    """Return the verdict that a test of dependence gives; without a test there is one group."""
-    ranks = tuple(int(rank) for rank in group_ranks)
-    if test is None:
+    options = {"inputs": inputs, "conditions": conditions}
+    found = evidence(model, X, test_fraction=test_fraction, random_state=random_state, **options)
+    ranks, n_latents = tuple(int(rank) for rank in found.fitted.group_ranks_), found.presence.number(level)
+    if missing := without_latents(found.presence, level):
+        return GroupVerdict(*missing, ranks, float("nan"), None, n_latents)
+    if len(ranks) == 1:
         verdict = f"not factorisable: there is one group, of rank {ranks[0]}."
-        return GroupVerdict(False, verdict, ranks, None)
-    if test.p_value < level:
-        worst = test.pairs[int(np.argmin(test.pair_p_values))]
-        names = f"groups {worst[0]} and {worst[1]}" if len(ranks) > 2 else "the groups"
-        verdict = f"not factorisable: {names} depend on each other in held-out bins (p = {test.p_value:.2g})."
-        return GroupVerdict(False, verdict, ranks, test)
-    if test.power < _ENOUGH_POWER:  # False where it is NaN: not asked for
-        verdict = (
-            f"undecided: no dependence is seen (p = {test.p_value:.2g}), but of couplings with a correlation of "
-            f"{_COUPLING} only {100 * test.power:.0f} % would be; hold out more, or record longer."
+        return GroupVerdict("not factorisable", verdict, ranks, float("nan"), None, n_latents)
+    told = found.grouping(np.eye(sum(ranks)), ranks, level=level, n_surrogates=n_surrogates, random_state=random_state)
+    return GroupVerdict(*judge_grouping(told, ranks, level=level), ranks, told.p_value, told.test, n_latents)
+
+
+def judge_grouping(found: Grouping, ranks: tuple[int, ...], *, level: float = 0.01) -> tuple[str, str]:
+    """Return the word and the sentence that the evidence on groups of latents gives."""
+    p, test = found.p_value, found.test
+    if p < level:
+        names = _who_depends(found, ranks)
+        return "not factorisable", f"not factorisable: {names} in held-out bins (p = {p:.2g})."
+    assert test is not None  # noqa: S101  it is left out only where the gain rejects
+    if not test.power >= ENOUGH_POWER:
+        return "undecided", (
+            f"undecided: no dependence is seen (p = {p:.2g}), but of couplings with a correlation of {COUPLING} only "
+            f"{100 * test.power:.0f} % would be; hold out more, or record longer."
         )
-        return GroupVerdict(None, verdict, ranks, test)
     shown = " + ".join(map(str, ranks))
-    verdict = f"factorisable into groups of rank {shown}: no dependence in held-out bins (p = {test.p_value:.2g})"
-    seen = "" if np.isnan(test.power) else f"; {100 * test.power:.0f} % of couplings of {_COUPLING} would be seen"
-    return GroupVerdict(True, f"{verdict}{seen}.", ranks, test)
+    return "factorisable", (
+        f"factorisable into groups of rank {shown}: no dependence in held-out bins (p = {p:.2g}); "
+        f"{100 * test.power:.0f} % of couplings of {COUPLING} would be seen."
+    )
 
 
-def _ranks_of(model: DisRNN) -> tuple[int, ...] | None:
-    """Return the sizes of the groups that the parameters of a model ask for."""
-    parameters = model.get_params(deep=False)
-    if parameters.get("group_ranks") is not None:
-        return tuple(parameters["group_ranks"])
-    n_groups = parameters.get("n_groups", 1)
-    return (int(parameters["rank"]),) if n_groups == 1 else None
+def _who_depends(found: Grouping, ranks: tuple[int, ...]) -> str:
+    test = found.test
+    if test is None or found.gain < test.p_value:
+        group = int(np.argmin(found.autonomy.p_values))
+        rest = "the other group" if len(ranks) == 2 else "the other groups"
+        return f"{rest} foretell{'s' * (len(ranks) == 2)} what group {group} does"
+    first, second = test.pairs[int(np.argmin(test.pair_p_values))]
+    return f"groups {first} and {second} depend on each other" if len(ranks) > 2 else "the groups depend on each other"

@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.special import gammaln
 
 from nwb_lrrnn.align import slices
+from nwb_lrrnn.analysis.independence.surrogates import correlation_time
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -22,8 +23,9 @@ _SHAPES = ((3, (1, 2)), (2, (1,)), (1, ()))
 _RIDGES = 10.0 ** np.arange(-3, 4.5)  # of the sum of squares of standardised features
 _DEGREES = (3, 2, 1)
 _N_FOLDS, _N_BLOCKS = 5, 16
-_FREEDOM = 4.0  # of the density of errors
-_FEWEST = 60  # windows to learn from
+_BLOCK = 3.0  # correlation times
+FREEDOM = 4.0  # of the density of errors
+FEWEST = 60  # windows to learn from
 
 
 class Autonomy(NamedTuple):
@@ -44,15 +46,16 @@ class Autonomy(NamedTuple):
     @property
     def p_values(self) -> Array:
         """Probability, for each group, of a gain as large by chance where the others tell nothing (one-sided t)."""
-        return np.array([_p_value(gain) for gain in self.gains])
+        return np.array([chance(gain) for gain in self.gains])
 
 
 def loss_p_value(coarse: Autonomy, fine: Autonomy) -> float:
     """Return the probability of a loss of likelihood as large by chance where the finer grouping is as good."""
-    return _p_value(coarse.log_likelihood - fine.log_likelihood)
+    return chance(coarse.log_likelihood - fine.log_likelihood)
 
 
-def _p_value(blocks: Array) -> float:
+def chance(blocks: Array) -> float:
+    """Return the probability of a mean of blocks as large by chance where it is 0 (one-sided t)."""
     sd = blocks.std(ddof=1)
     if not sd > 0:
         return 1.0
@@ -102,11 +105,18 @@ def autonomy(
         if others and len(other):
             more = _Ridge.fit(learn.with_others(part, other), left)
             gains.append(_log_density(rest - more(test.with_others(part, other)), root) - _log_density(rest, root))
-    return Autonomy(_in_blocks(total), np.array([_in_blocks(gain) for gain in gains]))
+    slowest = float(correlation_time(z, trained | tested).max())
+    return Autonomy(in_blocks(total, slowest), np.array([in_blocks(gain, slowest) for gain in gains]))
 
 
-def _in_blocks(values: Array) -> Array:
-    return np.array([part.mean() for part in np.array_split(values, min(_N_BLOCKS, len(values)))])
+def in_blocks(values: Array, slowest: float = 1.0) -> Array:
+    """Return the means of neighbours, in blocks that are taken for independent (block,).
+
+    They are at least three correlation times of what they tell of long, `slowest` being the longest: what a slow latent
+    seems to tell of another for as long as it lasts counts once.
+    """
+    most = int(len(values) / (_BLOCK * slowest))
+    return np.array([part.mean() for part in np.array_split(values, max(2, min(_N_BLOCKS, most)))])
 
 
 class _Windows(NamedTuple):
@@ -142,13 +152,13 @@ def _count(rank: int, degree: int) -> int:
 def _windows(z: Array, trained: Mask, tested: Mask) -> tuple[_Windows, _Windows]:
     """Return windows that lie within trials, and within what is learnt from or tested."""
     for ahead, back in _SHAPES:
-        found = [_inside(mask, ahead, max(back, default=0)) for mask in (trained, tested)]
-        if min(len(found[0][0]), 3 * len(found[1][0])) >= _FEWEST:
+        found = [inside(mask, ahead, max(back, default=0)) for mask in (trained, tested)]
+        if min(len(found[0][0]), 3 * len(found[1][0])) >= FEWEST:
             break
     else:
         raise ValueError(
-            f"X: got {len(found[0][0])} bins to learn from and {len(found[1][0])} to test, wanted at least {_FEWEST} "
-            f"and {_FEWEST // 3}; record longer"
+            f"X: got {len(found[0][0])} bins to learn from and {len(found[1][0])} to test, wanted at least {FEWEST} "
+            f"and {FEWEST // 3}; record longer"
         )
     most = len(found[0][0]) // 10
 
@@ -159,7 +169,7 @@ def _windows(z: Array, trained: Mask, tested: Mask) -> tuple[_Windows, _Windows]
     return at(found[0]), at(found[1])
 
 
-def _inside(mask: Mask, ahead: int, back: int) -> tuple[Any, Any]:
+def inside(mask: Mask, ahead: int, back: int) -> tuple[Any, Any]:
     """Return trial and time of the bins whose window lies within a mask."""
     n = mask.shape[1]
     whole = np.zeros_like(mask)
@@ -209,5 +219,5 @@ def _log_density(rest: Array, root: Array) -> Array:
     """Return the log density of Student's t, whose tails a few bins unlike all that was learnt do not rule."""
     d = len(root)
     square = (np.linalg.solve(root, rest.T) ** 2).sum(axis=0)
-    norm = gammaln((_FREEDOM + d) / 2) - gammaln(_FREEDOM / 2) - 0.5 * d * np.log(_FREEDOM * np.pi)
-    return norm - np.log(np.diag(root)).sum() - 0.5 * (_FREEDOM + d) * np.log1p(square / _FREEDOM)
+    norm = gammaln((FREEDOM + d) / 2) - gammaln(FREEDOM / 2) - 0.5 * d * np.log(FREEDOM * np.pi)
+    return norm - np.log(np.diag(root)).sum() - 0.5 * (FREEDOM + d) * np.log1p(square / FREEDOM)

@@ -80,7 +80,8 @@ def dependence(
     tested : bool array (trial, time), optional
         Bins that are tested; in a single trial they must be contiguous. The rest gives surrogates. None: all.
     conditions : array (trial,), optional
-        Trials change places only within a condition.
+        Trials change places only within a condition. Of five trials or more the mean of each bin over the trials of its
+        condition does not count, and bins whose variance is more than twice the median bin's are scaled down to that.
     null : {"auto", "window", "shift", "permutation"}
         "window": one group is taken from another stretch of the recording. "shift": circularly shifted within trials.
         "permutation": trials change places. "auto": windows in a single trial of which a part is tested, shifts where
@@ -117,7 +118,11 @@ def dependence(
     times, slowest = _times(z, there)
     kind = _kind(null, there, chosen, strata, slowest)
     used = there if kind == "window" else chosen
-    z = nulls.without_mean(z, there, strata if kind == "permutation" else None)
+    # what the time in the trial explains does not count
+    if kind == "permutation":
+        z = nulls.evened(nulls.without_mean(z, there, strata), there)
+    else:
+        z = nulls.without_mean(nulls.evened(nulls.without_time_in_trial(z, there, strata), there), there, None)
     used, chosen = _thinned(used, chosen)
     index = np.flatnonzero(chosen[used])
     apart = max(1, int(np.ceil(_APART * slowest * used.sum() / there.sum())))

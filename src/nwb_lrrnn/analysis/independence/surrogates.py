@@ -81,6 +81,38 @@ def without_mean(latents: Array, seen: Mask, strata: Index | None) -> Array:
     return out
 
 
+def without_time_in_trial(values: Array, seen: Mask, strata: Index) -> Array:
+    """Return values (trial, time, ...) less what the time in the trial foretells, in strata of five trials or more.
+
+    Where a stratum has fewer, the mean is over all; fewer trials than that stay as they are, since a mean of a few
+    would take most of each away.
+    """
+    if len(values) < FEWEST_TRIALS:
+        return values
+    fewest = np.unique(strata, return_counts=True)[1].min()
+    return without_mean(values, seen, strata if fewest >= FEWEST_TRIALS else np.zeros(len(values), dtype=np.int64))
+
+
+def evened(latents: Array, seen: Mask) -> Array:
+    """Return latents whose variance in no bin of the trial is more than twice that of the median bin.
+
+    Else bins that differ from all others, such as a transient at the beginning, would speak for all. All latents of a
+    bin are divided by one number: what is independent stays so, and linear changes of the latents do not matter.
+    """
+    n = seen.sum(0)
+    flat = latents[seen]
+    values, axes = np.linalg.eigh(np.atleast_2d(np.cov(flat.T, bias=True)))
+    scale = np.where(values > 1e-10 * values[-1], 1.0 / np.sqrt(np.maximum(values, 1e-300)), 0.0)
+    power = (np.where(seen[..., None], (latents - flat.mean(0)) @ (axes * scale), 0.0) ** 2).sum((0, 2))
+    power = power / np.maximum(n, 1)
+    known = n >= FEWEST_TRIALS
+    if not known.any():
+        return latents
+    most = 2 * np.median(power[known])
+    factor = np.where(known & (power > most), np.sqrt(most / np.maximum(power, 1e-300)), 1.0)
+    return latents * factor[:, None]
+
+
 def windows(n_bins: int, first: int, length: int, apart: int, n_surrogates: int) -> Surrogates:
     """Return pairs of windows as long as the tested one, which one group keeps and the other leaves by `apart` or more.
 

@@ -63,8 +63,13 @@ def read(path: Path | str) -> list[dict[str, Any]]:
 
 
 def frame(paths: Sequence[Path | str]) -> pd.DataFrame:
-    """Return the cases of one or more logs, one a row."""
-    return pd.DataFrame([case for path in paths for case in read(path)])
+    """Return the cases of one or more logs, one a row; a part may also keep its cases in a CSV file with a header."""
+    tables = [pd.DataFrame(cases) if (cases := read(path)) else _table(Path(path)) for path in paths]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _table(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path) if path.exists() and path.stat().st_size else pd.DataFrame()
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

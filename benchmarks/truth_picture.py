@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = {"supported": "#2b6cb0", "undecided": "#d9d9d9", "cannot be judged": "#f2c14e", "not supported": "#c0504d"}
+ORDER = ("SMCLowRankRNN", "LowRankRNN", "DisRNN")  # of the columns
 TITLES = {
-    "cycle": "a limit cycle, strongly nonlinear",
-    "relu": "a relu network on a limit cycle, weakly nonlinear",
+    "cycle": "relaxation cycles",
+    "noisy cycle": "noisy limit cycles",
+    "relu": "relu networks on a limit cycle",
     "linear": "linear systems",
+    "linear, as large": "linear systems as large",
 }
 
 
@@ -51,8 +54,9 @@ def draw(counts: pd.DataFrame, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     rows = list(dict.fromkeys((system, likelihood) for system, likelihood, *_ in counts.index))
-    columns = list(dict.fromkeys(counts.index.get_level_values("estimator")))
-    size = (3.4 * len(columns) + 0.4, 1.9 * len(rows) + 0.8)
+    present = set(counts.index.get_level_values("estimator"))
+    columns = [name for name in ORDER if name in present]
+    size = (3.4 * len(columns) + 0.4, 2.0 * len(rows) + 0.6)
     figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, sharey=True)
     for i, (system, likelihood) in enumerate(rows):
         for j, estimator in enumerate(columns):
@@ -63,8 +67,7 @@ def draw(counts: pd.DataFrame, path: Path) -> None:
                 axis.set_axis_off()
                 continue
             kind = "counts" if likelihood == "poisson" else "Gaussian"
-            axis.set_title(f"{TITLES.get(system, system)}, {kind}" if j == 0 else "", loc="left", fontsize=9)
-            axis.text(0.99, 1.02, estimator, transform=axis.transAxes, ha="right", fontsize=8 if j else 0)
+            axis.set_title(f"{TITLES.get(system, system)}, {kind}\n{estimator}", loc="left", fontsize=8)
             axis.set_xlabel("trials" if i == len(rows) - 1 else "")
             axis.set_ylabel("share of draws" if j == 0 else "")
     handles = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[word]) for word in WORDS]

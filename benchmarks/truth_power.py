@@ -17,7 +17,7 @@ import pandas as pd
 
 from truth_log import Log, frame, print_table
 from truth_memory import remembered_baselines
-from truth_metamorphic import BOTH, ESTIMATORS, LATENTS, estimator, judged, recording
+from truth_metamorphic import BOTH, ESTIMATORS, LATENTS, SUITED, estimator, judged, recording
 
 WORDS = ("supported", "undecided", "cannot be judged", "not supported")
 KEY = ("part", "system", "likelihood", "n_trials", "data_seed", "estimator")
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
                     fields = {"part": "power", "system": system, "likelihood": likelihood, "n_trials": n}
                     fields["data_seed"] = seed
                     with remembered_baselines():
-                        for name in options.estimators:
+                        for name in (name for name in options.estimators if name in SUITED[system]):
                             case = fields | {"estimator": name}
                             log.run(case, partial(judged, estimator(name, 0), train, held))
 
@@ -55,6 +55,9 @@ def words(paths: list[Path]) -> pd.DataFrame:
     cases = frame(paths)
     if "n_trials" not in cases or "word" not in cases:
         return pd.DataFrame()
+    if "kind" in cases:  # the planted relu network of `truth_cycle.py` and linear systems of its size
+        of_relu = cases["kind"].map({"cycle": "relu", "linear": "linear, as large"})
+        cases["system"] = cases["system"].fillna(of_relu) if "system" in cases else of_relu
     cases = cases[cases["n_trials"].notna() & cases["word"].isin(WORDS)].copy()
     for name, default in (("likelihood", "gaussian"), ("estimator", "SMCLowRankRNN")):
         cases[name] = cases[name].fillna(default) if name in cases else default

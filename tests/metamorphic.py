@@ -113,6 +113,14 @@ def _zero_padded_times(train, held, rng):
     return padded, held
 
 
+def _trials_padded_with_zeros(train, held, rng):
+    padded = []
+    for X in (train, held):
+        padded.append(X.copy(deep=True))
+        padded[-1][::2, -(X.sizes["time"] // 4) :] = 0
+    return tuple(padded)
+
+
 def _enormous(X):
     return 10**6 if _is_counts(X) else 1e6 * float(X.std())
 
@@ -151,6 +159,7 @@ CHANGES = {
     "copy with noise of 1e-6": Change(_copy_with_noise, "dubious", _GAUSSIAN, (EXTRA, "u0")),
     "sum of two units": Change(_sum_of_two_units, "dubious", BOTH, (EXTRA, "u0")),
     "zero-padded times": Change(_zero_padded_times, "dubious", _COUNTS, _FIRST),
+    "trials padded with zeros": Change(_trials_padded_with_zeros, "dubious", BOTH, ("bin", "trial")),
     "one enormous bin": Change(_one_enormous_bin, "dubious", BOTH, _FIRST),
     "one enormous bin in test": Change(_one_enormous_bin_in_test, "dubious", BOTH, _FIRST),
     "common average reference": Change(_common_average_reference, "dubious", _GAUSSIAN, ("u0", "sum", "average")),

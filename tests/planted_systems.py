@@ -51,6 +51,24 @@ def relaxation_cycle(rng, n_trials, n_bins, stiffness=1.5, step=0.3, n_substeps=
     return np.stack(path, axis=1)
 
 
-LATENTS = {"linear": rotation, "cycle": relaxation_cycle}
-NOISE = {"linear": 0.5, "cycle": 0.1}  # s.d. of the readout where values are Gaussian
-COUNTS = {"linear": (1.0, 1.0), "cycle": (2.0, 3.0)}  # offset and gain of the signal, inside the softplus, per bin
+def noisy_cycle(rng, n_trials, n_bins, noise=0.3):
+    """Return latents (trial, time, 2) that turn and are drawn to a circle of radius 1 in one bin, with much noise.
+
+    z_{t+1} = R z_t tanh(2 |z_t|) / |z_t| + w_t: noise is forgotten across the circle, and never along it.
+    """
+    turn = np.array([[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]])
+    z, path = rng.normal(size=(n_trials, 2)), []
+    for _ in range(n_bins):
+        path.append(z)
+        size = np.linalg.norm(z, axis=1, keepdims=True)
+        z = z @ turn.T * np.tanh(2 * size) / size + noise * rng.normal(size=z.shape)
+    return np.stack(path, axis=1)
+
+
+LATENTS = {"linear": rotation, "cycle": relaxation_cycle, "noisy cycle": noisy_cycle}
+NOISE = {"linear": 0.5, "cycle": 0.1, "noisy cycle": 0.1}  # s.d. of the readout where values are Gaussian
+COUNTS = {
+    "linear": (1.0, 1.0),
+    "cycle": (2.0, 3.0),
+    "noisy cycle": (2.0, 3.0),
+}  # offset and gain of the signal, inside the softplus, per bin

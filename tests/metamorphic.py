@@ -27,9 +27,10 @@ class Change(NamedTuple):
 
 def with_unit(X, values):
     """Return X with one unit more, whose values (trial, time) are given."""
-    unit = xr.DataArray(np.broadcast_to(values, X.shape[:2])[..., None], dims=X.dims).astype(X.dtype)
-    unit = unit.assign_coords({name: X[name] for name in ("trial", "time") if name in X.coords}, unit=[EXTRA])
-    return xr.concat([X, unit], "unit").assign_attrs(X.attrs)
+    unit = np.broadcast_to(values, X.shape[:2])[..., None].astype(X.dtype)
+    coords = {name: X[name] for name in ("trial", "time") if name in X.coords}
+    coords["unit"] = [*X["unit"].values.tolist(), EXTRA]
+    return xr.DataArray(np.concatenate([X.values, unit], axis=2), dims=X.dims, coords=coords, attrs=X.attrs)
 
 
 def _is_counts(X):

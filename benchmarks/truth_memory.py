@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import wraps
-from hashlib import blake2b
 from typing import Any
+
+import joblib
 
 from nwb_lrrnn.models.base import LatentModel
 
@@ -39,16 +40,12 @@ def _remembering(method: Any, results: dict[str, Any]) -> Any:
     def call(self: LatentModel, X: Any, *args: Any, **kwargs: Any) -> Any:
         if not type(self).__module__.startswith(_HOME):
             return method(self, X, *args, **kwargs)
-        key = _digest(method.__name__, type(self), vars(self), X, args, kwargs)
+        key = joblib.hash((method.__name__, type(self), vars(self), X, args, kwargs))
         if key not in results:
             result = method(self, X, *args, **kwargs)
-            results[key] = (dict(vars(self)), None if result is self else result)
+            results[key] = (deepcopy(vars(self)), None if result is self else result)
         state, result = results[key]
-        vars(self).update(state)
+        vars(self).update(deepcopy(state))  # a network keeps what it has once computed, and would look like another one
         return self if result is None else result
 
     return call
-
-
-def _digest(*parts: Any) -> str:
-    return blake2b(pickle.dumps(parts), digest_size=16).hexdigest()

@@ -328,7 +328,7 @@ def table_text(table: "pd.DataFrame") -> str:
 
 
 def _conclusions(table: "pd.DataFrame") -> list[str]:
-    """Return who scored the linear models, what the intervals rest on, and the verdict, as lines under the table."""
+    """Return who scored the linear models, what intervals rest on, what is useless, and the verdict, as lines."""
     attrs, lines = table.attrs, []
     if "scored_by" in table and not table["is_linear"].iloc[-1]:
         scorers = table["scored_by"]
@@ -337,6 +337,9 @@ def _conclusions(table: "pd.DataFrame") -> list[str]:
     if attrs.get("interval_over") == "windows":
         windows = f"{attrs['block_length']} window{'s' if attrs['block_length'] > 1 else ''}"
         lines.append(f"The intervals are over blocks of up to {windows}, at least {attrs['n_blocks']} blocks.")
+    if "gain_high" in table and (table["gain_high"] < 0).any():
+        useless = ", ".join(map(str, table.index[table["gain_high"] < 0]))
+        lines += textwrap.wrap(f"Below the mean rate, and useless: {useless}.", 110)
     if "verdict" in attrs:
         lines += textwrap.wrap(f"Verdict: {attrs['verdict']}", 110)
     return ["", *lines] if lines else []

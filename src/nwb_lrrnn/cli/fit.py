@@ -337,9 +337,9 @@ def _conclusions(table: "pd.DataFrame") -> list[str]:
     if attrs.get("interval_over") == "windows":
         windows = f"{attrs['block_length']} window{'s' if attrs['block_length'] > 1 else ''}"
         lines.append(f"The intervals are over blocks of up to {windows}, at least {attrs['n_blocks']} blocks.")
-    if "gain_high" in table and (table["gain_high"] < 0).any():
-        useless = ", ".join(map(str, table.index[table["gain_high"] < 0]))
-        lines += textwrap.wrap(f"Below the mean rate, and useless: {useless}.", 110)
+    useless = [str(name) for name, row in table.iterrows() if "gain_high" in row and row["gain_high"] < 0]
+    if useless:
+        lines += textwrap.wrap(f"Below the mean rate, and useless: {', '.join(useless)}.", 110)
     if "verdict" in attrs:
         lines += textwrap.wrap(f"Verdict: {attrs['verdict']}", 110)
     return ["", *lines] if lines else []

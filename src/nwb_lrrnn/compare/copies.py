@@ -35,9 +35,9 @@ def copy_groups(parts: list[Trials], units: NDArray[np.bool_]) -> list[NDArray[n
     return groups
 
 
-def _rarity(parts: list[Trials], units: NDArray[np.bool_]) -> list[NDArray[np.floating]]:
+def _rarity(parts: list[Trials], units: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     """Return for each part ln of the probability (trial,) that a second trial has these values."""
-    log_p = [np.zeros(len(part.lengths)) for part in parts]
+    log_p: list[NDArray[np.float64]] = [np.zeros(len(part.lengths)) for part in parts]
     for unit in np.flatnonzero(units):
         seen = [part.seen[..., unit] for part in parts]
         values = np.concatenate([part.values[..., unit][at] for part, at in zip(parts, seen, strict=True)])

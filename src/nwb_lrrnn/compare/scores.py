@@ -100,6 +100,7 @@ class _Scores:
         self.has_latents: list[bool] = []
         self.at_floor: list[str] = []
         self.linear_ranks: list[int] = []
+        self.linear_fits: dict[int, list[LatentModel]] = {}  # rank -> once for each fold
 
     def add(self, name: str, models: list[LatentModel], scorers: list[LatentModel], row: np.ndarray) -> None:
         """Add the row of fitted models that the scorers gave."""
@@ -112,14 +113,28 @@ class _Scores:
     def add_baseline(self, name: str, unfitted: LatentModel) -> float:
         """Fit and add a baseline; return the sum of its scores."""
         with baselines.convergence_in_the_log(name):
-            models = self.held_out.fit(unfitted)
+            models = self.held_out.fit(unfitted, self._contained(unfitted))
         scorers = models
         if type(unfitted) is LinearStateSpace:
             scorers = [baselines.scorer_of(*pair) for pair in zip(models, self.fitted, strict=True)]
             self.linear_ranks.append(int(unfitted.rank))
+            self.linear_fits[int(unfitted.rank)] = models
         row = self.held_out.score(scorers)
         self.add(baselines.fitted_name(name, models), models, scorers, row)
         return float(np.nansum(row))
+
+    def _contained(self, unfitted: LatentModel) -> list[LatentModel] | None:
+        """Return the fitted linear state spaces of the next smaller rank, from which a larger one starts.
+
+        Where the compared model is one itself, it is the smallest.
+        """
+        if type(unfitted) is not LinearStateSpace:
+            return None
+        fits = dict(self.linear_fits)
+        if type(self.fitted[0]) is LinearStateSpace:
+            fits[int(self.fitted[0].rank)] = self.fitted
+        smaller = [rank for rank in fits if rank < unfitted.rank]
+        return fits[max(smaller)] if smaller else None
 
     def add_other(self, name: str, other: LatentModel) -> None:
         """Fit and add a model that the user gave."""

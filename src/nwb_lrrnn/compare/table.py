@@ -170,7 +170,10 @@ def rows_of(scores: xr.Dataset) -> pd.DataFrame:
     table["vs_mean_rate"] = per_bin - per_bin[reference]
     gains = [over.paired(row) for row in values - values[reference]]
     table["gain_low"], table["gain_high"] = [gain.low for gain in gains], [gain.high for gain in gains]
-    attrs = dict(scores.attrs) | {"n_trials": len(bins), "n_bins": int(bins.sum())}
+    attrs: dict[str, Any] = {str(key): value for key, value in scores.attrs.items()} | {
+        "n_trials": len(bins),
+        "n_bins": int(bins.sum()),
+    }
     attrs["n_copies"] = scores.sizes["trial"] - len(bins)
     if "n_spikes" in scores:
         spikes = float(scores["n_spikes"].values.sum()) / bins.sum()
@@ -203,7 +206,7 @@ class _Over:
 
     def paired(self, difference: np.ndarray) -> Paired:
         """Return a paired difference (trial,) per bin with its interval."""
-        if self.kind == "windows":
+        if self.kind == "windows" and self.places is not None:
             return paired_over_windows(difference, self.bins, self.places)
         return paired_over_blocks(difference, self.bins, self.places)
 

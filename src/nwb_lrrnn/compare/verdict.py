@@ -99,7 +99,7 @@ class _Evidence(NamedTuple):
 
     @classmethod
     def of(cls, table: pd.DataFrame, smallest_gain: float) -> _Evidence:
-        linear = table[table["is_linear"].to_numpy(bool)]
+        linear: Any = table[table["is_linear"].to_numpy(bool)]
         columns = ["vs_model", "high", "low", "standard_error", "n_blocks", "vs_mean_rate", "at_floor", "is_outdone"]
         rows = [
             Row(str(name), -d, -high, -low, error, int(n), gain, str(floor), bool(outdone))

@@ -137,8 +137,8 @@ class UnitAutoregression(Baseline, auto_wrap_output_keys=None):
         """Return ln p of all entries (trial, time, unit) under one regression; of counts, of the plain likelihood."""
         predicted = fitted.predicted(past)
         if self.likelihood_ == "gaussian":
-            terms = (y - predicted) ** 2 / fitted.variance + np.log(2 * np.pi * fitted.variance * self._units.variance)
-            return -0.5 * terms
+            variance = np.asarray(fitted.variance)
+            return -0.5 * ((y - predicted) ** 2 / variance + np.log(2 * np.pi * variance * self._units.variance))
         family = self._model.plain.family
         return family.log_prob(values, family.bounded(self._model.mean(predicted)), spread)
 

@@ -337,7 +337,8 @@ def _conclusions(table: "pd.DataFrame") -> list[str]:
     if attrs.get("interval_over") == "windows":
         windows = f"{attrs['block_length']} window{'s' if attrs['block_length'] > 1 else ''}"
         lines.append(f"The intervals are over blocks of up to {windows}, at least {attrs['n_blocks']} blocks.")
-    useless = [str(name) for name, row in table.iterrows() if "gain_high" in row and row["gain_high"] < 0]
+    highs = table["gain_high"].tolist() if "gain_high" in table else [0.0] * len(table)
+    useless = [str(name) for name, high in zip(table.index, highs, strict=True) if high < 0]
     if useless:
         lines += textwrap.wrap(f"Below the mean rate, and useless: {', '.join(useless)}.", 110)
     if "verdict" in attrs:

@@ -184,28 +184,14 @@ class LinearStateSpace(SeveralPosteriors, auto_wrap_output_keys=None):
     def _fit_trials(self, trials: Trials) -> None:
         rank = self._check_parameters(trials)
         link = choose_link(self.likelihood_, self.link)
+        smaller = self._contained(trials)
+        steps = {"max_iter": self.max_iter, "tol": self.tol, "dynamic": self._dynamic, "smaller": smaller}
         if self.likelihood_ == "gaussian":
-            fitted = em.fit(
-                trials,
-                rank,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                dynamic=self._dynamic,
-                smaller=self._contained(trials),
-            )
+            fitted = em.fit(trials, rank, **steps)
         else:
             from nwb_lrrnn.models.linear import counts
 
-            fitted = counts.fit(
-                trials,
-                rank,
-                likelihood=self.likelihood_,
-                link=link,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                dynamic=self._dynamic,
-                smaller=self._contained(trials),
-            )
+            fitted = counts.fit(trials, rank, likelihood=self.likelihood_, link=link, **steps)
         network = to_dynamics(
             fitted.system,
             trials.bin_size,

@@ -15,7 +15,7 @@ from collections import Counter
 from sklearn.utils.estimator_checks import check_estimator
 
 import nwb_lrrnn as lr
-from nwb_lrrnn.models.linear import FactorAnalysis, MeanRate, VectorAutoregression
+from nwb_lrrnn.models.linear import FactorAnalysis, MeanRate, UnitAutoregression, VectorAutoregression
 
 ORDER = {
     "check_methods_sample_order_invariance": "time bins are not exchangeable",
@@ -30,6 +30,7 @@ ESTIMATORS = [
     (FactorAnalysis(rank=1), {}),
     (MeanRate(), {}),
     (VectorAutoregression(alpha=1.0), {}),
+    (UnitAutoregression(), {}),
     (lr.Smooth(sd=1.0), ORDER),
     (lr.SquareRoot(), {}),
     (lr.ZScore(), {}),

@@ -7,7 +7,7 @@ import xarray as xr
 
 from nwb_lrrnn import DisRNN, LinearStateSpace, LowRankRNN, SMCLowRankRNN
 from nwb_lrrnn.models import ESTIMATORS
-from nwb_lrrnn.models.linear import FactorAnalysis, MeanRate, VectorAutoregression
+from nwb_lrrnn.models.linear import FactorAnalysis, MeanRate, UnitAutoregression, VectorAutoregression
 
 N_TRIALS, N_BINS = 6, 12
 BIN = 0.1
@@ -21,6 +21,7 @@ MODELS = {
     "FactorAnalysis": FactorAnalysis(1, max_iter=5, bin_size=BIN),
     "MeanRate": MeanRate(bin_size=BIN),
     "VectorAutoregression": VectorAutoregression(1, alpha=1.0, bin_size=BIN),
+    "UnitAutoregression": UnitAutoregression(2, bin_size=BIN),
 }
 WITH_LATENTS = list(ESTIMATORS)
 NETWORKS = [name for name, entry in ESTIMATORS.items() if entry.word]
@@ -28,6 +29,7 @@ GRIDS = {
     **dict.fromkeys(WITH_LATENTS, {"rank": [1, 2]}),
     "MeanRate": {"likelihood": ["gaussian", "auto"]},
     "VectorAutoregression": {"alpha": [0.1, 10.0]},
+    "UnitAutoregression": {"max_lags": [1, 2]},
 }
 
 

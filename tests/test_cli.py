@@ -107,7 +107,7 @@ def test_fit_prints_a_comparison_and_writes_the_result(folder, fitted):
     assert "log-likelihood of 2 held-out trials (60 bins), nats per bin" in out
     for name in ("mean rate", "factor analysis (rank 1)", "VAR(1)", "linear state space (rank 2)", "LowRankRNN"):
         assert name in out
-    assert "Verdict: nonlinear dynamics " in out
+    assert "Verdict: nonlinear dynamics undecided: 2 held-out trials, and fewer than 8 decide nothing" in out
     assert f"Result: {folder / 'result.nwb'}" in out
     lines = err.strip().splitlines()
     assert all(line.startswith("Warning: ") for line in lines)  # not converged: one line each, no progress bar
@@ -145,7 +145,9 @@ def test_groups_of_latents(folder, tmp_path, capsys):
     assert load_model(tmp_path / "a.nwb").group_ranks == (2, 1)
     results = read_results(tmp_path / "a.nwb")
     assert results["trials/latents"]["latent_group"].values.tolist() == [0, 0, 1]
-    assert dict(zip(*(results[f"metrics/{n}"].values for n in ("model", "is_linear")), strict=True)) == {
+    linear = dict(zip(*(results[f"metrics/{n}"].values for n in ("model", "is_linear")), strict=True))
+    assert linear.pop(next(name for name in linear if name.startswith("autoregression per unit (")))
+    assert linear == {
         "mean rate": True,
         "factor analysis (rank 3)": True,
         "VAR(1)": True,
@@ -174,7 +176,8 @@ def test_the_result_holds_model_latents_scores_and_source(folder, fitted):
     assert list(latents["side"].values[:2]) == ["left", "right"]
     assert results["metrics"].attrs["n_trials"] == 2
     assert "mean rate" in results["metrics/model"]
-    assert results["metrics"].attrs["verdict"].startswith("nonlinear dynamics ")
+    assert results["metrics"].attrs["nonlinear"] == "undecided"  # two held-out trials decide nothing
+    assert results["metrics"].attrs["verdict"].startswith("nonlinear dynamics undecided: 2 held-out trials, and fewer")
     source = results.attrs["source"]
     assert source["uri"] == (folder / "spikes.nwb").as_posix()
     assert source["nwb_path"] == "/units"
@@ -395,3 +398,6 @@ def test_table_of_scores():
         "Verdict: nonlinear dynamics supported: " + " ".join(["so"] * 24),
         " ".join(["so"] * 6),
     ]
+    del table.attrs["verdict"]
+    table["gain_high"] = [0.0, -0.1]
+    assert table_text(table).splitlines()[-1] == "Below the mean rate, and useless: model."

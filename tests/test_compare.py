@@ -24,11 +24,19 @@ def model(**changes):
 
 def test_on_linear_data_the_state_space_model_of_the_true_rank_wins():
     table = compare_baselines(model(), simulate(oscillator(12), 40, 30), cv=3)
-    assert list(table.index) == ["mean rate", FA, VAR, LDS6, MODEL]
+    names = list(table.index)
+    alone = names.pop(1)
+    assert alone.startswith("autoregression per unit (")
+    assert names == ["mean rate", FA, VAR, LDS6, MODEL]
     L = table["log_likelihood"]
-    assert L[MODEL] > L[VAR] > L[FA] > L["mean rate"]
+    assert L[MODEL] > L[VAR] > max(L[FA], L[alone]) > L["mean rate"]
+    assert L[alone] > L["mean rate"] + 0.1
     assert L[MODEL] > L[LDS6]
     assert (table["high"].drop([MODEL, LDS6]) < 0).all()  # clearly; three latents too many cost little
+    assert (table["gain_low"].drop("mean rate") > 0).all()
+    assert (table["gain_low"] <= table["vs_mean_rate"]).all()
+    assert table.loc["mean rate", ["gain_low", "gain_high"]].tolist() == [0, 0]
+    assert table["has_latents"].tolist() == [False, False, True, False, True, True]
     assert table["vs_mean_rate"]["mean rate"] == 0
     assert table["vs_model"][MODEL] == 0
     assert table.attrs["n_trials"] == 40

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from nwb_lrrnn import DisRNN, LinearStateSpace, LowRankRNN, SMCLowRankRNN
-from nwb_lrrnn.models.linear import FactorAnalysis, MeanRate, VectorAutoregression
+from nwb_lrrnn.models.linear import FactorAnalysis, MeanRate, UnitAutoregression, VectorAutoregression
 from nwb_lrrnn.trials import as_lazy_trials, as_trials, blocks
 from small_lazy import Counted, hold
 
@@ -22,7 +22,7 @@ MODELS = [
     LowRankRNN(rank=2, n_neurons=10, max_epochs=2, random_state=0),
     SMCLowRankRNN(rank=2, n_neurons=10, n_particles=8, n_trajectories=8, max_epochs=1, random_state=0),
 ]
-BASELINES = [MeanRate(), VectorAutoregression()]
+BASELINES = [MeanRate(), UnitAutoregression(), VectorAutoregression()]
 
 
 @pytest.fixture(scope="module")

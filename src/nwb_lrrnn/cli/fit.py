@@ -328,7 +328,7 @@ def table_text(table: "pd.DataFrame") -> str:
 
 
 def _conclusions(table: "pd.DataFrame") -> list[str]:
-    """Return who scored the linear models, what the intervals rest on, and the verdict, as lines under the table."""
+    """Return who scored the linear models, what intervals rest on, what is useless, and the verdict, as lines."""
     attrs, lines = table.attrs, []
     if "scored_by" in table and not table["is_linear"].iloc[-1]:
         scorers = table["scored_by"]
@@ -337,6 +337,10 @@ def _conclusions(table: "pd.DataFrame") -> list[str]:
     if attrs.get("interval_over") == "windows":
         windows = f"{attrs['block_length']} window{'s' if attrs['block_length'] > 1 else ''}"
         lines.append(f"The intervals are over blocks of up to {windows}, at least {attrs['n_blocks']} blocks.")
+    highs = table["gain_high"].tolist() if "gain_high" in table else [0.0] * len(table)
+    useless = [str(name) for name, high in zip(table.index, highs, strict=True) if high < 0]
+    if useless:
+        lines += textwrap.wrap(f"Below the mean rate, and useless: {', '.join(useless)}.", 110)
     if "verdict" in attrs:
         lines += textwrap.wrap(f"Verdict: {attrs['verdict']}", 110)
     return ["", *lines] if lines else []

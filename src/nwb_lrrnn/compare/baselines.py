@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.exceptions import ConvergenceWarning
 
-from nwb_lrrnn.models.linear import FactorAnalysis, LinearStateSpace, MeanRate, VectorAutoregression
+from nwb_lrrnn.models.linear import (
+    FactorAnalysis,
+    LinearStateSpace,
+    MeanRate,
+    UnitAutoregression,
+    VectorAutoregression,
+)
 
 if TYPE_CHECKING:
     from nwb_lrrnn.dynamics import LowRankDynamics
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REFERENCE = "mean rate"
+PER_UNIT = "autoregression per unit"  # the name goes on with the lags that the training data chose
 _LARGEST = 64  # latents: EM takes time with the cube of the rank
 
 
@@ -39,7 +46,7 @@ def baselines_of(
     rank = same_rank(model)
     shared: dict[str, Any] = {"likelihood": model.likelihood_, "bin_size": float(model.bin_size_)}
     linked: dict[str, Any] = shared | {"link": link_of(model)}
-    models: dict[str, LatentModel] = {REFERENCE: MeanRate(**shared)}
+    models: dict[str, LatentModel] = {REFERENCE: MeanRate(**shared), PER_UNIT: UnitAutoregression(**linked)}
     models[f"factor analysis (rank {rank})"] = FactorAnalysis(rank, **linked, random_state=random_state)
     models["VAR(1)"] = VectorAutoregression(1, **linked)
     ranks = tuple(larger_ranks or ())
@@ -62,6 +69,14 @@ def state_space_of(model: LatentModel, rank: int, random_state: int | None = 0) 
 def state_space_name(rank: int) -> str:
     """Return the name of a linear state space in the table."""
     return f"linear state space (rank {rank})"
+
+
+def fitted_name(name: str, fitted: Sequence[LatentModel]) -> str:
+    """Return the name of a row once its models are fitted: the lags that the training data chose belong to it."""
+    if name != PER_UNIT:
+        return name
+    lags = max(int(getattr(model, "n_lags_", 0)) for model in fitted)  # of all folds
+    return f"{name} ({lags} lag{'s' if lags != 1 else ''})"
 
 
 def rank_of(model: LatentModel) -> int:
@@ -94,6 +109,11 @@ def is_linear(model: LatentModel) -> bool:
     if said is not None:
         return bool(said)
     return not hasattr(model, "dynamics_") or model.dynamics_.nonlinearity == "identity"
+
+
+def has_latents(model: LatentModel) -> bool:
+    """Return whether a fitted model has latents, whatever their dynamics."""
+    return _network(model) is not None
 
 
 def label(model: LatentModel) -> str:

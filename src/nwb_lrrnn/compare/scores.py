@@ -10,6 +10,7 @@ import xarray as xr
 from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.compare import baselines
+from nwb_lrrnn.compare.judgeable import findings, units_at_floor
 from nwb_lrrnn.compare.split import Split, split
 from nwb_lrrnn.models.linear import LinearStateSpace
 from nwb_lrrnn.trials import as_trials
@@ -36,8 +37,10 @@ def held_out_scores(
     """Return `log_likelihood` (model, trial) of every held-out trial in nats, `n_bins` and `n_spikes` (trial,).
 
     The arguments are those of `compare_baselines`, which makes a table of this. Coordinates of the models: `scored_by`
-    (which estimator) and `is_linear`; of the trials: `block`, the given blocks or groups, or `position` in the session,
-    counted in windows, of windows of one recording.
+    (which estimator), `is_linear`, `has_latents` and `at_floor` (units whose noise or rate sits at its floor, as a
+    text); of the trials: `copy`, a number that copies of one trial share, `extreme`, the enormous bin that a trial has
+    (empty: none), and `block`, the given blocks or groups, or `position` in the session, counted in windows, of windows
+    of one recording. Attrs: `forbidden`, what in the data allows no verdict, and `left_out`, units in no score.
 
     Raises
     ------
@@ -49,7 +52,7 @@ def held_out_scores(
     >>> X = np.random.default_rng(0).standard_normal((6, 20, 4)).cumsum(axis=1)
     >>> scores = held_out_scores(LinearStateSpace(rank=1, tol=1e-1), X, cv=2, larger_ranks=())
     >>> dict(scores.sizes)
-    {'model': 4, 'trial': 6}
+    {'model': 5, 'trial': 6}
     """
     held_out = split(
         X,
@@ -94,24 +97,44 @@ class _Scores:
         self.rows: dict[str, np.ndarray] = {}
         self.scored_by: list[str] = []
         self.is_linear: list[bool] = []
+        self.has_latents: list[bool] = []
+        self.at_floor: list[str] = []
         self.linear_ranks: list[int] = []
+        self.linear_fits: dict[int, list[LatentModel]] = {}  # rank -> once for each fold
 
     def add(self, name: str, models: list[LatentModel], scorers: list[LatentModel], row: np.ndarray) -> None:
         """Add the row of fitted models that the scorers gave."""
         self.rows[name] = row
         self.scored_by.append(baselines.scorer_name(scorers[0]))
         self.is_linear.append(all(map(baselines.is_linear, models)))
+        self.has_latents.append(baselines.has_latents(models[0]))
+        self.at_floor.append(units_at_floor(models))
 
     def add_baseline(self, name: str, unfitted: LatentModel) -> float:
         """Fit and add a baseline; return the sum of its scores."""
         with baselines.convergence_in_the_log(name):
-            models = self.held_out.fit(unfitted)
+            models = self.held_out.fit(unfitted, self._contained(unfitted))
         scorers = models
         if type(unfitted) is LinearStateSpace:
             scorers = [baselines.scorer_of(*pair) for pair in zip(models, self.fitted, strict=True)]
             self.linear_ranks.append(int(unfitted.rank))
-        self.add(name, models, scorers, self.held_out.score(scorers))
-        return float(np.nansum(self.rows[name]))
+            self.linear_fits[int(unfitted.rank)] = models
+        row = self.held_out.score(scorers)
+        self.add(baselines.fitted_name(name, models), models, scorers, row)
+        return float(np.nansum(row))
+
+    def _contained(self, unfitted: LatentModel) -> list[LatentModel] | None:
+        """Return the fitted linear state spaces of the next smaller rank, from which a larger one starts.
+
+        Where the compared model is one itself, it is the smallest.
+        """
+        if type(unfitted) is not LinearStateSpace:
+            return None
+        fits = dict(self.linear_fits)
+        if type(self.fitted[0]) is LinearStateSpace:
+            fits[int(self.fitted[0].rank)] = self.fitted
+        smaller = [rank for rank in fits if rank < unfitted.rank]
+        return fits[max(smaller)] if smaller else None
 
     def add_other(self, name: str, other: LatentModel) -> None:
         """Fit and add a model that the user gave."""
@@ -126,6 +149,7 @@ class _Scores:
         """Return what `held_out_scores` returns."""
         X, model = self.held_out.X, self.fitted[0]
         trials = as_trials(X, allow_nan=True)
+        found = findings(self.held_out, self.fitted)
         named = isinstance(X, xr.DataArray) and "trial" in X.coords
         variables: dict[str, Any] = {
             "log_likelihood": (("model", "trial"), np.stack(list(self.rows.values())), {"units": "nats"}),
@@ -138,6 +162,10 @@ class _Scores:
             "trial": X["trial"].values if named else np.arange(len(X)),
             "scored_by": ("model", self.scored_by),
             "is_linear": ("model", self.is_linear),
+            "has_latents": ("model", self.has_latents),
+            "at_floor": ("model", self.at_floor),
+            "copy": ("trial", found.copies),
+            "extreme": ("trial", found.extreme.astype(str)),
         }
         if self.held_out.blocks is not None:
             coords["block"] = ("trial", self.held_out.blocks)
@@ -150,6 +178,8 @@ class _Scores:
             "rank": baselines.rank_of(model),
             "n_units": len(model.unit_ids_),
             "linear_ranks": self.linear_ranks,
+            "forbidden": found.forbidden,
+            "left_out": found.left_out,
         }
         return xr.Dataset(variables, coords, attrs)
 

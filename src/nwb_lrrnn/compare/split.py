@@ -68,12 +68,14 @@ class Split:
         """Return the index of the trials that are held out."""
         return slice(None) if self.folds is None else self.folds[fold][1]
 
-    def fit(self, unfitted: LatentModel) -> list[LatentModel]:
-        """Return clones of a model, each fitted to what one fold leaves."""
+    def fit(self, unfitted: LatentModel, smaller: Sequence[Any] | None = None) -> list[LatentModel]:
+        """Return clones of a model, each fitted to what one fold leaves; from smaller ones, where they are given."""
         fitted = []
         for fold in range(self.n_folds):
             X, inputs = self.train(fold)
             model: Any = clone(unfitted)
+            if smaller is not None:
+                model.start_from(smaller[fold])
             fitted.append(model.fit(X, **_inputs_as_keyword(inputs)))
         return fitted
 

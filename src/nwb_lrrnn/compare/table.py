@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lrrnn.compare.baselines import REFERENCE
+from nwb_lrrnn.compare.baselines import REFERENCE, state_space_name
 from nwb_lrrnn.compare.intervals import Paired, paired_over_blocks, paired_over_windows
 from nwb_lrrnn.compare.scores import scores_on
 from nwb_lrrnn.compare.split import split
@@ -32,13 +33,16 @@ def compare_baselines(
     window: float | None = None,
     larger_ranks: Sequence[int] | None = None,
     others: Mapping[str, LatentModel] | None = None,
+    smallest_gain: float = 0.02,
     random_state: int | None = 0,
 ) -> pd.DataFrame:
-    """Return a table of held-out log-likelihoods: mean rate, factor analysis, VAR, linear state spaces and the model.
+    """Return a table of held-out log-likelihoods: simple models, linear state spaces and the model.
 
+    The simple ones are the mean rate, what each unit does by itself (autoregression per unit), factor analysis and VAR.
     All have the likelihood and the link of the model and see the same trials. Differences are paired over trials; where
-    the trials are windows of one recording, over blocks of neighbouring windows. `attrs["verdict"]` says whether the
-    dynamics need to be nonlinear.
+    the trials are windows of one recording, over blocks of neighbouring windows. `attrs["nonlinear"]` says whether the
+    data ask for nonlinear dynamics: "supported", "not supported", "undecided" or "cannot be judged"; `attrs["verdict"]`
+    says why.
 
     Parameters
     ----------
@@ -66,21 +70,28 @@ def compare_baselines(
         rise, at most the number of units or 64.
     others : dict of name -> estimator, optional
         More models for the same table, fitted like the model.
+    smallest_gain : float
+        The smallest difference that counts, as a share of what the best linear model gains over the mean rate: what is
+        surely less than that is "not supported".
     random_state : int or None
         Seed of the folds (trials are shuffled, windows of one recording are not) and of particle noise.
 
     Returns
     -------
     DataFrame
-        One row a model, the compared one last: `log_likelihood` (nats per observed bin), `vs_mean_rate`, for counts
-        `bits_per_spike` (over mean rate), `vs_model` (this row minus the model, nats per bin) with `standard_error`,
-        `low` and `high` (its 95 % interval), `n_blocks` (trials or blocks that the interval rests on), `interval_holds`
-        (False for windows too few or too dependent), `scored_by` (the estimator: linear state spaces are scored by that
-        of the model where it has `with_dynamics`, so that a bound is held against the same bound) and `is_linear`.
-        `attrs` hold likelihood, link, rank, n_units, n_trials, n_bins, linear_ranks (of the linear state spaces),
-        interval_over ("trials", "blocks" or "windows"), n_blocks (the fewest of a row), block_length (the most of a
-        row, windows), for counts spikes_per_bin and, unless the model is itself linear, `verdict` and
-        `nonlinear_supported` (see `judge_nonlinearity`).
+        One row a model, the compared one last: `log_likelihood` (nats per observed bin), `vs_mean_rate` with `gain_low`
+        and `gain_high` (its 95 % interval), for counts `bits_per_spike` (over mean rate), `vs_model` (this row minus
+        the model, nats per bin) with `standard_error`, `low` and `high` (its 95 % interval), `n_blocks` (trials or
+        blocks that the interval rests on), `interval_holds` (False for windows too few or too dependent), `scored_by`
+        (the estimator: linear state spaces are scored by that of the model where it has `with_dynamics`, so that a
+        bound is held against the same bound), `is_linear`, `has_latents`, `at_floor` (units whose noise or rate sits at
+        its floor, as a text) and `is_outdone` (a linear state space clearly below one of smaller rank).
+        `attrs` hold likelihood, link, rank, n_units, n_trials (distinct ones), n_copies (trials equal to another one,
+        which count as one with it), n_bins, linear_ranks (of the linear state spaces), interval_over ("trials",
+        "blocks" or "windows"), n_blocks (the fewest of a row), block_length (the most of a row, windows), left_out
+        (units in no score, because training cannot speak for them), forbidden (what in the data allows no verdict), for
+        counts spikes_per_bin and, unless the model is itself linear, what `judge_nonlinearity` returns: `nonlinear`,
+        `verdict`, `smallest_gain`, `detectable` and `n_needed`.
 
     Raises
     ------
@@ -93,8 +104,8 @@ def compare_baselines(
     >>> X = np.random.default_rng(0).standard_normal((20, 30, 5)).cumsum(axis=1)
     >>> from nwb_lrrnn.models.linear import LinearStateSpace
     >>> table = compare_baselines(LinearStateSpace(rank=2, tol=1e-2), X, cv=2, larger_ranks=())
-    >>> list(table.index[:3])
-    ['mean rate', 'factor analysis (rank 2)', 'VAR(1)']
+    >>> list(table.index[:4])
+    ['mean rate', 'autoregression per unit (1 lag)', 'factor analysis (rank 2)', 'VAR(1)']
     """
     held_out = split(
         X,
@@ -107,48 +118,121 @@ def compare_baselines(
         window=window,
         random_state=random_state,
     )
-    return tabulate(scores_on(held_out, model, larger_ranks, others, random_state))
+    scores = scores_on(held_out, model, larger_ranks, others, random_state)
+    return tabulate(scores, smallest_gain=smallest_gain)
 
 
-def tabulate(scores: xr.Dataset) -> pd.DataFrame:
+def tabulate(scores: xr.Dataset, *, smallest_gain: float = 0.02) -> pd.DataFrame:
     """Return the table of `compare_baselines` from the scores of `held_out_scores`."""
+    table = rows_of(scores)
+    table.attrs.update(judge_nonlinearity(table, smallest_gain=smallest_gain))
+    return resting_on_one_bin(table, scores, smallest_gain)
+
+
+def resting_on_one_bin(table: pd.DataFrame, scores: xr.Dataset, smallest_gain: float) -> pd.DataFrame:
+    """Return the table; where another word would stand in it without trials of an enormous bin, nothing is judged."""
+    kept = scores.isel(trial=_kept(scores))
+    texts = kept["extreme"].values.astype(str) if "extreme" in kept.coords else np.zeros(0, dtype=str)
+    odd = texts != ""
+    if "nonlinear" not in table.attrs or not odd.any():
+        return table
+    without = "" if odd.all() else judge_nonlinearity(rows_of(kept.isel(trial=~odd)), smallest_gain=smallest_gain)
+    word = without["nonlinear"] if without else "undecided"
+    if word != table.attrs["nonlinear"]:
+        places = "; ".join(sorted(set(texts[odd])))
+        reason = (
+            f"the answer rests on one enormous bin ({places}), without whose trial it would be {word!r}; mark that bin "
+            "as unobserved"
+        )
+        table.attrs["forbidden"] = [*table.attrs.get("forbidden", []), reason]
+        table.attrs.pop("n_needed", None)
+        table.attrs.update(judge_nonlinearity(table, smallest_gain=smallest_gain))
+    return table
+
+
+def _kept(scores: xr.Dataset) -> np.ndarray:
+    """Return which trials were held out for every model, and observed."""
     values = scores["log_likelihood"].transpose("model", "trial").values
     keep = np.isfinite(values).all(axis=0) & (scores["n_bins"].values > 0)
     if not keep.any():
         raise ValueError("cv: no trial was held out for every model; check the folds")
-    values, bins = values[:, keep], scores["n_bins"].values[keep].astype(float)
+    return keep
+
+
+def rows_of(scores: xr.Dataset) -> pd.DataFrame:
+    """Return the table without its verdict."""
+    scores = scores.isel(trial=_kept(scores))
+    values, bins, over = _independent(scores)
     names = [str(name) for name in scores["model"].values]
     per_bin = values.sum(axis=1) / bins.sum()
     table = pd.DataFrame({"log_likelihood": per_bin}, index=pd.Index(names, name="model"))
-    table["vs_mean_rate"] = per_bin - per_bin[names.index(REFERENCE)]
-    attrs = dict(scores.attrs) | {"n_trials": int(keep.sum()), "n_bins": int(bins.sum())}
+    reference = names.index(REFERENCE)
+    table["vs_mean_rate"] = per_bin - per_bin[reference]
+    gains = [over.paired(row) for row in values - values[reference]]
+    table["gain_low"], table["gain_high"] = [gain.low for gain in gains], [gain.high for gain in gains]
+    attrs: dict[str, Any] = {str(key): value for key, value in scores.attrs.items()} | {
+        "n_trials": len(bins),
+        "n_bins": int(bins.sum()),
+    }
+    attrs["n_copies"] = scores.sizes["trial"] - len(bins)
     if "n_spikes" in scores:
-        spikes = float(scores["n_spikes"].values[keep].sum()) / bins.sum()
+        spikes = float(scores["n_spikes"].values.sum()) / bins.sum()
         table["bits_per_spike"] = table["vs_mean_rate"] / (np.log(2) * spikes) if spikes > 0 else np.nan
         attrs["spikes_per_bin"] = spikes
-    over, paired = _paired(values - values[-1], bins, scores.isel(trial=keep))
+    paired = [over.paired(row) for row in values - values[-1]]
     for column, numbers in zip(
         ("vs_model", "standard_error", "low", "high"), zip(*(p.numbers for p in paired), strict=True), strict=True
     ):
         table[column] = numbers
     table["n_blocks"] = [p.n_blocks for p in paired]
     table["interval_holds"] = [p.interval_holds for p in paired]
-    table["scored_by"] = scores["scored_by"].values.astype(str).tolist()
-    table["is_linear"] = scores["is_linear"].values
-    attrs["interval_over"] = over
+    for column in ("scored_by", "is_linear", "has_latents", "at_floor"):
+        table[column] = scores[column].values.tolist()
+    table["is_outdone"] = _outdone(names, values, over, attrs["linear_ranks"])
+    attrs["interval_over"] = over.kind
     attrs["n_blocks"] = min(p.n_blocks for p in paired)
     attrs["block_length"] = max(p.block_length for p in paired)
     table.attrs.update(attrs)
-    table.attrs.update(judge_nonlinearity(table))
     return table
 
 
-def _paired(differences: np.ndarray, bins: np.ndarray, scores: xr.Dataset) -> tuple[str, list[Paired]]:
-    """Return what the intervals are over, and the paired difference of each row."""
-    if "position" in scores.coords:
-        positions = scores["position"].values
-        return "windows", [paired_over_windows(row, bins, positions) for row in differences]
-    if "block" in scores.coords:
-        blocks = scores["block"].values
-        return "blocks", [paired_over_blocks(row, bins, blocks) for row in differences]
-    return "trials", [paired_over_blocks(row, bins) for row in differences]
+@dataclass(frozen=True)
+class _Over:
+    """What intervals are over: "trials", "blocks" with their ids, or "windows" with their positions."""
+
+    kind: str
+    places: np.ndarray | None
+    bins: np.ndarray
+
+    def paired(self, difference: np.ndarray) -> Paired:
+        """Return a paired difference (trial,) per bin with its interval."""
+        if self.kind == "windows" and self.places is not None:
+            return paired_over_windows(difference, self.bins, self.places)
+        return paired_over_blocks(difference, self.bins, self.places)
+
+
+def _independent(scores: xr.Dataset) -> tuple[np.ndarray, np.ndarray, _Over]:
+    """Return scores (model, trial) and bins (trial,), and what intervals are over.
+
+    Copies of a trial are summed into one, at the place of the first: they tell what one of them tells.
+    """
+    values = scores["log_likelihood"].transpose("model", "trial").values
+    ids = scores["copy"].values if "copy" in scores.coords else np.arange(values.shape[1])
+    _, first, which = np.unique(ids, return_index=True, return_inverse=True)
+    order = np.argsort(np.argsort(first, kind="stable"))[which.ravel()]  # in the order of the trials
+    values = np.stack([np.bincount(order, row) for row in values])
+    bins = np.bincount(order, scores["n_bins"].values.astype(float))
+    for kind, coordinate in (("windows", "position"), ("blocks", "block")):
+        if coordinate in scores.coords:
+            return values, bins, _Over(kind, scores[coordinate].values[np.sort(first)], bins)
+    return values, bins, _Over("trials", None, bins)
+
+
+def _outdone(names: list[str], values: np.ndarray, over: _Over, ranks: list[int]) -> list[bool]:
+    """Return which rows are linear state spaces clearly below one of smaller rank, by an interval wholly below 0."""
+    row_of = {rank: names.index(state_space_name(rank)) for rank in sorted(set(ranks))}
+    outdone = [False] * len(names)
+    for rank, row in row_of.items():
+        smaller = [values[other] for r, other in row_of.items() if r < rank]
+        outdone[row] = any(over.paired(values[row] - sibling).high < 0 for sibling in smaller)
+    return outdone

@@ -1,128 +1,285 @@
-"""The verdict: whether the data ask for nonlinear dynamics, or a linear model explains as much."""
+"""The verdict: do the data ask for nonlinear dynamics? Four words, and the sentence that says why."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from nwb_lrrnn.compare.baselines import state_space_name
+from nwb_lrrnn.compare.baselines import PER_UNIT, REFERENCE
+from nwb_lrrnn.compare.power import detectable_difference, trials_needed
+from nwb_lrrnn.compare.wording import difference_text, listed, named_row, named_units, still_rising
 
-_NOT = "nonlinear dynamics not supported"
-_OPEN = "nonlinear dynamics cannot be judged"
+WORDS = SUPPORTED, NOT_SUPPORTED, UNDECIDED, CANNOT = "supported", "not supported", "undecided", "cannot be judged"
+
+# Of differences between trials, a few trials may hold nearly all. Where single trials are as skewed as an exponential
+# or a log-normal draw, a 95 % interval lies wholly on the wrong side, in one direction, in 11 or 18 % of samples of 5,
+# in 10 or 17 % of 8, in 8 or 13 % of 20, where it should in 2.5 %. It is never sharp, but below 8 nothing else (the
+# dependence of neighbours, a single odd trial) can be seen either. Blocks sum several windows, which makes them normal.
+FEWEST_TRIALS = 8
+FEWEST_BLOCKS = 5
 
 
-def judge_nonlinearity(table: pd.DataFrame) -> dict[str, Any]:
-    """Return `nonlinear_supported` and the `verdict` in a sentence or two; nothing where the model is itself linear.
+def judge_nonlinearity(table: pd.DataFrame, *, smallest_gain: float = 0.02) -> dict[str, Any]:
+    """Return the word, `nonlinear`, and the `verdict` in a few sentences; nothing where the model is itself linear.
 
-    Supported means that the model scores above every linear model of the table on held-out data, each by a 95 % paired
-    interval wholly on its side, linear state spaces of its own and of larger rank among them. A VAR, or a linear model
-    that the user put there, counts as well: where it explains as much, a linear model does. As all of them must be
-    beaten, the chance of a false "supported" is at most that of one interval.
+    - "supported": the model scores above every linear model of the table and above what single units do by themselves
+      (`autoregression per unit`), each by a 95 % paired interval that excludes 0.
+    - "not supported": the upper end of the interval of the model minus the best of those is below the smallest gain.
+    - "undecided": neither. The verdict says which difference these data could have shown, and how many held-out trials
+      about would decide.
+    - "cannot be judged": the data do not allow the question, and the verdict says which units, bins or trials are why;
+      or no model of latents is above the mean rate; or the model itself is below it; or a noise variance or rate of
+      the models that decide is at its floor.
 
     Parameters
     ----------
     table : DataFrame
         From `tabulate` or `compare_baselines`; the last row is the model.
+    smallest_gain : float
+        The smallest difference that counts, as a share of what the best linear model gains over the mean rate.
 
     Returns
     -------
     dict
-        `nonlinear_supported` (bool) and `verdict` (str), or empty.
+        `nonlinear` and `verdict` (str); `smallest_gain`, the difference that it comes to, and `detectable`, the one
+        that would have been seen in 80 % of such data sets (nats per bin); `n_needed`, where undecided (trials). Or
+        empty.
 
     Examples
     --------
-    >>> rows = {"vs_model": [-0.3, 0.0], "low": [-0.4, 0.0], "high": [-0.2, 0.0]}
+    >>> rows = {"vs_model": [-0.3, 0.0], "standard_error": [0.05, 0.0], "low": [-0.4, 0.0], "high": [-0.2, 0.0]}
     >>> table = pd.DataFrame(rows, index=["linear state space (rank 4)", "LowRankRNN (rank 2)"])
-    >>> table["is_linear"], table["interval_holds"] = [True, False], True
-    >>> table.attrs = {"rank": 2, "n_units": 20, "linear_ranks": [4], "interval_over": "trials"}
-    >>> judge_nonlinearity(table)["nonlinear_supported"]
-    True
+    >>> table["vs_mean_rate"], table["gain_low"], table["gain_high"] = [1.0, 1.3], [0.9, 1.2], [1.1, 1.4]
+    >>> table["is_linear"], table["has_latents"], table["interval_holds"] = [True, False], True, True
+    >>> table["is_outdone"], table["at_floor"], table["n_blocks"] = False, "", 20
+    >>> table.attrs = {"rank": 2, "n_units": 20, "linear_ranks": [4], "interval_over": "trials", "n_trials": 20}
+    >>> judge_nonlinearity(table)["nonlinear"]
+    'supported'
     """
-    is_linear = table["is_linear"].to_numpy(bool)
-    if is_linear[-1]:
+    if not (np.isfinite(smallest_gain) and smallest_gain >= 0):
+        raise ValueError(f"smallest_gain: got {smallest_gain!r}, wanted a share >= 0, such as 0.02")
+    if table["is_linear"].iloc[-1]:
         return {}
-    columns = (table[name].to_numpy(float)[is_linear] for name in ("vs_model", "low", "high"))
-    rows = [
-        _Row(str(name), *map(float, numbers)) for name, *numbers in zip(table.index[is_linear], *columns, strict=True)
-    ]
-    holds = bool(table["interval_holds"].to_numpy(bool)[is_linear].all())
-    supported, verdict = _judge(rows, holds, table.attrs)
-    return {"nonlinear_supported": supported, "verdict": verdict}
+    evidence = _Evidence.of(table, smallest_gain)
+    word, why = _first_answer(evidence)
+    said: dict[str, Any] = {"nonlinear": word, "verdict": f"nonlinear dynamics {word}: {why}{_asides(evidence)}"}
+    said |= {"smallest_gain": evidence.limit, "detectable": evidence.detectable}
+    if word == UNDECIDED and evidence.n_needed is not None:
+        said["n_needed"] = evidence.n_needed
+    return said
 
 
-class _Row(NamedTuple):
-    """A linear model: its score minus that of the model, with its interval."""
+class Row(NamedTuple):
+    """A linear model: the model's score minus its own, with the interval of that."""
 
     name: str
     difference: float
     low: float
     high: float
+    standard_error: float
+    n_blocks: int
+    gain: float  # over the mean rate
+    at_floor: str
+    is_outdone: bool
 
 
-def _judge(rows: list[_Row], holds: bool, attrs: Mapping[Any, Any]) -> tuple[bool, str]:
-    if any(np.isnan(row.high) for row in rows):
-        return False, f"{_OPEN}: a single held-out {attrs['interval_over'][:-1]} gives no interval; hold out more."
-    best = max(rows, key=_difference)
-    better = [row for row in rows if row.low > 0]
-    as_good = [row for row in rows if row.high >= 0]
-    if better:
-        row = max(better, key=_difference)
-        return False, f"{_NOT}: {_named(row.name)} scores {_interval(row)} nats per bin above."
-    if as_good:
-        row = max(as_good, key=_difference)
-        return False, (
-            f"{_NOT}: {_named(row.name)} explains as much, {_interval(row)} nats per bin from the model, and that "
-            "interval includes 0."
-        )
-    if not holds:
-        return False, (
-            f"{_OPEN}: the model scores above every linear model, but the held-out windows of one recording are too "
-            "few, or too dependent on each other, for an interval; hold out more, or cut shorter ones."
-        )
-    ranks = sorted(attrs["linear_ranks"])
-    if max(ranks) <= attrs["rank"] < attrs["n_units"]:
-        return False, (
-            f"{_OPEN}: the model scores above the linear models, but no linear state space of larger rank was tried; "
-            "leave larger_ranks=None."
-        )
-    return True, (
-        f"nonlinear dynamics supported: the model scores above every linear model, linear state spaces of rank "
-        f"{_listed(ranks)} among them. The closest, {_named(best.name)}, scores {_interval(best, -1)} nats per bin "
-        f"below.{_still_rising(best, max(ranks), attrs['n_units'])}"
+class _Evidence(NamedTuple):
+    """What the verdict rests on: the rows that have a vote, the closest first, and what else the table says."""
+
+    rows: list[Row]
+    outdone: list[Row]
+    table: pd.DataFrame
+    attrs: Mapping[Any, Any]
+    limit: float
+    detectable: float
+    n_needed: int | None
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, smallest_gain: float) -> _Evidence:
+        linear: Any = table[table["is_linear"].to_numpy(bool)]
+        columns = ["vs_model", "high", "low", "standard_error", "n_blocks", "vs_mean_rate", "at_floor", "is_outdone"]
+        rows = [
+            Row(str(name), -d, -high, -low, error, int(n), gain, str(floor), bool(outdone))
+            for name, d, high, low, error, n, gain, floor, outdone in linear[columns].itertuples(name=None)
+        ]
+        # A larger linear model that is clearly below its smaller sibling, which it contains, is overfitted or badly
+        # fitted: it explains nothing that the sibling does not, and has no vote. Clearly, by an interval of its own,
+        # and not by its score alone: a larger one that is in truth as good as the model must not lose its vote by bad
+        # luck. As it is, a false "supported" takes one of two intervals of 2.5 % on one side to be wrong.
+        voters = sorted((row for row in rows if not row.is_outdone), key=lambda row: row.difference)
+        closest = voters[0]
+        limit = smallest_gain * max(closest.gain, 0.0)
+        detectable = detectable_difference(closest.standard_error, closest.n_blocks)
+        needed = trials_needed(table.attrs["n_trials"], detectable, closest.difference, limit)
+        return cls(voters, [r for r in rows if r.is_outdone], table, table.attrs, limit, detectable, needed)
+
+    @property
+    def closest(self) -> Row:
+        """The linear model, or the baseline of single units, that scores highest."""
+        return self.rows[0]
+
+    @property
+    def nouns(self) -> str:
+        """What is held out: trials or windows."""
+        return "windows" if self.attrs["interval_over"] == "windows" else "trials"
+
+
+def _first_answer(evidence: _Evidence) -> tuple[str, str]:
+    """Return the word and why, from the first of the questions, in this order, that has an answer."""
+    for question in (_what_data_forbid, _too_few, _no_latents, _useless_model, _with_intervals):
+        answer = question(evidence)
+        if answer is not None:
+            return answer
+    return UNDECIDED, _undecided(evidence)
+
+
+def _what_data_forbid(evidence: _Evidence) -> tuple[str, str] | None:
+    reasons = list(evidence.attrs.get("forbidden", []))
+    return (CANNOT, f"{'; '.join(reasons)}.") if reasons else None
+
+
+def _too_few(evidence: _Evidence) -> tuple[str, str] | None:
+    attrs, nouns = evidence.attrs, evidence.nouns
+    n_trials, n_blocks = attrs["n_trials"], evidence.closest.n_blocks
+    if n_trials >= FEWEST_TRIALS and n_blocks >= FEWEST_BLOCKS:
+        return None
+    what, wanted = (f"{n_trials} held-out {nouns}", FEWEST_TRIALS)
+    if n_trials >= FEWEST_TRIALS:
+        what, wanted = f"{n_blocks} independent blocks of held-out {nouns}", FEWEST_BLOCKS
+    what = what if max(n_trials, n_blocks) > 1 else what.replace(nouns, nouns[:-1])
+    return UNDECIDED, f"{what}, and fewer than {wanted} decide nothing; hold out more.{_measured(evidence)}"
+
+
+def _no_latents(evidence: _Evidence) -> tuple[str, str] | None:
+    """Say so where there is nothing that could have dynamics of any kind.
+
+    "Not supported" would be a statement on dynamics, and that linear dynamics suffice is as little shown.
+    """
+    table = evidence.table
+    seen = table["has_latents"].to_numpy(bool) & (table["gain_low"].to_numpy(float) > 0)
+    if seen.any():
+        return None
+    return CANNOT, (
+        f"no latents: no model of latents scores above the {REFERENCE} by an interval that excludes 0. The units share "
+        "nothing that holds on new trials, or too few were held out to see it."
     )
 
 
-def _difference(row: _Row) -> float:
-    return row.difference
+def _useless_model(evidence: _Evidence) -> tuple[str, str] | None:
+    """Say so where the model itself has learned nothing: a fit that failed is no evidence of what is not there."""
+    last = evidence.table.iloc[-1]
+    if not last["gain_high"] < 0:
+        return None
+    low, high = last["gain_low"], last["gain_high"]
+    shown = difference_text(last["vs_mean_rate"], low, high)
+    return CANNOT, f"the model scores {shown} nats per bin from the {REFERENCE}, below it: its fit is useless."
 
 
-def _still_rising(best: _Row, largest: int, n_units: int) -> str:
-    """Return a caution where the largest rank tried is the best and the units would allow a larger one."""
-    if largest >= n_units or best.name != state_space_name(largest):
+def _with_intervals(evidence: _Evidence) -> tuple[str, str] | None:
+    # Supported asks that every linear model be beaten, each by its own interval: an intersection-union test (Berger
+    # 1982), whose chance of a false yes is at most that of one interval, so that nothing is corrected for their number.
+    above_all = all(row.low > 0 for row in evidence.rows)
+    below_limit = evidence.closest.high < evidence.limit
+    if not (above_all or below_limit):
+        return None
+    if not evidence.table["interval_holds"].to_numpy(bool)[evidence.table["is_linear"].to_numpy(bool)].all():
+        return UNDECIDED, (
+            f"the held-out windows of one recording are too few, or too dependent on each other, for an interval; hold "
+            f"out more, or cut shorter ones.{_measured(evidence)}"
+        )
+    floors = _floors(evidence)
+    if floors:
+        return CANNOT, floors
+    return _supported(evidence) if above_all else (NOT_SUPPORTED, _not_supported(evidence))
+
+
+def _floors(evidence: _Evidence) -> str:
+    """Return that a model which decides owes its score to units at a floor; empty where none does."""
+    name, units = str(evidence.table.index[-1]), str(evidence.table["at_floor"].iloc[-1])
+    if not units:
+        name, units = evidence.closest.name, evidence.closest.at_floor
+    if not units:
         return ""
-    return f" Rank {largest} is the largest tried, and the score of linear state spaces still rose."
+    return (
+        f"{units} {'are' if units.startswith('units') else 'is'} predicted by the {name} as exactly as its floor of "
+        "noise allows, and the score rests on where that floor is; leave such units out."
+    )
 
 
-def _named(name: str) -> str:
-    """Return the name of a row as it stands in a sentence: 'a linear state space of rank 4'."""
-    found = re.fullmatch(r"(.+) \(rank (\d+)\)", name)
-    if found is None:
-        return name
-    article = "a " if name == state_space_name(int(found[2])) else ""
-    return f"{article}{found[1]} of rank {found[2]}"
+def _supported(evidence: _Evidence) -> tuple[str, str]:
+    attrs, closest = evidence.attrs, evidence.closest
+    ranks = sorted(attrs["linear_ranks"])
+    if max(ranks) <= attrs["rank"] < attrs["n_units"]:
+        return UNDECIDED, (
+            "the model scores above the linear models, but no linear state space of larger rank was tried; leave "
+            "larger_ranks=None."
+        )
+    return SUPPORTED, (
+        f"the model scores above every linear model, linear state spaces of rank {listed(ranks)} among them. The "
+        f"closest, {named_row(closest.name)}, scores {difference_text(*closest[1:4], sign=False)} nats per bin below."
+        f"{still_rising(closest.name, max(ranks), attrs['n_units'])}"
+    )
 
 
-def _interval(row: _Row, sign: int = 1) -> str:
-    """Return the difference with its interval, to two digits of its width: '+0.12 [0.03, 0.21]'."""
-    low, high = sorted((sign * row.low, sign * row.high))
-    digits = int(np.clip(1 - np.floor(np.log10(high - low)), 2, 6)) if high > low else 4
-    shown = f"{sign * row.difference:{'+' if sign > 0 else ''}.{digits}f}"
-    return f"{shown} [{low:.{digits}f}, {high:.{digits}f}]"
+def _not_supported(evidence: _Evidence) -> str:
+    closest = evidence.closest
+    if closest.high < 0:
+        above = difference_text(-closest.difference, -closest.high, -closest.low)
+        text = f"{named_row(closest.name)} scores {above} nats per bin above."
+    else:
+        text = (
+            f"{named_row(closest.name)} explains as much: the model scores "
+            f"{difference_text(*closest[1:4])} nats per bin from it, and less than {evidence.limit:.2g} does not count."
+        )
+    return text + _of_single_units(closest)
 
 
-def _listed(ranks: list[int]) -> str:
-    return str(ranks[0]) if len(ranks) == 1 else f"{', '.join(map(str, ranks[:-1]))} and {ranks[-1]}"
+def _undecided(evidence: _Evidence) -> str:
+    closest = evidence.closest
+    return (
+        f"{named_row(closest.name)} is too close: the model scores {difference_text(*closest[1:4])} nats per bin from "
+        f"it, where less than {evidence.limit:.2g} does not count.{_power(evidence)}{_of_single_units(closest)}"
+    )
+
+
+def _measured(evidence: _Evidence) -> str:
+    """Return how far the model is from the closest linear model, for what it is worth."""
+    closest = evidence.closest
+    if not np.isfinite(closest.low):
+        return ""
+    shown = difference_text(*closest[1:4])
+    return f" The model scores {shown} nats per bin from {named_row(closest.name)}, the closest.{_power(evidence)}"
+
+
+def _power(evidence: _Evidence) -> str:
+    n_trials, nouns = evidence.attrs["n_trials"], evidence.nouns
+    needed = "" if evidence.n_needed is None else f"; about {max(evidence.n_needed, FEWEST_TRIALS)} would decide"
+    return (
+        f" These {n_trials} held-out {nouns} would show a difference of {evidence.detectable:.2g} in 4 of 5 cases"
+        f"{needed}."
+    )
+
+
+def _of_single_units(row: Row) -> str:
+    if not row.name.startswith(PER_UNIT):
+        return ""
+    return (
+        " Single units are smooth by themselves: what each has just done predicts it best, and no model of latents is "
+        "supported here."
+    )
+
+
+def _asides(evidence: _Evidence) -> str:
+    """Return what else must be known: who has no vote, and which units are in no score."""
+    text = ""
+    if evidence.outdone:
+        names = listed([named_row(row.name) for row in evidence.outdone])
+        text += f" Without a vote: {names}, clearly below a smaller one that it contains."
+    left_out = list(evidence.attrs.get("left_out", []))
+    if left_out:
+        are, them = ("are", "them") if len(left_out) > 1 else ("is", "it")
+        text += f" Left out of every score {are} {named_units(left_out)}: training cannot speak for {them}."
+    return text

@@ -21,5 +21,13 @@ from nwb_lrrnn.models.linear.autoregression import VectorAutoregression
 from nwb_lrrnn.models.linear.baselines import FactorAnalysis, MeanRate
 from nwb_lrrnn.models.linear.state_space import LinearStateSpace
 from nwb_lrrnn.models.linear.system import LinearSystem
+from nwb_lrrnn.models.linear.unit_autoregression import UnitAutoregression
 
-__all__ = ["FactorAnalysis", "LinearStateSpace", "LinearSystem", "MeanRate", "VectorAutoregression"]
+__all__ = [
+    "FactorAnalysis",
+    "LinearStateSpace",
+    "LinearSystem",
+    "MeanRate",
+    "UnitAutoregression",
+    "VectorAutoregression",
+]

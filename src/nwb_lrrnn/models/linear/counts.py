@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.linear import em, laplace
 from nwb_lrrnn.models.linear.em_runs import EMRun, race
+from nwb_lrrnn.models.linear.larger_start import grown_systems
 from nwb_lrrnn.models.linear.smoothing import Moments, Patterns
 from nwb_lrrnn.models.linear.system import LinearSystem, canonical_gauge
 from nwb_lrrnn.models.training.threads import over_ranges
@@ -29,6 +30,7 @@ def fit(
     tol: float = 1e-4,
     dynamic: bool = True,
     inputs: Array | None = None,
+    smaller: LinearSystem | None = None,
 ) -> em.EMFit:
     """Return the linear state-space model of counts fitted by Laplace-EM.
 
@@ -48,6 +50,8 @@ def fit(
         False: A = 0, Q = Sigma_1 = I, which is factor analysis of counts.
     inputs : array (trial, time, input), optional
         Default `trials.inputs`.
+    smaller : LinearSystem, optional
+        Of smaller rank: one more place to start from, so that the larger model explains the trials at least as well.
 
     Returns
     -------
@@ -77,7 +81,9 @@ def fit(
             trials.n_observed_bins,
         )
 
-    climbs = [climb_from(*start) for start in _starts(trials, rank, model, readout, dynamic, inputs)]
+    starts = _starts(trials, rank, model, readout, dynamic, inputs)
+    starts += _grown(trials, rank, model, readout, inputs, smaller)
+    climbs = [climb_from(*start) for start in starts]
     return _finish(race(climbs, max_iter, tol), trials, inputs, model)
 
 
@@ -168,6 +174,23 @@ def _starts(
             system = system.replace(drive=zero, noise=eye, initial_mean=zero, initial_covariance=eye)
         found.append((system, gaussian.moments.smoothed))
     return found
+
+
+def _grown(
+    trials: Trials, rank: int, model: Likelihood, readout: _Readout, inputs: Array | None, smaller: LinearSystem | None
+) -> list[tuple[LinearSystem, Array]]:
+    """Return the likeliest of the larger systems that a smaller one grows into, with latents; none without one."""
+    if smaller is None or smaller.rank >= rank:
+        return []
+    given = (trials, inputs, model.name, model.link, model.bin_size)
+    z = laplace.smooth(smaller, *given).smoothed
+    mean = model.mean(z @ smaller.loadings.T + smaller.offset)
+    scale = np.sqrt(np.maximum(readout.mean, 1e-12))
+    residual = np.where(trials.seen, (trials.values - mean) / scale, 0.0).reshape(-1, len(scale))
+    latents = np.concatenate([z, np.zeros((*z.shape[:2], rank - smaller.rank))], axis=2)
+    systems = list(grown_systems(smaller, rank, residual, readout.start(scale[:, None])[0][:, 0]))
+    best = max(systems, key=lambda system: laplace.smooth(system, *given, latents).log_likelihood.sum())
+    return [(best, latents)]
 
 
 def _all_distinct(trials: Trials) -> Patterns:

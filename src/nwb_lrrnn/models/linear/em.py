@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.models.linear.em_runs import EMRun, race
 from nwb_lrrnn.models.linear.factor_start import start_from_factors
+from nwb_lrrnn.models.linear.larger_start import grown_systems
 from nwb_lrrnn.models.linear.observations import Observations, prepare
 from nwb_lrrnn.models.linear.smoothing import Moments, smooth_residual
 from nwb_lrrnn.models.linear.subspace import starts_from_subspace
@@ -61,7 +62,14 @@ class EMFit:
 
 
 def fit(
-    trials: Trials, rank: int, *, max_iter: int = 100, tol: float = 1e-4, dynamic: bool = True, inputs=None
+    trials: Trials,
+    rank: int,
+    *,
+    max_iter: int = 100,
+    tol: float = 1e-4,
+    dynamic: bool = True,
+    inputs=None,
+    smaller: LinearSystem | None = None,
 ) -> EMFit:
     """Return the linear Gaussian state-space model of `rank` latents fitted to trials by EM.
 
@@ -79,13 +87,16 @@ def fit(
         False: A = 0, Q = Sigma_1 = I, which is factor analysis.
     inputs : array (trial, time, input), optional
         Default `trials.inputs`.
+    smaller : LinearSystem, optional
+        Of smaller rank, in the units of X: one more place to start from, so that the larger model explains the trials
+        at least as well.
 
     Returns
     -------
     EMFit
         Parameters, posterior moments and history.
     """
-    data, runs = _runs(trials, rank, dynamic, inputs)
+    data, runs = _runs(trials, rank, dynamic, inputs, smaller)
     return _finish(race(runs, max_iter, tol), data)
 
 
@@ -101,7 +112,9 @@ def fit_each(trials: Trials, rank: int, *, max_iter: int, tol: float, dynamic: b
     return [_finish(run, data) for run in runs if run is runs[0] or run.objectives[-1] > least]
 
 
-def _runs(trials: Trials, rank: int, dynamic: bool, inputs: Array | None) -> tuple[Observations, list[EMRun]]:
+def _runs(
+    trials: Trials, rank: int, dynamic: bool, inputs: Array | None, smaller: LinearSystem | None = None
+) -> tuple[Observations, list[EMRun]]:
     """Return the observations made ready, and EM at its starts."""
     inputs = trials.inputs if inputs is None and dynamic else inputs
     data = prepare(trials, inputs)
@@ -115,7 +128,7 @@ def _runs(trials: Trials, rank: int, dynamic: bool, inputs: Array | None) -> tup
             -0.5 * float(data.n_observed.sum() * np.log(2 * np.pi) + data.squares.sum()),
             data.n_bins,
         )
-        for start in _starts(data, rank, dynamic)
+        for start in [*_starts(data, rank, dynamic), *_grown(data, rank, smaller)]
     ]
     return data, runs
 
@@ -128,6 +141,18 @@ def _starts(data: Observations, rank: int, dynamic: bool) -> list[LinearSystem]:
         return [factors]
     heights = [expect(system, data).log_likelihood.sum() for system in subspaces]
     return [factors, subspaces[int(np.argmax(heights))]]
+
+
+def _grown(data: Observations, rank: int, smaller: LinearSystem | None) -> list[LinearSystem]:
+    """Return the likeliest of the larger systems that a smaller one in the units of X grows into; none without one."""
+    if smaller is None or smaller.rank >= rank:
+        return []
+    known = smaller.in_units(-data.center / data.scale, 1.0 / data.scale)
+    shown = expect(known, data).smoothed @ known.loadings.T + known.offset
+    weights = data.weights if data.masked_by_unit else data.weights[..., None]
+    residual = (weights * (data.values - shown)).reshape(-1, len(known.offset))
+    systems = list(grown_systems(known, rank, residual, np.ones(len(known.offset))))
+    return [max(systems, key=lambda system: expect(system, data).log_likelihood.sum())]
 
 
 def expect(system: LinearSystem, data: Observations) -> Moments:

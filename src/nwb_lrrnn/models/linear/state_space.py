@@ -15,6 +15,7 @@ from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.dynamics.likelihoods import choose_link
 from nwb_lrrnn.models.base import POSTERIORS, SeveralPosteriors
 from nwb_lrrnn.models.linear import em
+from nwb_lrrnn.models.linear.larger_start import of_units
 from nwb_lrrnn.models.linear.smoothing import Moments, smooth
 from nwb_lrrnn.models.linear.system import LinearSystem, from_dynamics, to_dynamics
 from nwb_lrrnn.parameters import choose, positive, whole_number
@@ -134,6 +135,28 @@ class LinearStateSpace(SeveralPosteriors, auto_wrap_output_keys=None):
             }
         )
 
+    def start_from(self, smaller: LinearStateSpace) -> LinearStateSpace:
+        """Return the model, whose next fit starts from a fitted one of smaller rank as well.
+
+        A larger model contains the smaller one; started there, it explains the trials at least as well, up to `tol`.
+        """
+        check_is_fitted(smaller)
+        self._smaller = smaller
+        return self
+
+    def _contained(self, trials: Trials) -> LinearSystem | None:
+        """Return the system of the smaller model to start from, of the units of these trials; None: there is none."""
+        smaller = self.__dict__.pop("_smaller", None)
+        if smaller is None or smaller.likelihood_ != self.likelihood_:
+            return None
+        system = from_dynamics(smaller.dynamics_)
+        if len(system.offset) != trials.n_units:
+            scored = getattr(smaller, "scored_units_", None)
+            if scored is None or int(np.sum(scored)) != trials.n_units:
+                return None
+            system = of_units(system, scored)
+        return system
+
     def _complete(self, dataset: xr.Dataset) -> None:
         from_dynamics(self.dynamics_)  # refuse what is not linear here, not at the first use
         super()._complete(dataset)
@@ -164,20 +187,14 @@ class LinearStateSpace(SeveralPosteriors, auto_wrap_output_keys=None):
     def _fit_trials(self, trials: Trials) -> None:
         rank = self._check_parameters(trials)
         link = choose_link(self.likelihood_, self.link)
+        smaller = self._contained(trials)
+        steps = {"max_iter": self.max_iter, "tol": self.tol, "dynamic": self._dynamic, "smaller": smaller}
         if self.likelihood_ == "gaussian":
-            fitted = em.fit(trials, rank, max_iter=self.max_iter, tol=self.tol, dynamic=self._dynamic)
+            fitted = em.fit(trials, rank, **steps)
         else:
             from nwb_lrrnn.models.linear import counts
 
-            fitted = counts.fit(
-                trials,
-                rank,
-                likelihood=self.likelihood_,
-                link=link,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                dynamic=self._dynamic,
-            )
+            fitted = counts.fit(trials, rank, likelihood=self.likelihood_, link=link, **steps)
         network = to_dynamics(
             fitted.system,
             trials.bin_size,

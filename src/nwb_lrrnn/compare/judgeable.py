@@ -1,0 +1,159 @@
+"""What about the data forbids the question: units, bins and trials that would turn any comparison, each by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwb_lrrnn.compare.copies import copy_groups
+from nwb_lrrnn.compare.dependence import OWN_VARIANCE, dependent_units
+from nwb_lrrnn.compare.extremes import enormous_bins, extreme_trials
+from nwb_lrrnn.compare.silence import padded_bins
+from nwb_lrrnn.compare.wording import named, named_units
+from nwb_lrrnn.trials import Trials, as_lazy_trials, as_trials, is_lazy
+
+if TYPE_CHECKING:
+    from nwb_lrrnn.compare.split import Split
+    from nwb_lrrnn.models.base import LatentModel
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found in the data, before any score.
+
+    Attributes
+    ----------
+    forbidden : list of str
+        Reasons why nothing can be judged, whatever the scores are.
+    left_out : list of str
+        Units that training cannot speak for, in no score.
+    copies : array (trial,), int
+        Held-out trials that are copies of each other share a number.
+    extreme : array (trial,) of str
+        Which enormous bin a held-out trial has; empty where it has none.
+    """
+
+    forbidden: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    copies: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    extreme: NDArray[np.str_] = field(default_factory=lambda: np.zeros(0, dtype=str))
+
+
+def findings(held_out: Split, fitted: list[LatentModel]) -> Findings:
+    """Return what the training data, and the trials beside them, say about what may be asked of them.
+
+    Units and bins are judged by the training data alone: all of X, where it is held out fold by fold.
+    """
+    model = fitted[0]
+    test = as_trials(held_out.X, allow_nan=True)
+    train = test if held_out.folds is not None else _in_memory(held_out.X_train)
+    scored = scored_units(fitted)
+    left_out = [str(unit) for unit in model.unit_ids_[~scored]]
+    if not scored.any():
+        reason = "no unit is left: training cannot speak for any of them"
+        return Findings([reason], left_out, np.arange(len(test.lengths)), _blank(test))
+    are_counts = model.likelihood_ != "gaussian"
+    enormous, scale = enormous_bins(train, scored, are_counts)
+    extreme = {} if train is test else extreme_trials(test, scored, scale)
+    groups = copy_groups([test] if train is test else [test, train], scored)
+    padded = [(part, padded_bins(part, scored)) for part in ([test] if train is test else [train, test])]
+    reasons = [
+        _of_units(train, scored),
+        _of_bins(train, enormous),
+        _of_padding(padded),
+        _of_copies(held_out, test, groups),
+    ]
+    texts = _blank(test)
+    for row, place in extreme.items():
+        texts[row] = test.place(*place)
+    return Findings([reason for reason in reasons if reason], left_out, groups[0], texts)
+
+
+def scored_units(fitted: list[LatentModel]) -> NDArray[np.bool_]:
+    """Return the units (unit,) that the fitted models of all folds score."""
+    everyone = np.ones(len(fitted[0].unit_ids_), dtype=bool)
+    return np.logical_and.reduce([np.asarray(getattr(model, "scored_units_", everyone), bool) for model in fitted])
+
+
+def units_at_floor(fitted: list[LatentModel]) -> str:
+    """Return which units sit at a floor of the fitted models of some fold, as a text; empty where none does."""
+    ids = fitted[0].unit_ids_
+    nowhere = np.zeros(len(ids), dtype=bool)
+    floors = np.logical_or.reduce([np.asarray(getattr(model, "units_at_floor_", nowhere), bool) for model in fitted])
+    floors &= scored_units(fitted)
+    return named_units(list(ids[floors])) if floors.any() else ""
+
+
+def _in_memory(X: Any) -> Trials:
+    """Return trials in memory; of a recording too large for that, a sample of its trials, as fits see them."""
+    if not is_lazy(X):
+        return as_trials(X, allow_nan=True)
+    trials = as_lazy_trials(X, allow_nan=True)
+    rows = trials.sample_rows()
+    named_as_before = None
+    if isinstance(X, xr.DataArray):
+        ids = X["trial"].values if "trial" in X.coords else np.arange(len(X))
+        named_as_before = X.isel(trial=rows).assign_coords(trial=ids[rows])
+    return replace(trials.take(rows), source=named_as_before)
+
+
+def _blank(trials: Trials) -> NDArray[Any]:
+    return np.full(len(trials.lengths), "", dtype=object)
+
+
+def _of_units(train: Trials, scored: NDArray[np.bool_]) -> str:
+    whole = train.seen[..., scored].all(axis=2)
+    dependent = dependent_units(train.values[whole][:, scored])
+    if not dependent.any():
+        return ""
+    ids = list(train.unit_ids[scored][dependent])
+    return (
+        f"{named_units(ids)} {'are copies or sums' if len(ids) > 1 else 'is a copy or a sum'} of other units, which "
+        f"predict all but {OWN_VARIANCE:g} of the variance in the training data; leave out what repeats others"
+    )
+
+
+def _of_bins(train: Trials, enormous: list[tuple[int, ...]]) -> str:
+    if not enormous:
+        return ""
+    places = "; ".join(train.place(*place) for place in enormous[:3])
+    more = f" and {len(enormous) - 3} more" if len(enormous) > 3 else ""
+    return (
+        f"one enormous bin carries a unit in the training data ({places}{more}); mark such a bin as unobserved, or "
+        "leave out its trial"
+    )
+
+
+def _of_padding(padded: list[tuple[Trials, NDArray[np.bool_]]]) -> str:
+    for trials, flagged in padded:
+        if flagged.any():
+            row = int(flagged.any(axis=1).argmax())
+            times = np.flatnonzero(flagged[row])
+            begin, end = (trials.place(row, int(t), 0).rpartition(", unit")[0] for t in (times[0], times[-1]))
+            n = int(flagged.any(axis=1).sum())
+            others = f", and such bins in {n - 1} more trials" if n > 1 else ""
+            return (
+                f"every unit is exactly zero from {begin} to {end.partition(', ')[2]}{others}, as in padding; cut "
+                "these bins off, or mark them as unobserved"
+            )
+    return ""
+
+
+def _of_copies(held_out: Split, test: Trials, groups: list[NDArray[np.int64]]) -> str:
+    """Return which held-out trials were fitted as well, in some fold."""
+    own = groups[0]
+    if held_out.folds is None:
+        leaked = np.isin(own, groups[1])
+    else:
+        leaked = np.zeros(len(own), dtype=bool)
+        for train, held in held_out.folds:
+            leaked[held] |= np.isin(own[held], own[train])
+    if not leaked.any():
+        return ""
+    ids = [test.place(int(row), 0, 0).split(", ")[0].removeprefix("trial ") for row in np.flatnonzero(leaked)]
+    verb = "are copies of trials" if len(ids) > 1 else "is a copy of a trial"
+    return f"held-out {named('trial', ids)} {verb} that the models were fitted to; give each trial once"

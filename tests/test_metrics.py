@@ -157,8 +157,11 @@ def test_spectral_distance_is_its_definition_on_a_recording(rng):
 
     roots = [np.sqrt(spectrum(a)) - np.sqrt(spectrum(b)) for a, b in zip(x.T, y.T, strict=True)]
     distances = np.linalg.norm(roots, axis=1) / np.sqrt(2)
-    np.testing.assert_allclose(spectral_distance(x, y), np.mean(distances), rtol=1e-12)
-    np.testing.assert_allclose(spectral_distance(x[None], 5 * y[None] - 3), np.mean(distances), rtol=1e-12)
+    published = 20 / 500  # 20 frequency bins, in cycles per bin
+    np.testing.assert_allclose(spectral_distance(x, y, smoothing=published), np.mean(distances), rtol=1e-12)
+    np.testing.assert_allclose(
+        spectral_distance(x[None], 5 * y[None] - 3, smoothing=published), np.mean(distances), rtol=1e-12
+    )
 
 
 def test_spectral_distance_of_equal_and_of_disjoint_spectra():
@@ -168,6 +171,45 @@ def test_spectral_distance_of_equal_and_of_disjoint_spectra():
     assert spectral_distance(slow, fast) > 1 - 1e-6
     both = np.concatenate([slow, fast], axis=1)
     np.testing.assert_allclose(spectral_distance(both, np.concatenate([slow, 0 * t + 2], axis=1)), 0.5, atol=1e-7)
+
+
+def oscillation_and_noise(rng, n_trials, n_bins):
+    """Return a slow oscillation and two draws of white noise, (trial, time, unit) each."""
+    time, phases = np.arange(n_bins)[None, :, None], rng.uniform(0, 2 * np.pi, (n_trials, 1, 8))
+    shape = (n_trials, n_bins, 8)
+    return np.cos(0.3 * time + phases) + 0.1 * rng.standard_normal(shape), *rng.standard_normal((2, *shape))
+
+
+@pytest.mark.parametrize("n_bins", [50, 200, 1000, 5000])
+def test_noise_is_far_from_a_slow_oscillation_and_near_itself_at_any_length(rng, n_bins):
+    slow, white, other = oscillation_and_noise(rng, 30, n_bins)
+    assert spectral_distance(slow, white) > 0.55
+    assert spectral_distance(white, other) < 0.09  # 1 / (2 sqrt(periodogram values averaged)): 0.07 at 50 bins
+
+
+def test_smoothing_is_in_hertz_whatever_the_bins_and_the_length(rng):
+    slow, white, _ = oscillation_and_noise(rng, 5, 200)
+    dims = ("trial", "time", "unit")
+    timed = xr.DataArray(slow, dims=dims, attrs={"bin_size": 0.02})
+    wanted = spectral_distance(slow, white, smoothing=0.03)
+    np.testing.assert_allclose(spectral_distance(timed, white, smoothing=1.5), wanted, rtol=1e-12)
+    at_times = xr.DataArray(slow, dims=dims, coords={"time": np.arange(200) * 0.02})
+    np.testing.assert_allclose(spectral_distance(at_times, white, smoothing=1.5), wanted, rtol=1e-12)
+    frame = pd.DataFrame(slow[0], index=np.arange(200) * 0.02)
+    np.testing.assert_allclose(
+        spectral_distance(frame, white[0], smoothing=1.5), spectral_distance(slow[0], white[0], smoothing=0.03)
+    )
+    assert spectral_distance(timed, white) == spectral_distance(slow, white)
+
+
+def test_a_unit_that_never_changes_is_left_out_and_named(rng, caplog):
+    slow, white, _ = oscillation_and_noise(rng, 5, 100)
+    wanted = spectral_distance(slow[..., :3], white[..., :3])
+    slow[..., 3] = 7.0
+    silent = xr.DataArray(slow[..., :4], dims=("trial", "time", "unit"), coords={"unit": list("abcd")})
+    assert spectral_distance(silent, white[..., :4]) == wanted
+    assert "left out" in caplog.text
+    assert caplog.text.rstrip().endswith("units d")
 
 
 def test_trials_are_averaged_without_the_spectrum_of_their_seams():
@@ -225,8 +267,9 @@ def test_the_eeg_has_the_published_figures(data_folder):
     turned = np.concatenate([half, half[::-1]])
     scores = state_space_divergence(x, turned, n_seeds=1)
     np.testing.assert_allclose(scores.divergence.sel(rule="published"), 1.31, atol=0.5)  # s.d. of a seed 0.12
-    np.testing.assert_allclose(spectral_distance(x, turned), 0.052, atol=5e-4)
-    assert spectral_distance(x, phase_surrogate(x, random_state=0)) < 0.001
+    published = 20 / len(x)  # cycles per bin
+    np.testing.assert_allclose(spectral_distance(x, turned, smoothing=published), 0.052, atol=5e-4)
+    assert spectral_distance(x, phase_surrogate(x, random_state=0), smoothing=published) < 0.001
 
 
 # --- generation ----------------------------------------------------------------------------------------------------
@@ -244,6 +287,37 @@ def test_generations_of_the_true_network_are_near_and_of_another_far():
     middle = np.median(scores.divergence, axis=0)
     np.testing.assert_array_equal(scores.divergence_median, middle)
     np.testing.assert_array_equal(scores.divergence_mad, np.median(np.abs(scores.divergence - middle), axis=0))
+
+
+def test_a_model_that_runs_away_is_said_to_and_scores_as_far_as_can_be(caplog):
+    model = linear()
+    data = model.simulate(3, 60, random_state=9).observations
+    for growth in (6.0, 1e30):  # to 3^60, and to infinity
+        caplog.clear()
+        scores = generation_scores(linear(right_vectors=growth * np.eye(2)), data, n_generations=3)
+        assert "3 of 3 generations run away, the first from step" in caplog.text
+        assert scores.ran_away.all()
+        assert not any(np.isnan(scores[name]).any() for name in scores.data_vars)
+        assert np.isposinf(scores.divergence_median).all()
+        assert scores.spectral_distance_median == 1.0
+    assert not generation_scores(model, data, n_generations=3).ran_away.any()
+
+
+def test_units_silent_in_the_data_are_left_out_of_generation_scores(caplog):
+    model = linear()
+    data = model.simulate(3, 60, random_state=9).observations
+    scores = generation_scores(model, data.where(data.unit != data.unit[1], 0.0), n_generations=2)
+    assert scores.attrs["left_out"] == str(data.unit.values[1])
+    assert "left out" in caplog.text
+    assert np.isfinite(scores.divergence).all()
+
+
+def test_the_spectral_smoothing_of_generations_is_passed_on():
+    model = linear()
+    data = model.simulate(2, 60, random_state=9).observations
+    blurred = generation_scores(model, data, n_generations=1, spectral_smoothing=0.4 / data.attrs["bin_size"])
+    sharp = generation_scores(model, data, n_generations=1, spectral_smoothing=0)
+    assert blurred.spectral_distance[0] < 0.1 * sharp.spectral_distance[0]
 
 
 def test_a_generation_is_scored_as_its_parts_are():

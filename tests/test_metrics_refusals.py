@@ -51,7 +51,8 @@ class ZeroFiller:
         (lambda: state_space_divergence(X3, X3, bandwidth=0.0), "bandwidth: got 0.0, wanted a finite number > 0"),
         (lambda: spectral_distance(X3, X3, smoothing=-1), "smoothing: got -1"),
         (lambda: spectral_distance(X3[:, :3], X3[:, :3]), "data: got trials of 3 bins, wanted at least 4"),
-        (lambda: spectral_distance(0 * X3, X3), "data: unit 0 never changes"),
+        (lambda: spectral_distance(X3, X3, smoothing=20), "smoothing: got 20 Hz, wanted less than 0.5 Hz"),
+        (lambda: spectral_distance(0 * X3, X3), "data: no unit changes within a trial"),
         (lambda: mean_rate_error(X3, X3[:1]), "generated: got 20 bins, wanted 40"),
         (lambda: smooth_and_standardize(X3, n_bins=2), "n_bins: got 2, wanted a whole number of at least 3"),
         (lambda: generation_scores(linear(3), X3, n_steps=21), "n_steps: got 21, wanted at most 20"),
@@ -81,13 +82,10 @@ def test_values_that_do_not_fit_are_refused(call, text):
         call()
 
 
-def test_gaps_runaways_and_models_without_the_verbs_are_refused():
+def test_gaps_and_models_without_the_verbs_are_refused():
     gap = xr.DataArray(X3, dims=("trial", "time", "unit"), coords={"observed": ("time", np.arange(20) > 2)})
     with pytest.raises(ValueError, match="data: some bins are not observed"):
         spectral_distance(gap, X3)
-    wild = linear(3, right_vectors=1e30 * np.eye(2))
-    with np.errstate(all="ignore"), pytest.raises(ValueError, match="model: generation 0 is not finite from step"):
-        generation_scores(wild, X3)
     with pytest.raises(TypeError, match="model: got a object, wanted one with simulate"):
         generation_scores(object(), X3)
     with pytest.raises(TypeError, match="model: its simulate returned no observations"):

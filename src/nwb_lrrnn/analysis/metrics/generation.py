@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,13 +13,14 @@ from scipy.signal.windows import hann
 
 from nwb_lrrnn.analysis.metrics.asking import Simulator
 from nwb_lrrnn.analysis.metrics.divergence import RULES, state_space_divergence
-from nwb_lrrnn.analysis.metrics.series import like, read_pair, read_series, whole
-from nwb_lrrnn.analysis.metrics.spectra import spectral_distance
+from nwb_lrrnn.analysis.metrics.series import like, moving_units, read_series, unit_ids, whole
+from nwb_lrrnn.analysis.metrics.spectra import distance_of_spectra, smoothing_per_bin
 
-if TYPE_CHECKING:
-    pass
+logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
+
+_RUNAWAY = 1e6  # standard deviations of a unit from its mean: nothing that is generated comes back from there
 
 
 def smooth_and_standardize(X: Any, *, n_bins: int | None = 15) -> Any:
@@ -69,6 +71,7 @@ def generation_scores(
     n_steps: int | None = None,
     n_discarded: int = 0,
     smoothing: int | None = None,
+    spectral_smoothing: float | None = None,
     inputs: Any = None,
     n_seeds: int = 1,
     random_state: int | None = 0,
@@ -92,6 +95,8 @@ def generation_scores(
         Bins generated before them and thrown away (Pals et al. 2024: 2400).
     smoothing : int, optional
         Bins of the Hann window of `smooth_and_standardize` (Pals et al. 2024: 15).
+    spectral_smoothing : float, optional
+        S.d. over frequency of `spectral_distance`, Hz (Pals et al. 2024: 20 / duration).
     inputs : array (trial, time, input) or (time, input), optional
         Inputs of the generated trials, `n_discarded + n_steps` bins.
     n_seeds : int
@@ -102,16 +107,19 @@ def generation_scores(
     Returns
     -------
     Dataset
-        `divergence` (generation, rule) in nats, `spectral_distance` and `dropped_fraction` (generation,), and over
-        generations the medians and median absolute deviations `divergence_median`, `divergence_mad` (rule,),
-        `spectral_distance_median`, `spectral_distance_mad`. See `state_space_divergence` for the two rules.
+        `divergence` (generation, rule) in nats, `spectral_distance` and `dropped_fraction` (generation,), `ran_away`
+        (generation,), and over generations the medians and median absolute deviations `divergence_median`,
+        `divergence_mad` (rule,), `spectral_distance_median`, `spectral_distance_mad`. See `state_space_divergence` for
+        the two rules. A generation that runs away (to infinity, or a million standard deviations of a unit) has
+        divergence inf and spectral distance 1, and the log says so; the published rule is inf where it drops all
+        samples. Units that never change in data are left out of both: attrs["left_out"] names them, and the log.
 
     Raises
     ------
     TypeError
         If the model does not simulate observations.
     ValueError
-        If data does not fit, or a generation runs away to infinity.
+        If data does not fit.
 
     Examples
     --------
@@ -129,21 +137,34 @@ def generation_scores(
     if n_bins > recorded.shape[1]:
         raise ValueError(f"n_steps: got {n_bins}, wanted at most {recorded.shape[1]}, the bins of data")
     recorded = recorded[:, :n_bins]
-    wanted = _prepared(recorded, window)
+    width = smoothing_per_bin(spectral_smoothing, data, "spectral_smoothing")
+    if n_bins < 4:
+        raise ValueError(f"data: got trials of {n_bins} bins, wanted at least 4 for a spectrum")
+    moving = moving_units(data, recorded)
+    wanted = _prepared(recorded[..., moving], window)
     seeds = np.random.default_rng(random_state).integers(2**31, size=(n_generations, 2))
-    divergence, dropped = np.empty((n_generations, len(RULES))), np.empty(n_generations)
-    distance = np.empty(n_generations)
+    divergence, dropped = np.full((n_generations, len(RULES)), np.inf), np.ones(n_generations)
+    distance, away = np.ones(n_generations), np.zeros(n_generations, dtype=np.int64)
     for k, (seed, sampling) in enumerate(seeds):
-        made = _generate(model, len(recorded), n_discarded + n_bins, inputs, int(seed), k)[:, n_discarded:]
-        read_pair(recorded, made)
-        made = _prepared(made, window)
+        made = _generate(model, len(recorded), n_discarded + n_bins, inputs, int(seed), recorded.shape[2])
+        away[k] = _runs_away(recorded, made)
+        if away[k]:
+            continue
+        made = _prepared(made[:, n_discarded:, moving], window)
         result = state_space_divergence(wanted, made, n_seeds=n_seeds, random_state=int(sampling))
-        divergence[k], dropped[k] = result["divergence"].values, result["dropped_fraction"].item()
-        distance[k] = spectral_distance(wanted, made)
-    return _summary(divergence, distance, dropped)
+        found = result["divergence"].values
+        divergence[k], dropped[k] = np.where(np.isnan(found), np.inf, found), result["dropped_fraction"].item()
+        distance[k] = distance_of_spectra(wanted, made, width)
+    if away.any():
+        logger.warning(
+            "%s: %d of %d generations run away, the first from step %d on: its dynamics grow; fit on longer trials, or "
+            "generate fewer steps", type(model).__name__, (away > 0).sum(), len(away), away[away > 0].min(),
+        )  # fmt: skip
+    left_out = ", ".join(str(one) for one in unit_ids(data, len(moving))[~moving])
+    return _summary(divergence, distance, dropped, away > 0).assign_attrs(left_out=left_out)
 
 
-def _generate(model: Simulator, n_trials: int, n_steps: int, inputs: Any, seed: int, generation: int) -> Array:
+def _generate(model: Simulator, n_trials: int, n_steps: int, inputs: Any, seed: int, n_units: int) -> Array:
     """Return generated observations (trial, time, unit)."""
     simulate = getattr(model, "simulate", None)
     if simulate is None:
@@ -151,23 +172,32 @@ def _generate(model: Simulator, n_trials: int, n_steps: int, inputs: Any, seed: 
             f"model: got a {type(model).__name__}, wanted one with simulate(n_trials, n_steps, random_state=...)"
         )
     drive = {} if inputs is None else {"inputs": inputs}
-    made = simulate(n_trials, n_steps, random_state=seed, **drive)
+    with np.errstate(over="ignore", invalid="ignore"):  # what runs away is said by the caller
+        made = simulate(n_trials, n_steps, random_state=seed, **drive)
     if "observations" not in made:
         raise TypeError("model: its simulate returned no observations, wanted a network with a readout; give loadings=")
     values = np.asarray(made["observations"].transpose("trial", "time", "unit"), dtype=np.float64)
-    bad = ~np.isfinite(values).all(axis=(0, 2))
-    if bad.any():
-        raise ValueError(
-            f"model: generation {generation} is not finite from step {np.flatnonzero(bad)[0]} on: its dynamics run "
-            "away; fit on longer trials, or generate fewer steps"
-        )
+    if values.shape[2] != n_units:
+        raise ValueError(f"generated: got {values.shape[2]} units, wanted {n_units}, the units of data")
     return values
 
 
-def _summary(divergence: Array, distance: Array, dropped: Array) -> xr.Dataset:
+def _runs_away(recorded: Array, made: Array) -> int:
+    """Return the first step, from 1 on, that is nowhere near what was recorded; 0 where there is none."""
+    mean, spread = recorded.mean(axis=(0, 1)), recorded.std(axis=(0, 1))
+    spread = np.where(spread > 0, spread, max(float(spread.max()), 1e-300))
+    with np.errstate(over="ignore", invalid="ignore"):
+        near = np.abs(made - mean) < _RUNAWAY * spread
+    lost = ~near.all(axis=(0, 2))
+    return int(np.argmax(lost)) + 1 if lost.any() else 0
+
+
+def _summary(divergence: Array, distance: Array, dropped: Array, ran_away: NDArray[np.bool_]) -> xr.Dataset:
     def median_and_mad(values: Array) -> tuple[Array, Array]:
         middle = np.median(values, axis=0)
-        return middle, np.median(np.abs(values - middle), axis=0)
+        same = values == middle  # also where both are infinite
+        gaps = np.abs(np.where(same, 0.0, values) - np.where(same, 0.0, middle))
+        return middle, np.median(gaps, axis=0)
 
     by_rule, of_spectra = median_and_mad(divergence), median_and_mad(distance)
     nats = {"units": "nats"}
@@ -176,6 +206,7 @@ def _summary(divergence: Array, distance: Array, dropped: Array) -> xr.Dataset:
             "divergence": (("generation", "rule"), divergence, nats),
             "spectral_distance": ("generation", distance),
             "dropped_fraction": ("generation", dropped),
+            "ran_away": ("generation", ran_away),
             "divergence_median": ("rule", by_rule[0], nats),
             "divergence_mad": ("rule", by_rule[1], nats),
             "spectral_distance_median": ((), of_spectra[0]),

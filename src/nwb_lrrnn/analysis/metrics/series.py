@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+
+from nwb_lrrnn.trials import bin_size_of
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
@@ -61,6 +66,26 @@ def unit_ids(X: Any, n_units: int) -> NDArray:
     if isinstance(X, pd.DataFrame):
         return np.asarray(X.columns)
     return X["unit"].values if isinstance(X, xr.DataArray) and "unit" in X.coords else np.arange(n_units)
+
+
+def bin_size(X: Any) -> float:
+    """Return the bin size of X in seconds, from its attributes or its times; 1.0 where it has neither."""
+    if isinstance(X, pd.DataFrame) and "bin_size" not in X.attrs:
+        index = np.asarray(X.index)
+        step = np.diff(index[:2]) if index.dtype.kind == "f" and len(index) > 1 else [1.0]
+        return float(step[0]) if step[0] > 0 else 1.0
+    return bin_size_of(X, "data", None)[0]
+
+
+def moving_units(data: Any, values: Array) -> NDArray[np.bool_]:
+    """Return which units change within a trial (unit,), values (trial, time, unit); the log names those that do not."""
+    moves = np.ptp(values, axis=1).any(axis=0)
+    if not moves.any():
+        raise ValueError("data: no unit changes within a trial, wanted one at least; choose other trials or units")
+    if not moves.all():
+        still = ", ".join(str(one) for one in unit_ids(data, values.shape[2])[~moves])
+        logger.warning("data: left out, since they never change within a trial here: units %s", still)
+    return moves
 
 
 def whole(name: str, value: Any, least: int = 1) -> int:

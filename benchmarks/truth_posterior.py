@@ -170,9 +170,9 @@ def recordings() -> Iterator[tuple[str, Callable[[], Case]]]:
     """Yield small parts of real recordings, read when they are asked for."""
     nwb, arrays = data() / "nwb", data() / "arrays"
 
-    def maze() -> Array:
+    def maze(bin_size: float = 0.02) -> Array:
         source = open_nwb(nwb / "nlb_mc_maze_small_test.nwb")
-        return np.asarray(source.spikes(0.02, align="move_onset_time", window=(-0.25, 0.45)))
+        return np.asarray(source.spikes(bin_size, align="move_onset_time", window=(-0.25, 0.45)))
 
     def aplysia() -> Array:
         series = open_nwb(nwb / "aplysia_Jun0214da01.nwb").spikes(0.25).sel(time=slice(40, 120))
@@ -181,8 +181,22 @@ def recordings() -> Iterator[tuple[str, Callable[[], Case]]]:
     def pmd() -> Array:
         return np.asarray(open_nwb(nwb / "monkey_pmd_datahigh_ex1.nwb").spikes(0.02, intervals="trials"))
 
+    def sparse(counts: Array, share: float = 1.0) -> Array:  # as the paper reads its monkey: over the largest, Gaussian
+        kept = np.random.default_rng(0).binomial(counts, share)
+        return kept / (kept.max(axis=(0, 1)) + 0.5)
+
+    def reaches(share: float) -> Array:
+        series = np.asarray(open_nwb(nwb / "monkey_m1_stevenson300s.nwb").spikes(0.05))
+        return sparse(in_trials(series, 14), share)
+
     yield "maze, counts", lambda: (maze(), 4)
     yield "maze, rates", lambda: (rates_of(maze()), 4)
+    yield "maze, 14 bins, counts / largest, rank 2", lambda: (sparse(maze(0.05)), 2)
+    yield "maze, 14 bins, counts / largest", lambda: (sparse(maze(0.05)), 4)
+    yield "PMd, counts / largest", lambda: (sparse(pmd()), 4)
+    yield "M1, 14 bins, counts / largest", lambda: (reaches(1.0), 4)
+    yield "M1, 14 bins, a fifth of the spikes / largest", lambda: (reaches(0.2), 4)
+    yield "aplysia, counts / largest", lambda: (sparse(aplysia()), 3)
     yield "aplysia, counts", lambda: (aplysia(), 3)
     yield "aplysia, rates", lambda: (rates_of(aplysia()), 3)
     yield "PMd, counts", lambda: (pmd(), 4)

@@ -36,7 +36,7 @@ def main(n_bins: int = 600, n_surrogates: int = 60) -> pd.DataFrame:
     print(f"search: {select_groups(model, X, n_surrogates=n_surrogates)}")
     print(f"two groups: {judge_groups(model, X, n_surrogates=n_surrogates)}")
     print("how well the groups of refits predict them:")
-    print(group_stability(model, X, n_bootstraps=1, seeds=(0, 1)).round(3).to_string())
+    print(group_stability(model, X, n_bootstraps=2).round(3).to_string())
     print("beside other ways to choose latents; the true ones are known here:")
     truth = {"latents": latents, "latent_ranks": (2, 2)}
     table = compare_disentanglement(X, rank, 2, max_epochs=0, n_surrogates=n_surrogates, **truth, **settings)

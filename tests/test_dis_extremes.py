@@ -159,6 +159,19 @@ def test_what_cannot_be_fitted_is_refused(data, change, parameters, message):
         fitted(change(data), **parameters)
 
 
+@pytest.mark.parametrize("scaling", ["given", "unit"])
+def test_a_unit_that_changes_in_first_bins_alone_is_no_constant(scaling):
+    late = RNG.poisson(0.3, VALUES[..., :1].shape) * 1.0
+    late[:4, 1:] = 0.0
+    late[:4, 0] = [[0], [1], [2], [1]]
+    X = np.concatenate([VALUES, late], axis=-1)
+    with_it, without = (fitted(Y[:4], scaling=scaling).score(Y[4:]) for Y in (X, VALUES))
+    # all that training tells of the unit are its mean (0 after first bins) and its variance over all bins
+    variance = late[:4].var()
+    alone = -0.5 * (np.log(2 * np.pi * variance) + (late[4:] ** 2).mean() / variance)
+    np.testing.assert_allclose(with_it - without, alone, atol=0.5)
+
+
 def test_more_inputs_than_bins_are_refused():
     with pytest.raises(ValueError, match="X: got 9 bins .*, wanted at least 24 for rank=2 with 20 inputs"):
         fitted(VALUES[:1, :10], RNG.normal(size=(1, 10, 20)))

@@ -197,7 +197,8 @@ def test_a_cycle_cut_in_two_is_not_factorisable():
 
 
 def test_planted_groups_come_back(recording):
-    table = group_stability(DisRNN(4, n_groups=2, **planted.QUICK), recording, n_bootstraps=1, seeds=(0, 1))
+    table = group_stability(DisRNN(4, n_groups=2, **planted.QUICK), recording, n_bootstraps=2)
+    assert len(table) == 2  # the closed-form fit knows no seeds: other data alone try it
     assert table.columns.tolist() == ["group0", "group1"]
     assert table.to_numpy().min() > 0.98  # of 1; the latents' own R2 by the fit is 0.998
 

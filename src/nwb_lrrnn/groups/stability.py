@@ -22,8 +22,8 @@ def group_stability(
     X: Any,
     *,
     inputs: Any = None,
-    n_bootstraps: int = 5,
-    seeds: Sequence[int] = (0, 1, 2),
+    n_bootstraps: int = 7,
+    seeds: Sequence[int] = (0,),
     random_state: int | None = 0,
 ) -> pd.DataFrame:
     """Return how well the groups of refits predict those of a first fit: a row for each refit, a column for each group.
@@ -39,7 +39,8 @@ def group_stability(
     X, inputs : like X and inputs of `fit`
     n_bootstraps : int
     seeds : sequence of int
-        Values of the model's `random_state`.
+        Values of the model's `random_state`. The closed-form fit is all but the same for each: other trials tell what
+        of it is chance, other seeds only where gradients are followed (`objective="paper"`, `encoder="mlp"`).
     random_state : int, optional
         Of the bootstraps.
 

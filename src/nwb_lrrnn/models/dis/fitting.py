@@ -26,6 +26,7 @@ from nwb_lrrnn.models.dis.regression import Linear
 from nwb_lrrnn.models.dis.separation import separate, whitened
 from nwb_lrrnn.models.dis.settings import GroupModel
 from nwb_lrrnn.models.dis.units import Units, units_of
+from nwb_lrrnn.models.linear.observations import moments_of_units
 from nwb_lrrnn.models.training.ending import Ending
 from nwb_lrrnn.trials import Trials
 
@@ -63,12 +64,24 @@ def choose_scaling(model: GroupModel, trials: Trials, rank: int) -> Choice:
     for scaling in candidates:
         units = units_of(trials, likelihood, link, model.nonlinearity, scaling)
         pairs = pairs_in(trials, units, model.n_lags)
+        units = _with_floor(units, pairs, trials)
         ridge, loss = regression.best_ridge(pairs, min(rank, len(pairs.trial)), units.floor)
         loss = loss + 2 * len(pairs.trial) * np.log(units.scale).sum() if is_gaussian else loss
         if best is None or loss < lowest - 1e-6 * len(pairs.trial):
             best, lowest = Choice(units, pairs, ridge), loss
     assert best is not None  # noqa: S101
     return best
+
+
+def _with_floor(units: Units, pairs: Pairs, trials: Trials) -> Units:
+    """Return the units with all of its own variance as the least noise of a unit that changes in no pair.
+
+    What it did in bins without a history, the first ones of trials, is then all that is known of it; to take it for
+    constant would make bins impossible in which it does so again.
+    """
+    own = moments_of_units(trials).variance / (units.exposure if units.are_counts else units.scale) ** 2
+    is_still = pairs.targets.var(axis=0) <= 1e-9 * own
+    return replace(units, floor=np.where(is_still, own, units.floor))
 
 
 def pairs_in(trials: Trials, units: Units, n_lags: int) -> Pairs:

@@ -17,6 +17,7 @@ from nwb_lrrnn.models.linear import (
     UnitAutoregression,
     VectorAutoregression,
 )
+from nwb_lrrnn.models.scored_units import UnscoredUnitsWarning
 
 if TYPE_CHECKING:
     from nwb_lrrnn.dynamics import LowRankDynamics
@@ -94,12 +95,17 @@ def _network(model: LatentModel) -> LowRankDynamics | None:
 
 def same_rank(model: LatentModel) -> int:
     """Return the rank of a fitted model, or the number of units where that is less: linear models have no more."""
-    return min(rank_of(model), len(model.unit_ids_))
+    return min(rank_of(model), n_scored(model))
+
+
+def n_scored(model: LatentModel) -> int:
+    """Return how many units a fitted model scores."""
+    return int(model.scored_units_.sum())
 
 
 def next_rank(rank: int, model: LatentModel) -> int | None:
     """Return the next rank to try: twice as large, at most the number of units; None where there is none."""
-    r = min(2 * rank, len(model.unit_ids_), max(_LARGEST, 2 * same_rank(model)))
+    r = min(2 * rank, n_scored(model), max(_LARGEST, 2 * same_rank(model)))
     return r if r > rank else None
 
 
@@ -162,7 +168,7 @@ def convergence_in_the_log(name: str) -> Iterator[None]:
         warnings.simplefilter("always")
         yield
     for warning in caught:
-        if issubclass(warning.category, ConvergenceWarning):
+        if issubclass(warning.category, ConvergenceWarning | UnscoredUnitsWarning):  # the compared model said it
             logger.info("%s: %s", name, warning.message)
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -75,15 +75,13 @@ def findings(held_out: Split, fitted: list[LatentModel]) -> Findings:
 
 def scored_units(fitted: list[LatentModel]) -> NDArray[np.bool_]:
     """Return the units (unit,) that the fitted models of all folds score."""
-    everyone = np.ones(len(fitted[0].unit_ids_), dtype=bool)
-    return np.logical_and.reduce([np.asarray(getattr(model, "scored_units_", everyone), bool) for model in fitted])
+    return np.logical_and.reduce([model.scored_units_ for model in fitted])
 
 
 def units_at_floor(fitted: list[LatentModel]) -> str:
     """Return which units sit at a floor of the fitted models of some fold, as a text; empty where none does."""
     ids = fitted[0].unit_ids_
-    nowhere = np.zeros(len(ids), dtype=bool)
-    floors = np.logical_or.reduce([np.asarray(getattr(model, "units_at_floor_", nowhere), bool) for model in fitted])
+    floors = np.logical_or.reduce([model.units_at_floor_ for model in fitted])
     floors &= scored_units(fitted)
     return named_units(list(ids[floors])) if floors.any() else ""
 

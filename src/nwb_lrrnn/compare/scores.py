@@ -156,7 +156,7 @@ class _Scores:
             "n_bins": ("trial", trials.bins.sum(axis=1)),
         }
         if model.likelihood_ != "gaussian":
-            variables["n_spikes"] = ("trial", trials.values.sum(axis=(1, 2)))
+            variables["n_spikes"] = ("trial", trials.values[..., model.scored_units_].sum(axis=(1, 2)))
         coords: dict[str, Any] = {
             "model": list(self.rows),
             "trial": X["trial"].values if named else np.arange(len(X)),
@@ -176,7 +176,7 @@ class _Scores:
             "link": baselines.link_of(model),
             "bin_size": float(model.bin_size_),
             "rank": baselines.rank_of(model),
-            "n_units": len(model.unit_ids_),
+            "n_units": baselines.n_scored(model),
             "linear_ranks": self.linear_ranks,
             "forbidden": found.forbidden,
             "left_out": found.left_out,

@@ -76,5 +76,11 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table in Markdown."""
     print("| " + " | ".join(map(str, heads)) + " |\n|" + "---|" * len(heads))
     for row in rows:
-        print("| " + " | ".join(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row) + " |")
+        print("| " + " | ".join(map(_cell, row)) + " |")
     print(flush=True)
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3f}" if abs(value) < 1e4 else f"{value:.1e}"

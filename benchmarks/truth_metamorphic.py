@@ -136,8 +136,8 @@ def _print_group(group: tuple[str, ...], rows: pd.DataFrame) -> list[str]:
     """Print the table of one system, likelihood and estimator; return its failures, a sentence each."""
     unchanged = rows[rows["change"] == UNCHANGED]
     first = unchanged[unchanged["model_seed"] == 0].set_index("data_seed")
-    sd = float(np.sqrt(unchanged.groupby("data_seed")["difference"].var().mean()))
-    bar = max(SMALLEST, 2 * sd) if np.isfinite(sd) else SMALLEST
+    sd = float(np.nan_to_num(np.sqrt(unchanged.groupby("data_seed")["difference"].var().mean())))  # of one seed: 0
+    bar = max(SMALLEST, 2 * sd)
     print(f"## {', '.join(group)}: linear - model {first['difference'].mean():.3f} nats per bin\n")
     print(f"S.d. between model seeds {sd:.3f}; the bar of a move is {bar:.3f} nats per bin.\n")
     lines: list[tuple[Any, ...]] = [(UNCHANGED, "", len(first), "", "", _counted(first["word"]), "", "")]

@@ -38,10 +38,12 @@ def folder(tmp_path_factory):
     X = counts()
     inputs = np.random.default_rng(1).normal(size=(8, 30, 2))
     write_recording(folder / "spikes.nwb", X, inputs=inputs, random_state=0)
-    noise = np.random.default_rng(2).normal(size=(1, 400, 3)).cumsum(axis=1)
-    write_recording(folder / "channels.nwb", noise, bin_size=0.01, unit_kind="channel")
-    with h5py.File(folder / "channels.nwb", "r+") as file:
-        del file["intervals"]
+    noise = np.random.default_rng(2).normal(size=(1, 401, 3))
+    recordings = {"channels.nwb": noise[:, 1:] + 0.5 * noise[:, :-1], "drift.nwb": noise[:, 1:].cumsum(axis=1)}
+    for name, values in recordings.items():
+        write_recording(folder / name, values, bin_size=0.01, unit_kind="channel")
+        with h5py.File(folder / name, "r+") as file:
+            del file["intervals"]
     (folder / "text.nwb").write_text("subject,age\n")
     whole = (folder / "spikes.nwb").read_bytes()
     (folder / "truncated.nwb").write_bytes(whole[: len(whole) // 2])
@@ -216,6 +218,19 @@ def test_a_recording_without_trials_is_cut(folder, tmp_path, monkeypatch, capsys
     np.testing.assert_allclose(latents["align_time"], 1.0 + np.arange(40) * 0.1)  # the recording begins at 1 s
     # a window between two that were fitted would be half known
     np.testing.assert_array_equal(latents["held_out"], np.arange(40) >= 30)
+
+
+def test_a_recording_too_short_for_its_dynamics_is_undecided(folder, tmp_path, capsys):
+    assert run("fit", folder / "drift.nwb", "--model", "dis", "--set", "n_bootstraps=2", "-o", tmp_path / "a.nwb") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert re.search(
+        r"cut into 4 windows of 1 s, as the autocorrelation time of the population is 0.\d+ s, of which a", out
+    )
+    wanted = r"he recording holds [\d.]+ autocorrelation times, and 8 held-out windows of 2 would take about 64"
+    assert len(re.findall(wanted, out)) == 2  # above, and in the verdict
+    attrs = read_results(tmp_path / "a.nwb")["metrics"].attrs
+    assert attrs["nonlinear"] == "undecided"
+    assert re.search(wanted, attrs["verdict"])
 
 
 def test_set_takes_python_values_and_text(folder, tmp_path):

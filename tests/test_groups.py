@@ -31,6 +31,7 @@ class Axes(BaseEstimator):
 
     def fit(self, X, y=None, *, inputs=None):
         self.group_ranks_ = self.group_ranks or (self.rank // self.n_groups,) * self.n_groups
+        self.likelihood_, self.bin_size_ = "gaussian", 1.0
         return self
 
     def transform(self, X, *, inputs=None, posterior="smoothed"):
@@ -156,7 +157,7 @@ def test_the_smallest_rank_that_is_as_good_is_chosen():
     assert found.rank == 3
     assert found.table.index.tolist() == [1, 2, 3, 4, 5]
     noisy = np.array([[1.0, 2.0, 3.0], [1.2, 1.9, 3.2]])
-    assert choose_rank([2, 4], noisy).rank == 2
+    assert choose_rank([2, 4], noisy, np.zeros(3)).rank == 2
     with pytest.raises(ValueError, match="ranks: got none"):
         select_rank(Axes(), _noise(0, (400, 6)), [])
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _MODELS = {entry.word: name for name, entry in models.ESTIMATORS.items() if entry.word}
 _LATER = ("leastsquares",)
-_N_WINDOWS = 40  # a recording without trials is cut into this many; an interval needs 8 of them held out
+_N_WINDOWS = 40  # a recording without trials is cut into this many, if they are long enough for its dynamics
 
 
 def fit_recording(
@@ -63,13 +63,13 @@ def fit_recording(
         X = _population(recording, series, bin_size, _ids_or_query(units), select)
         u = _inputs(recording, inputs, X)
         is_cut = X.ndim == 2
-        X, u = _as_trials(X, u, chop)
+        X, u, shortage = _as_trials(X, u, chop, test_fraction)
         X = X.load()  # everything below needs all of it, several times
         _check(estimator, X, u)
         click.echo(f"Data: {_described(X)} of {recording.source.name}")
         held = None if no_compare else _held_out(X, test_fraction, seed, is_cut)
         estimator = _fitted(estimator, X, u, held, is_cut)
-        table = None if held is None else _compared(estimator, X, u, held, seed)
+        table = None if held is None else _compared(estimator, X, u, held, seed, shortage)
         _write(output, estimator, X, u, held, table, recording, overwrite)
     click.echo(f"Result: {output} (nwb_lrrnn.load_model gives the model, nwb_lrrnn.read_results the latents)")
 
@@ -202,26 +202,31 @@ def _inputs(recording: "Recording", names: Sequence[str], X: "xr.DataArray") -> 
 
 
 def _as_trials(
-    X: "xr.DataArray", inputs: "xr.DataArray | None", duration: float | None
-) -> "tuple[xr.DataArray, xr.DataArray | None]":
-    """Return X and inputs in trials; what has none is cut into windows."""
+    X: "xr.DataArray", inputs: "xr.DataArray | None", duration: float | None, test_fraction: float
+) -> "tuple[xr.DataArray, xr.DataArray | None, str]":
+    """Return X and inputs in trials, and what a recording is too short for; what has no trials is cut into windows."""
     if X.ndim == 3:
         if duration is not None:
             raise click.UsageError("--chop: the recording has trials; drop --chop, or select a stretch with --window")
-        return X, inputs
-    from nwb_lrrnn.preprocessing import chop
+        return X, inputs, ""
+    from nwb_lrrnn.preprocessing import choose_window, chop
 
     if "bin_size" not in X.attrs:
         raise ValueError(
             f"--bin-size: {X.name} has no steady rate, so that it cannot be cut into windows; pass --bin-size"
         )
-    length = max(1, X.sizes["time"] // _N_WINDOWS) * X.attrs["bin_size"] if duration is None else duration
-    cut = chop(X, length)
+    step, why, shortage = float(X.attrs["bin_size"]), "", ""
+    if duration is None:
+        choice = choose_window(X, _N_WINDOWS)
+        duration, shortage = choice.length * step, choice.shortage(test_fraction)
+        why = f", as {choice.reason(step, 's')}; --chop says how long they are"
+    cut = chop(X, duration)
     click.echo(
-        f"No trials: cut into {cut.sizes['trial']} windows of {cut.sizes['time'] * cut.attrs['bin_size']:.4g} s"
-        + ("; --chop says how long they are" if duration is None else "")
+        f"No trials: cut into {cut.sizes['trial']} windows of {cut.sizes['time'] * cut.attrs['bin_size']:.4g} s{why}"
     )
-    return cut, None if inputs is None else chop(inputs, length)
+    if shortage:
+        click.echo(f"           {shortage}")
+    return cut, None if inputs is None else chop(inputs, duration), shortage
 
 
 def _described(X: "xr.DataArray") -> str:
@@ -283,7 +288,9 @@ def _took(begin: float) -> str:
     return f"{time.perf_counter() - begin:.3g} s"
 
 
-def _compared(estimator: "LatentModel", X: "xr.DataArray", inputs: Any, held: Any, seed: int) -> "pd.DataFrame":
+def _compared(
+    estimator: "LatentModel", X: "xr.DataArray", inputs: Any, held: Any, seed: int, shortage: str
+) -> "pd.DataFrame":
     """Return the table of held-out scores, after printing it."""
     from nwb_lrrnn.compare import compare_baselines
 
@@ -297,6 +304,8 @@ def _compared(estimator: "LatentModel", X: "xr.DataArray", inputs: Any, held: An
         inputs_train=_part(inputs, ~held),
         random_state=seed,
     )
+    if shortage and table.attrs.get("nonlinear") == "undecided":
+        table.attrs["verdict"] += f" {shortage[:1].upper()}{shortage[1:]}."
     click.echo(f"Compared with baselines on what was held out, {_took(begin)}\n")
     click.echo(table_text(table))
     click.echo()

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nwb_lrrnn.compare.split import split
+from nwb_lrrnn.models.linear import MeanRate
 
 if TYPE_CHECKING:
     from nwb_lrrnn.models.base import LatentModel
@@ -18,7 +19,8 @@ class RankChoice(NamedTuple):
     """The rank chosen and the scores it was chosen from."""
 
     rank: int
-    table: pd.DataFrame  # index rank; score, standard_error: nats per bin, over folds, and of the gap to the best
+    # index rank; score, vs_mean_rate and standard_error: nats per bin, over folds; the last is of the gap to the best
+    table: pd.DataFrame
 
 
 def select_rank(
@@ -34,12 +36,13 @@ def select_rank(
     """Return the smallest of `ranks` whose held-out log-likelihood is within a standard error of the best one.
 
     Groups do not change the likelihood's rank, so clones of the model are fitted with one group. Folds are of trials,
-    or stretches of windows of a single recording; the standard error is that of the paired difference over folds.
+    or stretches of windows of a single recording; the standard error is that of the paired difference over folds. A
+    rank that scores below the mean rate has learned nothing that holds on other trials, and is not chosen.
 
     Raises
     ------
     ValueError
-        If `ranks` is empty.
+        If `ranks` is empty, or every rank scores below the mean rate.
     """
     from sklearn.base import clone
 
@@ -47,7 +50,7 @@ def select_rank(
     if not ranks:
         raise ValueError("ranks: got none, wanted ranks to choose from, e.g. range(1, 9)")
     parts = split(X, inputs, cv=cv, window=window, random_state=random_state)
-    scores = np.empty((len(ranks), parts.n_folds))
+    scores, reference = np.empty((len(ranks), parts.n_folds)), np.empty(parts.n_folds)
     for fold in range(parts.n_folds):
         train, train_inputs = parts.train(fold)
         test, test_inputs = parts.test(fold)
@@ -55,20 +58,31 @@ def select_rank(
             fitted: Any = clone(model)
             fitted.set_params(rank=rank, n_groups=1, group_ranks=None).fit(train, inputs=train_inputs)
             scores[k, fold] = fitted.score(test, inputs=test_inputs)
-    return choose_rank(ranks, scores)
+        reference[fold] = MeanRate(likelihood=fitted.likelihood_, bin_size=fitted.bin_size_).fit(train).score(test)
+    return choose_rank(ranks, scores, reference)
 
 
-def choose_rank(ranks: Sequence[int], scores: np.ndarray) -> RankChoice:
-    """Return the choice that scores (rank, fold) lead to, `ranks` being in rising order.
+def choose_rank(ranks: Sequence[int], scores: np.ndarray, mean_rate: np.ndarray) -> RankChoice:
+    """Return the choice that scores (rank, fold), `ranks` in rising order, and those of the mean rate (fold,) lead to.
 
     Examples
     --------
-    >>> choose_rank([1, 2, 3], np.array([[1.0, 1.2], [2.0, 2.1], [2.0, 2.11]])).rank
+    >>> choose_rank([1, 2, 3], np.array([[1.0, 1.2], [2.0, 2.1], [2.0, 2.11]]), np.zeros(2)).rank
     2
     """
-    best = int(np.argmax(scores.mean(1)))
+    gains = (scores - mean_rate).mean(1)
+    gains[np.isnan(gains)] = -np.inf
+    useful = gains > 0
+    if not useful.any():
+        raise ValueError(
+            f"ranks: every one scores below the mean rate on held-out trials, the best, {ranks[int(gains.argmax())]}, "
+            f"by {-gains.max():.3g} nats per bin: the model finds no latents in X that hold on other trials; give it "
+            "more trials, or leave out units that are hardly active"
+        )
+    best = int(np.argmax(np.where(useful, scores.mean(1), -np.inf)))
     gaps = scores[best] - scores
     errors = gaps.std(1, ddof=1) / np.sqrt(scores.shape[1])
-    within = gaps.mean(1) <= np.maximum(errors, 1e-12)
-    table = pd.DataFrame({"score": scores.mean(1), "standard_error": errors}, index=pd.Index(list(ranks), name="rank"))
+    within = useful & (gaps.mean(1) <= np.maximum(errors, 1e-12))
+    columns = {"score": scores.mean(1), "vs_mean_rate": gains, "standard_error": errors}
+    table = pd.DataFrame(columns, index=pd.Index(list(ranks), name="rank"))
     return RankChoice(int(ranks[int(np.argmax(within))]), table)

@@ -5,6 +5,7 @@ A comparison makes one `Split` and hands it on: it fits models to what each fold
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,15 @@ import numpy as np
 import xarray as xr
 from sklearn.base import clone
 
-from nwb_lrrnn.preprocessing import chop
+from nwb_lrrnn.preprocessing import choose_window, chop
 from nwb_lrrnn.trials import as_trials
 
 if TYPE_CHECKING:
     from nwb_lrrnn.models.base import LatentModel
 
-_WINDOWS = 50  # a 2-D recording without a window length is cut into this many
+logger = logging.getLogger(__name__)
+
+_WINDOWS = 50  # a 2-D recording without a window length is cut into this many, if they are long enough for its dynamics
 _WANTED = "wanted a number of folds, a splitter, (train, test) pairs, or 'prefit'"
 
 
@@ -102,6 +105,8 @@ def split(
 ) -> Split:
     """Return the split that arguments described at `compare_baselines` ask for."""
     is_cut = getattr(X, "ndim", None) == 2
+    if isinstance(cv, str) and window is None:  # windows of one length, chosen where the fit sees them
+        window = window_of(X_train)
     X, inputs = as_windows(X, inputs, window)
     n_trials = len(X)
     positions = np.arange(n_trials) if is_cut else session_positions(X)
@@ -118,12 +123,20 @@ def as_windows(X: Any, inputs: Any, window: float | None) -> tuple[Any, Any]:
     """Return X and inputs as trials: a 2-D recording is cut into windows, everything else stays."""
     if getattr(X, "ndim", None) != 2:
         return X, inputs
-    trials = as_trials(X, allow_nan=True)
-    size = trials.bin_size if trials.bin_size_is_known else 1.0
-    if window is None:
-        window = max(2, len(trials.values[0]) // _WINDOWS) * size
+    window = window_of(X) if window is None else window
     cut = chop(X, window)
     return cut, None if inputs is None else chop(inputs, window)
+
+
+def window_of(X: Any) -> float | None:
+    """Return the length of windows that a 2-D recording is cut into, s (bins where that is unknown); None of trials."""
+    if getattr(X, "ndim", None) != 2:
+        return None
+    trials = as_trials(X[:2], allow_nan=True)
+    choice = choose_window(X, _WINDOWS)
+    size, unit = (trials.bin_size, "s") if trials.bin_size_is_known else (1.0, "bins")
+    logger.info("windows of %.4g %s: %s", choice.length * size, unit, choice.reason(size, unit))
+    return choice.length * size
 
 
 def session_positions(X: Any) -> np.ndarray | None:

@@ -64,7 +64,8 @@ def compare_baselines(
     X_train : like X, optional
         Where `cv="prefit"`: what the model was fitted to.
     window : float, optional
-        Length of the windows of a 2-D recording, seconds (bins where the bin size is unknown); default a fiftieth.
+        Length of the windows of a 2-D recording, seconds (bins where the bin size is unknown); default a fiftieth, or
+        as long as two periods or autocorrelation times of the population, where that is longer.
     larger_ranks : tuple of int, optional
         Ranks of further linear state spaces; None: 2, 4, ... times the model's rank until the held-out score does not
         rise, at most the number of units or 64.

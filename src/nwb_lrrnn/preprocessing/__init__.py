@@ -1,4 +1,4 @@
-"""Preprocessing of recordings before a model sees them: transformers fitted on training data, and two functions.
+"""Preprocessing of recordings before a model sees them: transformers fitted on training data, and three functions.
 
 Every transformer takes any kind of X that the models take, gives back the same kind, keeps coordinates and attributes,
 remembers itself in `attrs["preprocessing"]`, skips what is unobserved (NaN, or False in `observed`) and is lazy where X
@@ -14,6 +14,7 @@ from nwb_lrrnn.preprocessing.scaling import SoftNormalise, SquareRoot, ZScore
 from nwb_lrrnn.preprocessing.selection import SelectUnits
 from nwb_lrrnn.preprocessing.smoothing import Smooth
 from nwb_lrrnn.preprocessing.splitting import split_trials
+from nwb_lrrnn.preprocessing.time_scales import WindowChoice, choose_window
 
 __all__ = [
     "DeltaFOverF",
@@ -24,7 +25,9 @@ __all__ = [
     "Smooth",
     "SoftNormalise",
     "SquareRoot",
+    "WindowChoice",
     "ZScore",
+    "choose_window",
     "chop",
     "split_trials",
 ]

@@ -18,8 +18,10 @@ PER_WINDOW = 2  # periods or autocorrelation times
 FEWEST_HELD_OUT = 8  # windows: with fewer nothing is decided
 _COMPONENTS = 3  # of the population, at most
 _SHARE = 0.3  # of the lagged variance of the first component that another one must have
+_ABOVE = 1.4  # times the largest covariance from bin to bin of the same bins in another order
 _LAGS = (1, 4)  # over which covariances from bin to bin are averaged: fast ones last one bin, faint ones need more
 _DIP = -0.2  # of the correlation at lag 1: what falls below it turns back, and is an oscillation
+_MOST_ENTRIES = 2**24  # bins times units that are looked at, from the beginning of a recording
 _FEWEST = 4  # windows, whatever the time scale is: some are fitted and one is held out
 
 
@@ -64,8 +66,8 @@ class WindowChoice:
             return ""
         needed = PER_WINDOW * math.ceil(FEWEST_HELD_OUT / test_fraction)
         return (
-            f"the recording holds {self.n_bins / self.scale:.2g} {self.noun}, and {FEWEST_HELD_OUT} held-out windows of "
-            f"{PER_WINDOW} would take about {needed}"
+            f"the recording holds {self.n_bins / self.scale:.2g} {self.noun}, and {FEWEST_HELD_OUT} held-out windows "
+            f"of {PER_WINDOW} would take about {needed}"
         )
 
 
@@ -80,10 +82,9 @@ def choose_window(X: Any, n_windows: int) -> WindowChoice:
     >>> choice.is_period, choice.length
     (True, 200)
     """
-    trials = as_trials(X, allow_nan=True)
-    values, seen = trials.values[0, : trials.lengths[0]], trials.seen[0, : trials.lengths[0]]
-    n_bins = len(values)
-    scale, is_period = time_scale(values, seen)
+    n_bins, n_units = X.shape
+    trials = as_trials(X[: max(2, _MOST_ENTRIES // max(n_units, 1))], allow_nan=True)
+    scale, is_period = time_scale(trials.values[0], trials.seen[0])
     wanted = max(2, n_bins // n_windows)
     if scale is not None:
         wanted = max(wanted, math.ceil(PER_WINDOW * scale))
@@ -101,19 +102,25 @@ def time_scale(values: Array, seen: NDArray[np.bool_]) -> tuple[float | None, bo
     n_bins, n_units = y.shape
     if n_units == 0 or n_bins < 8:
         return None, False
+    # what unrelated bins of these very units would show; of one unit, less than three standard deviations
+    shuffled = y[np.random.default_rng(0).permutation(n_bins)]
     for n_lags in _LAGS:  # the first that shows anything
-        lagged = sum(y[lag:].T @ y[:-lag] for lag in range(1, n_lags + 1)) / (n_lags * n_bins)
-        roots, axes = np.linalg.eigh(0.5 * (lagged + lagged.T))
-        # of unrelated bins the largest root is sqrt(2 units / (lags bins)), Wigner's edge; of one unit, normal
-        if roots[-1] > 1.5 * (np.sqrt(n_units) + 1) / np.sqrt(n_lags * n_bins):
+        roots, axes = _lagged(y, n_lags)
+        if roots[-1] > max(_ABOVE * _lagged(shuffled, n_lags)[0][-1], 3.0 / np.sqrt(n_lags * n_bins)):
             order = np.argsort(roots)[::-1][:_COMPONENTS]
             scales = [_scale_of(y @ axes[:, k]) for k in order if roots[k] >= _SHARE * roots[order[0]]]
             return max(scales, key=lambda one: one[0])
     return None, False
 
 
+def _lagged(y: Array, n_lags: int) -> tuple[Array, Array]:
+    """Return eigenvalues, rising, and axes of the symmetric part of the mean covariance at lags 1 to `n_lags`."""
+    covariance = sum(y[lag:].T @ y[:-lag] for lag in range(1, n_lags + 1)) / (n_lags * len(y))
+    return np.linalg.eigh(0.5 * (covariance + covariance.T))
+
+
 def _standardised(values: Array, seen: NDArray[np.bool_]) -> Array:
-    """Return units in standard deviations without their linear trend, 0 where unobserved; constant ones are left out."""
+    """Return units in standard deviations without linear trends, 0 where unobserved; constant ones are left out."""
     n = np.maximum(seen.sum(axis=0), 1)
     y = np.where(seen, values - np.where(seen, values, 0.0).sum(axis=0) / n, 0.0)
     y = np.where(seen, detrend(y, axis=0), 0.0)

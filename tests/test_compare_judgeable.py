@@ -12,6 +12,7 @@ from nwb_lrrnn.compare.judgeable import findings, scored_units, units_at_floor
 from nwb_lrrnn.compare.silence import padded_bins
 from nwb_lrrnn.compare.split import split
 from nwb_lrrnn.models.linear import FactorAnalysis, LinearStateSpace
+from nwb_lrrnn.models.scored_units import UnscoredUnitsWarning
 from nwb_lrrnn.trials import as_trials
 
 N_TRAIN = 18
@@ -273,7 +274,8 @@ def test_held_out_trials_that_were_fitted_are_named():
 
 def test_units_that_models_leave_out_are_in_no_finding():
     X = with_unit(with_unit(values(), values()[..., 3]), np.zeros((24, 40)))
-    model = FactorAnalysis(1, max_iter=2, tol=1.0, likelihood="gaussian").fit(X[:N_TRAIN])
+    with pytest.warns(UnscoredUnitsWarning):
+        model = FactorAnalysis(1, max_iter=2, tol=1.0, likelihood="gaussian").fit(X[:N_TRAIN])
     model.scored_units_ = np.arange(10) < 8
     held = split(X[N_TRAIN:], cv="prefit", X_train=X[:N_TRAIN])
     what = findings(held, [model])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nwb_lrrnn.analysis.independence.autonomy import inside, autonomy, loss_p_value
+from nwb_lrrnn.analysis.independence.autonomy import autonomy, inside, loss_p_value
 
 
 def cycle(seed, n_bins, angle=0.4, sd=0.05):

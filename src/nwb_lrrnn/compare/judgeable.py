@@ -65,7 +65,7 @@ def findings(held_out: Split, fitted: list[LatentModel]) -> Findings:
         _of_units(train, scored),
         _of_bins(train, enormous),
         _of_padding(padded),
-        _of_copies(held_out, test, groups),
+        _of_copies(held_out, test, groups) or _of_training_copies(train, groups),
     ]
     texts = _blank(test)
     for row, place in extreme.items():
@@ -155,3 +155,13 @@ def _of_copies(held_out: Split, test: Trials, groups: list[NDArray[np.int64]]) -
     ids = [test.place(int(row), 0, 0).split(", ")[0].removeprefix("trial ") for row in np.flatnonzero(leaked)]
     verb = "are copies of trials" if len(ids) > 1 else "is a copy of a trial"
     return f"held-out {named('trial', ids)} {verb} that the models were fitted to; give each trial once"
+
+
+def _of_training_copies(train: Trials, groups: list[NDArray[np.int64]]) -> str:
+    """Return which training trials are copies of others: fits take them for new evidence, inside and out."""
+    ids, counts = np.unique(groups[-1], return_counts=True)
+    if len(groups) == 1 or not (counts > 1).any():
+        return ""
+    rows = np.flatnonzero(np.isin(groups[-1], ids[counts > 1]))
+    names = [train.place(int(row), 0, 0).split(", ")[0].removeprefix("trial ") for row in rows]
+    return f"training {named('trial', names)} are copies of each other; give each trial once"

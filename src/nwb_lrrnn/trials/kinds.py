@@ -119,10 +119,16 @@ def _validated(estimator: Any, X: Any, reset: bool, is_named: bool = False) -> N
         raise TypeError(f"X: got values of type {X.dtype}, wanted numbers")
     # in one layout: that of X must change no digit, and kernels are compiled for each
     options: dict[str, Any] = {"dtype": np.float64, "order": "C", "ensure_all_finite": False}
-    if estimator is None:
-        return np.asarray(check_array(X, **options))
-    X = X if reset else _in_terms_of_fit(estimator, X, is_named)
-    return np.asarray(validate_data(estimator, X, reset=reset, ensure_min_samples=2 if reset else 1, **options))
+    if estimator is not None and not reset:
+        X = _in_terms_of_fit(estimator, X, is_named)
+    try:
+        if estimator is None:
+            return np.asarray(check_array(X, **options))
+        return np.asarray(validate_data(estimator, X, reset=reset, ensure_min_samples=2 if reset else 1, **options))
+    except TypeError as error:
+        raise TypeError(f"X: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"X: {error}") from error
 
 
 def _in_terms_of_fit(estimator: Any, X: Any, is_named: bool) -> Any:

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.dynamics import LIKELIHOODS, LowRankDynamics
+from nwb_lrrnn.models import stability
 from nwb_lrrnn.parameters import choose
 from nwb_lrrnn.trials import LazyTrials, Trials, as_lazy_trials, as_trials, blocks, check_observed, is_lazy, map_trials
 
@@ -50,6 +51,8 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     history_: xr.Dataset
     restart_scores_: np.ndarray
     n_iter_: int
+    growth_: float  # standard deviations from the data where a free run ends
+    is_stable_: bool  # see `stability`; neither is there where a model has no `dynamics_`
 
     _likelihoods: tuple[str, ...] = ("auto", *LIKELIHOODS)
     _allow_nan = False
@@ -83,6 +86,7 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             _ = trials.summary  # one pass now: a bad value is found before the fit, also where no sample would see it
             trials = trials if self._fits_lazy_trials else trials.sample()
         self._fit_trials(trials)
+        stability.tell(self)
         return self
 
     def transform(self, X: Any, *, inputs: Any = None) -> Any:
@@ -210,7 +214,9 @@ class LatentModel(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     # --- what the verbs stand on -----------------------------------------------------------------------------------
 
     # fitted attributes beside `dynamics_` that are single numbers or names, stored as attrs of the Dataset
-    _fitted_scalars: tuple[str, ...] = ("bin_size_", "bin_size_is_known_", "likelihood_", "n_inputs_", "n_iter_")
+    _fitted_scalars: tuple[str, ...] = (
+        "bin_size_", "bin_size_is_known_", "likelihood_", "n_inputs_", "n_iter_", "growth_", "is_stable_",
+    )  # fmt: skip
 
     def _state(self) -> dict[str, tuple]:
         """Return what the model is beside `dynamics_`: name -> (dims, array)."""

@@ -1,12 +1,14 @@
 """Connectivity of planted networks, its error bars, and whether the noise of the units feeds back."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import planted_groups as planted
 from nwb_lrrnn import DisRNN
 from nwb_lrrnn.align import slices
-from nwb_lrrnn.models.dis.connectivity import Steps, regress, standard_errors, steps_of
+from nwb_lrrnn.models.dis.connectivity import Steps, bootstrap, expected_rates, regress, standard_errors, steps_of
 from nwb_lrrnn.models.dis.gauge import group_gauge
 from nwb_lrrnn.trials import as_trials
 from scores_of_groups import matching
@@ -73,6 +75,74 @@ def test_error_bars_are_as_wide_as_errors():
         squares.append((error / found.standard_error.values) ** 2)
     # z-scores of 3 x 256 entries, far from independent: 1 up to what the ridge and fixed latents change
     assert 0.7 < np.sqrt(np.mean(squares)) < 1.5
+
+
+def cycle(noise, seed, n_bins=3000, n_units=15):
+    """Return activity (time, unit) of a limit cycle and its connectivity; right vectors lie where the activity goes."""
+    rng = np.random.default_rng(seed)
+    left = rng.normal(size=(n_units, 2))
+    turn = 1.6 * np.array([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]])
+    right = np.linalg.pinv(left).T @ turn.T
+    activity, z = np.zeros((n_bins, n_units)), np.zeros(2)
+    for t in range(n_bins):
+        clean = left @ z
+        activity[t] = clean + 0.3 * rng.normal(size=n_units)
+        z = right.T @ np.tanh(activity[t] if noise == "recurrent" else clean) + 0.3 * rng.normal(size=2)
+    return activity, left @ right.T
+
+
+@pytest.mark.parametrize(("noise", "least"), [("recurrent", 0.88), ("readout", 0.8)])
+def test_intervals_hold_the_truth_and_nothing_is_attenuated(noise, least):
+    held, slopes = [], []
+    for seed in range(4):
+        activity, wanted = cycle(noise, seed)
+        found = DisRNN(2, n_groups=1, scaling="given", random_state=0).fit(activity).connectivity()
+        held.append(np.mean(np.abs(found - wanted) < 1.96 * found.standard_error))
+        slopes.append(float((found * wanted).sum()) / (wanted**2).sum())
+    assert least < np.mean(held) < 0.985
+    np.testing.assert_allclose(np.mean(slopes), 1.0, atol=0.03)
+
+
+def test_error_bars_of_a_plain_regression_are_those_of_least_squares(rng):
+    n, noise = 4000, 0.5
+    u = rng.standard_normal((n, 3)) * [1.0, 2.0, 0.5]
+    z = u @ rng.standard_normal((3, 2)) + noise * rng.standard_normal((n, 2))
+    y = z @ rng.standard_normal((2, 4)) + 0.3 * rng.standard_normal((n, 4))
+    trials = as_trials(np.concatenate([np.zeros((1, 4)), y]), bin_size=1.0)
+    known = trials.bins
+    network = SimpleNamespace(units=SimpleNamespace(scaled=lambda values: values))
+    steps = Steps(u, z, np.arange(n) // 40)
+    left, right = bootstrap(trials, network, steps, known, 400, rng, 1e-9)  # type: ignore[arg-type]
+    wanted = noise * np.sqrt(np.diag(np.linalg.inv(u.T @ u)))  # (neuron,)
+    np.testing.assert_allclose(right.std(axis=0), np.tile(wanted, (2, 1)), rtol=0.25)  # 100 blocks: 7 % each
+    of_left = 0.3 * np.sqrt(np.diag(np.linalg.inv(z.T @ z)))
+    np.testing.assert_allclose(left.std(axis=0), np.tile(of_left, (4, 1)), rtol=0.25)
+
+
+def test_what_the_ridge_takes_is_regressed_once_more_and_given_back(rng):
+    u = rng.standard_normal((300, 4)) * [3.0, 1.0, 0.3, 0.01]
+    z = u @ rng.standard_normal((4, 2)) + rng.standard_normal((300, 2))
+    found = regress(Steps(u, z, np.arange(300) // 15))
+    centred, rest = u - u.mean(axis=0), z - z.mean(axis=0)
+    size = found.ridge * len(u) * u.var(axis=0).mean()
+    wanted = np.zeros((4, 2))
+    for _ in range(2):
+        more = np.linalg.solve(centred.T @ centred + size * np.eye(4), centred.T @ rest)
+        wanted, rest = wanted + more, rest - centred @ more
+    np.testing.assert_allclose(found.weights.T, wanted, rtol=1e-9)
+
+
+def test_expected_rates_are_those_over_what_a_bin_leaves_open(fitted, rng):
+    recording, model = fitted["readout"]
+    network, trials = model.network_, as_trials(recording.observations, bin_size=1.0)
+    latents = network.filtered(trials)
+    linear = network.linear
+    spread = np.linalg.inv(np.linalg.inv(linear.latent_noise) + linear.decoder.T @ (linear.decoder.T / linear.noise).T)
+    draws = rng.multivariate_normal(np.zeros(4), spread, size=20_000)
+    currents = (latents[0, 5] + draws) @ linear.decoder.T + linear.offset
+    wanted = np.tanh(currents)
+    error = wanted.std(axis=0) / np.sqrt(len(draws))
+    assert (np.abs(expected_rates(network, trials, latents)[0, 5] - wanted.mean(axis=0)) < 4.5 * error).all()
 
 
 def test_error_bars_shrink_with_the_recording_and_are_drawn_from_the_seed():

@@ -54,6 +54,46 @@ def test_constant_inputs_tilt_the_landscape():
     assert points.latents.values[0, 0] > 1
 
 
+def test_points_inside_the_data_come_first_with_their_distance_in_standard_deviations():
+    net = rank_one(2.0)
+    low, high, middle = find_fixed_points(net).latents.values.ravel()
+    for name in ("distance", "inside"):
+        assert name not in find_fixed_points(net)  # a network that was fitted to nothing
+    # data about the upper point: it is at 0, the others are 10 standard deviations times their share of the way
+    sd = (high - low) / 10
+    points = find_fixed_points(net.replace(latent_mean=[high], latent_covariance=[[sd**2]]))
+    np.testing.assert_allclose(points.latents.values.ravel(), [high, low, middle], atol=1e-8)
+    np.testing.assert_allclose(points.distance, [0, 10, 5], atol=1e-6)
+    np.testing.assert_array_equal(points.inside, [True, False, False])
+    wide = find_fixed_points(net.replace(latent_mean=[high], latent_covariance=[[(4 * sd) ** 2]]))
+    assert wide.inside.all()
+    np.testing.assert_array_equal(wide.stable, [True, True, False])
+
+
+def test_distances_do_not_depend_on_the_basis():
+    turn = 1.3 * np.array([[0.8, -0.6], [0.6, 0.8]])
+    net = LowRankDynamics(np.eye(2), 2 * turn.T, dt=1.0, tau=1.0, latent_mean=[1.0, 0.0], latent_covariance=np.eye(2))
+    mix = np.array([[2.0, 0.3], [-0.5, 0.7]])
+    back = np.linalg.inv(mix)
+    other = net.replace(
+        left_vectors=net.left_vectors @ back, right_vectors=net.right_vectors @ mix.T,
+        latent_mean=mix @ net.latent_mean, latent_covariance=mix @ mix.T,
+    )  # fmt: skip
+    np.testing.assert_allclose(find_fixed_points(other).distance[0], 1.0, rtol=1e-9)
+    np.testing.assert_allclose(find_fixed_points(net).distance[0], 1.0, rtol=1e-9)
+
+
+def test_modes_that_change_sign_from_bin_to_bin_are_named():
+    def named(*values):
+        net = LowRankDynamics(np.eye(2), 2 * np.diag(values), dt=0.02, tau=0.02, nonlinearity="identity")
+        return find_fixed_points(net).nyquist.values.tolist()
+
+    assert named(0.9, -0.8) == [True]
+    assert named(1.3, -1.1) == [True]
+    assert named(0.9, -0.2) == [False]  # gone within a bin
+    assert named(0.9, 0.8) == [False]
+
+
 def test_the_same_seed_gives_the_same_points():
     net = rank_one(2.0)
     assert find_fixed_points(net, random_state=3).identical(find_fixed_points(net, random_state=3))

@@ -7,8 +7,11 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.dynamics.distance import distance_from_data, reach_of_data
 
 Array = NDArray[np.floating]
+
+_NYQUIST, _LASTING = 0.9, 0.5  # of the highest frequency, and what is left of a mode after a bin, from here on
 
 
 def find_fixed_points(
@@ -42,10 +45,15 @@ def find_fixed_points(
     Returns
     -------
     Dataset
-        Over `fixed_point`, stable ones first: `latents` (fixed_point, latent), `stable` (one-step eigenvalues inside
-        the unit circle), `n_unstable`, `speed` (|F(z) - z|), `found` (how many starts ended there), and per
-        `eigenvalue`: `eigenvalue_real`, `eigenvalue_imag` of the one-step map, `time_constant` in s
-        (-dt / ln |lambda|, negative: growing) and `frequency` in Hz (arg lambda / (2 pi dt)).
+        Over `fixed_point`, those inside the data first, then stable ones: `latents` (fixed_point, latent), `stable`
+        (one-step eigenvalues inside the unit circle), `n_unstable`, `speed` (|F(z) - z|), `found` (how many starts
+        ended there), and per `eigenvalue`: `eigenvalue_real`, `eigenvalue_imag` of the one-step map, `time_constant`
+        in s (-dt / ln |lambda|, negative: growing) and `frequency` in Hz (arg lambda / (2 pi dt)).
+        Where the network knows the moments of its latents over data: `distance` (fixed_point,) from the data in
+        standard deviations of the latents (Mahalanobis), and `inside`, whether that is where 99.73 % of a Gaussian
+        cloud are (3 standard deviations of one latent): a point that is not is the model's and was never seen.
+        `nyquist` marks points with a lasting mode (|lambda| > 0.5) at the highest frequency that bins can show, or
+        nearly (0.9 of it): it changes sign from bin to bin, which few data do.
 
     Raises
     ------
@@ -148,11 +156,18 @@ def _describe(net: LowRankDynamics, v: Array | None, points: Array, found: NDArr
     values = np.linalg.eigvals(net.jacobian(points, v)) if len(points) else np.zeros((0, net.rank), complex)
     values = np.take_along_axis(values, np.argsort(-np.abs(values), axis=1), axis=1)
     n_unstable = (np.abs(values) >= 1.0).sum(1)
-    order = np.lexsort((*np.round(points, 9).T[::-1], n_unstable))
+    distance = distance_from_data(net, points)
+    outside = np.zeros(len(points), dtype=bool) if distance is None else distance > reach_of_data(net.rank)
+    order = np.lexsort((*np.round(points, 9).T[::-1], n_unstable, outside))
     points, values, n_unstable, found = points[order], values[order], n_unstable[order], found[order]
     with np.errstate(divide="ignore"):
         time_constant = -net.dt / np.log(np.abs(values))
+    turns = (np.abs(np.angle(values)) > _NYQUIST * np.pi) & (np.abs(values) > _LASTING)
     by_value = ("fixed_point", "eigenvalue")
+    where = {}
+    if distance is not None:
+        where["distance"] = ("fixed_point", distance[order], {"units": "standard deviations of the latents"})
+        where["inside"] = ("fixed_point", ~outside[order])
     return xr.Dataset(
         {
             "latents": (("fixed_point", "latent"), points),
@@ -160,6 +175,8 @@ def _describe(net: LowRankDynamics, v: Array | None, points: Array, found: NDArr
             "n_unstable": ("fixed_point", n_unstable),
             "speed": ("fixed_point", np.abs(net.step(points, v) - points).max(1) if len(points) else np.zeros(0)),
             "found": ("fixed_point", found),
+            "nyquist": ("fixed_point", turns.any(axis=1)),
+            **where,
             "eigenvalue_real": (by_value, np.real(values)),
             "eigenvalue_imag": (by_value, np.imag(values)),
             "time_constant": (by_value, time_constant, {"units": "s"}),

@@ -77,7 +77,9 @@ class AsDataset:
         return model
 
     # fitted attributes beside `dynamics_` that are single numbers or names, stored as attrs of the Dataset
-    _fitted_scalars: tuple[str, ...] = ("bin_size_", "bin_size_is_known_", "likelihood_", "n_inputs_", "n_iter_")
+    _fitted_scalars: tuple[str, ...] = (
+        "bin_size_", "bin_size_is_known_", "likelihood_", "n_inputs_", "n_iter_", "growth_", "is_stable_",
+    )  # fmt: skip
 
     def _state(self) -> dict[str, tuple]:
         """Return what the model is beside `dynamics_`: name -> (dims, array)."""

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.dynamics import LIKELIHOODS, LowRankDynamics
 from nwb_lrrnn.dynamics.observation import spread_and_floor
+from nwb_lrrnn.models import stability
 from nwb_lrrnn.models.as_dataset import AsDataset, names_of
 from nwb_lrrnn.models.scored_units import (
     KeepsUnitShapes,
@@ -58,6 +59,8 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
     history_: xr.Dataset
     restart_scores_: np.ndarray
     n_iter_: int
+    growth_: float  # standard deviations from the data where a free run ends
+    is_stable_: bool  # see `stability`; neither is there where a model has no `dynamics_`
 
     _likelihoods: tuple[str, ...] = ("auto", *LIKELIHOODS)
     _allow_nan = False
@@ -97,6 +100,7 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
         if model is not self:
             family, told = LIKELIHOODS[model.likelihood_], trials.summary
             self._stand_around(model, family.mean_of(told.mean * told.n_observed, told.n_observed))
+        stability.tell(self)
         return self
 
     def _fit_scored(self, trials: Trials | LazyTrials) -> None:

@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 
-from nwb_lrrnn.dynamics.nonlinearity import phi
+from nwb_lrrnn.dynamics.nonlinearity import noisy_phi, phi
 from nwb_lrrnn.models.dis.network import GroupNetwork, given_inputs
-from nwb_lrrnn.models.dis.regression import Linear, narrow
+from nwb_lrrnn.models.dis.regression import narrow
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
 
 RIDGES = 10.0 ** np.arange(-8, 1.5, 0.5)  # of the mean variance of the regressors
-_BLOCKS = 20  # stretches that are drawn again where there are few trials
+_BLOCKS = 20  # stretches that are drawn again where there are few trials, at least
+_MOST_BLOCKS, _BLOCK_BINS = 100, 25  # and how many there are at most, of how many bins at least
 _FOLDS = 5
 _ERRORS_AT_ONCE = 2_000_000  # entries of bootstrapped connectivity held at a time
 
@@ -59,6 +59,20 @@ def denoised_rates(network: GroupNetwork, trials: Trials, latents: Array) -> Arr
     return phi(network.units.nonlinearity, currents(network, trials, latents))
 
 
+def expected_rates(network: GroupNetwork, trials: Trials, filtered: Array) -> Array:
+    """Return E phi(x) given a bin and the one before, (trial, time, unit), filtered latents being the mean of theirs.
+
+    The next latents are linear in phi(x), so that they regress on this expectation without attenuation, which phi at
+    the expected x would bring (regression calibration, Carroll et al. 2006).
+    """
+    linear = network.linear
+    told = linear.decoder.T @ (linear.decoder / linear.noise[:, None])
+    latent_noise = linear.latent_noise + 1e-12 * np.trace(linear.latent_noise) * np.eye(network.rank)
+    spread = np.linalg.inv(np.linalg.inv(latent_noise) + told)
+    variance = np.einsum("ir,rs,is->i", linear.decoder, spread, linear.decoder)
+    return noisy_phi(network.units.nonlinearity, currents(network, trials, filtered), variance, None)
+
+
 @dataclass(frozen=True)
 class Steps:
     """Consecutive bins: regressors of the first, latents of the second, and the block each pair of bins is in."""
@@ -81,16 +95,19 @@ def steps_of(trials: Trials, rates: Array, latents: Array, known: NDArray[np.boo
     if n_trials >= _BLOCKS:
         block = np.unique(trial, return_inverse=True)[1].reshape(-1)
     else:
-        block = np.arange(len(trial)) * _BLOCKS // max(len(trial), 1)
+        n_blocks = min(max(len(trial) // _BLOCK_BINS, _BLOCKS), _MOST_BLOCKS)
+        block = np.arange(len(trial)) * n_blocks // max(len(trial), 1)
         block = np.unique(block, return_inverse=True)[1].reshape(-1)
     return Steps(rates[:, :-1][rows], latents[:, 1:][rows], block)
 
 
 def regress(steps: Steps) -> RidgeRegression:
-    """Return the ridge regression of steps, its ridge chosen by cross-validation over blocks.
+    """Return the ridge regression of steps, its ridge chosen by cross-validation over blocks and its bias corrected.
 
-    It is the largest within one standard error (over blocks) of the best held-out likelihood (Breiman et al. 1984):
-    currents of few latents hardly tell neurons apart, and the least loss alone would fit what they do not show.
+    The ridge is the largest whose held-out loss is not above the least one by more than a standard error (over
+    blocks) of the difference: currents of few latents hardly tell neurons apart, and the least loss alone would fit
+    what they do not show. What that ridge takes away is then regressed once more and given back ("twicing", Tukey
+    1977): directions that the bins show lose their bias, those that they hardly show stay near 0.
     """
     u, axes = narrow(steps.regressors)
     z = steps.latents
@@ -105,7 +122,7 @@ def regress(steps: Steps) -> RidgeRegression:
         losses = np.array([_log_det(left[i]) for i in range(len(left))])
         best = int(np.argmin(losses))
         ridge, loss = RIDGES[_within_one_error(left, best, steps)], float(losses[best])
-    weights, drive = _solutions(u, z, [ridge])[0]
+    weights, drive = _solutions(u, z, [ridge], is_corrected=True)[0]
     return RidgeRegression(weights if axes is None else weights @ axes.T, drive, float(ridge), loss)
 
 
@@ -116,9 +133,11 @@ def _within_one_error(left: Array, best: int, steps: Steps) -> int:
     root = np.linalg.cholesky(covariance + 1e-12 * size * np.eye(len(covariance)))
     losses = np.stack([(np.linalg.solve(root, rest.T) ** 2).sum(axis=0) for rest in left])  # (ridge, step)
     counts = np.bincount(steps.block, minlength=steps.n_blocks)
-    means = np.stack([np.bincount(steps.block, one, minlength=steps.n_blocks) / counts for one in losses])
-    error = means[best].std(ddof=1) / np.sqrt(steps.n_blocks)
-    return int(np.flatnonzero(means.mean(axis=1) <= means[best].mean() + error).max())
+    above = np.stack(
+        [np.bincount(steps.block, one, minlength=steps.n_blocks) / counts for one in losses - losses[best]]
+    )
+    errors = above.std(axis=1, ddof=1) / np.sqrt(steps.n_blocks)
+    return int(np.flatnonzero(above.mean(axis=1) <= errors).max())
 
 
 def _log_det(rest: NDArray) -> float:
@@ -126,16 +145,25 @@ def _log_det(rest: NDArray) -> float:
     return float(np.linalg.slogdet(covariance + 1e-300 * np.eye(len(covariance)))[1])
 
 
-def _solutions(u: Array, z: Array, ridges) -> list[tuple[Array, Array]]:
+def _inverse(values: Array, ridge: float, is_corrected: bool) -> Array:
+    """Return what stands for 1 / values under a ridge, (axis,); corrected: of the solution plus that of what it left.
+
+    With f = v / (v + r): f / v, and (f + f (1 - f)) / v.
+    """
+    plain = 1 / (values + ridge)
+    return plain * (1 + ridge * plain) if is_corrected else plain
+
+
+def _solutions(u: Array, z: Array, ridges, is_corrected: bool = False) -> list[tuple[Array, Array]]:
     """Return weights (latent, neuron) and drive (latent,) for each ridge, from one eigendecomposition."""
     u_mean, z_mean = u.mean(axis=0), z.mean(axis=0)
     values, axes = np.linalg.eigh((u - u_mean).T @ (u - u_mean) / len(u))
     values = np.maximum(values, 0.0)
     cross = axes.T @ ((u - u_mean).T @ (z - z_mean)) / len(u)  # (axis, latent)
-    size = max(float(values.sum()) / len(u_mean), 1e-300)
+    size = max(float(values.sum()) / len(u_mean), 1e-200)
     found = []
     for ridge in ridges:
-        weights = (axes @ (cross / (values + ridge * size)[:, None])).T
+        weights = (axes @ (cross * _inverse(values, ridge * size, is_corrected)[:, None])).T
         found.append((weights, z_mean - weights @ u_mean))
     return found
 
@@ -147,13 +175,13 @@ def bootstrap(
     known: NDArray[np.bool_],
     n_bootstraps: int,
     rng: np.random.Generator,
-    ridges: float | Array,
-    latent_axes: Array,
+    ridge: float,
 ) -> tuple[Array, Array]:
     """Return how far left and right vectors move when blocks of bins are drawn again, with replacement.
 
     The latents stay: uncertainty of the rotation into groups is not in it. Left vectors are regressions of scaled
-    values on latents; of counts these are linear in the rates, and so are their error bars.
+    values on latents; of counts these are linear in the rates, and so are their error bars. Moves are wider by as much
+    as residuals are narrower than errors, by the parameters that they were left by and by the mean of the blocks.
 
     Parameters
     ----------
@@ -162,8 +190,8 @@ def bootstrap(
         As of `steps_of`.
     n_bootstraps : int
     rng : Generator
-    ridges : float or array (axis,)
-        Of right vectors, for each of `latent_axes` (latent, axis).
+    ridge : float
+        Of right vectors.
 
     Returns
     -------
@@ -174,19 +202,25 @@ def bootstrap(
     """
     rows = known[:, :-1] & trials.bins[:, 1:]
     targets = network.units.scaled(trials.values)[:, 1:][rows]
-    counts = rng.multinomial(steps.n_blocks, np.full(steps.n_blocks, 1 / steps.n_blocks), size=n_bootstraps)
+    n = steps.n_blocks
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=n_bootstraps)
     regressors, axes = narrow(steps.regressors)
-    back = np.linalg.inv(latent_axes)
-    turned = replace(steps, regressors=regressors, latents=steps.latents @ back.T)
-    whole = _both(turned, targets, np.ones(len(targets)), ridges)
-    draws = [_both(turned, targets, drawn[steps.block].astype(float), ridges) for drawn in counts]
-    left = np.stack([(decoder - whole[0]) @ back for decoder, _ in draws])
-    right = np.stack([latent_axes @ (weights - whole[1]) for _, weights in draws])
+    narrowed = replace(steps, regressors=regressors)
+    (decoder, weights), free = _both(narrowed, targets, np.ones(len(targets)), ridge)
+    draws = [_both(narrowed, targets, drawn[steps.block].astype(float), ridge)[0] for drawn in counts]
+    wider = np.sqrt(n / max(n - 1, 1))
+    left = wider * np.stack([drawn - decoder for drawn, _ in draws])
+    right = (
+        wider * np.sqrt(len(targets) / max(len(targets) - free, 1.0)) * np.stack([one - weights for _, one in draws])
+    )
     return left, right if axes is None else right @ axes.T
 
 
-def _both(steps: Steps, targets: Array, weight: Array, ridges: float | Array) -> tuple[Array, Array]:
-    """Return m of targets on latents and nᵀ / N of latents on regressors, bins weighted."""
+def _both(steps: Steps, targets: Array, weight: Array, ridge: float) -> tuple[tuple[Array, Array], float]:
+    """Return m of targets on latents and nᵀ / N of latents on regressors, bins weighted, and the latter's parameters.
+
+    Parameters are the effective number of each latent's, the trace of the matrix that turns latents into predictions.
+    """
     total = weight.sum()
     u = steps.regressors - weight @ steps.regressors / total
     z = steps.latents - weight @ steps.latents / total
@@ -196,8 +230,9 @@ def _both(steps: Steps, targets: Array, weight: Array, ridges: float | Array) ->
     decoder = np.linalg.solve(inner + (1e-9 * size + 1e-300) * np.eye(len(inner)), weighted.T @ targets).T
     values, axes = np.linalg.eigh(u.T @ (weight[:, None] * u) / total)
     values = np.maximum(values, 0.0)
-    size = max(float(values.sum()) / u.shape[1], 1e-300)
-    return decoder, (axes @ ((axes.T @ (u.T @ weighted)) / (values[:, None] + ridges * size))).T
+    size = max(float(values.sum()) / u.shape[1], 1e-200)
+    inverse = _inverse(values, ridge * size, is_corrected=True)
+    return (decoder, (axes @ ((axes.T @ (u.T @ weighted)) * inverse[:, None])).T), 1.0 + float(values @ inverse)
 
 
 def standard_errors(lefts: Array, rights: Array) -> Array:
@@ -205,15 +240,3 @@ def standard_errors(lefts: Array, rights: Array) -> Array:
     size = max(1, _ERRORS_AT_ONCE // rights[:, 0].size)
     rows = [np.std(lefts[:, i : i + size] @ rights, axis=0, ddof=1) for i in range(0, lefts.shape[1], size)]
     return np.concatenate(rows)
-
-
-def ridges_of_encoder(linear: Linear, ridge: float | None) -> tuple[Array, Array]:
-    """Return axes of the latents (latent, axis), and the ridge to which expectation maximisation comes on each (axis,).
-
-    Where it stands still, B (Cov u + ridge (G A)^-1) = Cov(A^-1 y, u), G the gain of a bin: the ridge is divided by
-    how much of a latent one bin tells.
-    """
-    told = linear.decoder.T @ (linear.decoder / linear.noise[:, None])
-    kept, axes = eigh(told, told + np.linalg.inv(linear.latent_noise))  # G A = axes kept axes^-1
-    ridge = RIDGES[0] if ridge is None else np.maximum(ridge, RIDGES[0])
-    return axes, ridge / np.maximum(kept, 1e-9)

@@ -195,7 +195,10 @@ class DisRNN(SeveralPosteriors, auto_wrap_output_keys=None):
         """Return m nᵀ / N between recorded units, dims (target, source), in units of the currents x.
 
         The coordinate `standard_error` holds bootstrap standard errors, over trials or stretches of bins drawn again,
-        given the latents.
+        given the latents; 1.96 of them hold the truth in about 93 % of entries where noise feeds back and 89 % where
+        it is of the readout (`benchmarks/truth_connectivity.py`), attenuation by noise and the bias of the ridge being
+        corrected. They speak of what activity shows: right vectors along patterns that the units never form are
+        estimated as 0, and no interval holds them. This matters where noise is of the readout.
 
         Raises
         ------

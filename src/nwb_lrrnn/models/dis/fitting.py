@@ -290,10 +290,13 @@ def recurrence(
 ) -> Recurrence:
     """Return the right vectors, and whether the noise of the units feeds back.
 
-    `latents` are the smoothed ones, `ridge` is that of the encoder, if it has one.
+    `latents` are the smoothed ones, `ridge` is that of the encoder; None: gradients found it.
 
-    Recurrent noise: the encoder is the recurrence. Readout noise and counts: ridge regression of latents on phi of the
-    de-noised currents of the bin before.
+    Right vectors are the ridge regression of latents on phi a bin before: of what the units showed (recurrent noise),
+    or its expectation given that bin and the one before (readout noise), or of the de-noised currents (counts). With
+    Gaussian values the latents are what single bins tell of them, whose errors no other bin shares: posterior means
+    would shrink to the encoder's own predictions, and so would the error bars. An encoder found by gradients is the
+    recurrence itself where noise feeds back.
     """
     linear, rank = network.linear, network.rank
     if network.mlp is not None or network.n_lags > 1:  # no recurrence of one network
@@ -303,27 +306,28 @@ def recurrence(
     clean = latents if network.units.are_counts else network.filtered(trials)
     noise = "readout" if network.units.are_counts else model.noise
     noise = _better_noise(trials, network, clean) if noise == "auto" else noise
-    known = whole_bins(trials) if noise == "recurrent" else trials.bins
+    known = whole_bins(trials)
+    targets = clean
+    if not network.units.are_counts:
+        targets = np.where(known[..., None], network.estimates(trials)[0], clean)
     if noise == "recurrent":
-        weights, drive, spread = linear.encoder, linear.encoder_offset, linear.latent_noise
-        # what single bins tell, unbiased, errs about the encoder as maximum likelihood does; posterior means would
-        # shrink to the encoder's own predictions, and so would the error bars
-        single = network.estimates(trials)[0]
-        steps = connectivity.steps_of(trials, connectivity.shown_rates(network, trials), single, known)
+        steps = connectivity.steps_of(trials, connectivity.shown_rates(network, trials), targets, known)
     else:
-        steps = connectivity.steps_of(trials, connectivity.denoised_rates(network, trials, clean), clean, known)
-        found = connectivity.regress(steps)
-        weights, drive = found.weights, found.drive
+        known = trials.bins
+        rates = connectivity.denoised_rates if network.units.are_counts else connectivity.expected_rates
+        steps = connectivity.steps_of(trials, rates(network, trials, clean), targets, known)
+    found = connectivity.regress(steps)
+    weights, drive, spread = found.weights, found.drive, linear.latent_noise
+    if noise == "recurrent" and ridge is None:
+        weights, drive = linear.encoder, linear.encoder_offset
+    if noise == "readout":
         smooth = connectivity.steps_of(trials, connectivity.denoised_rates(network, trials, latents), latents, known)
         rest = smooth.latents - smooth.regressors @ weights.T - drive
         spread = rest.T @ rest / len(rest)
     bootstraps = None
     if model.n_bootstraps > 1:
         rng = np.random.default_rng(seed)
-        axes, ridges = (
-            connectivity.ridges_of_encoder(linear, ridge) if noise == "recurrent" else (np.eye(rank), found.ridge)
-        )
-        bootstraps = connectivity.bootstrap(trials, network, steps, known, model.n_bootstraps, rng, ridges, axes)
+        bootstraps = connectivity.bootstrap(trials, network, steps, known, model.n_bootstraps, rng, found.ridge)
     return Recurrence(noise, weights, drive, spread, bootstraps)
 
 

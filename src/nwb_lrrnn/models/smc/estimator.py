@@ -48,7 +48,7 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
     everything else by a Laplace approximation of it, in R dimensions too.
 
     The fit starts from a linear state-space model and never leaves it without evidence: particle expectation
-    maximisation and then gradients of the bound go on while held-out trials gain from it.
+    maximisation and then gradients of the bound go on while the trials, each held out in its turn, gain from it.
 
     Parameters
     ----------
@@ -129,7 +129,8 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
     n_particles_ : int
         K of `score` and `transform`.
     history_ : Dataset
-        Over `epoch`: elbo (of the batches as they came) and validation, nats per bin, of the restart kept.
+        Over `epoch`: elbo (of the batches as they came) and validation (of all trials, each under a network that has
+        not seen it), nats per bin, of the restart kept.
     encoder_ : Dataset
         Weights of the encoder and what it reads; only with proposal="encoder".
     restart_scores_ : array (restart,)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nwb_lrrnn.models.kernels.particle_types import NEVER, Noise
-from nwb_lrrnn.models.smc import SMCLowRankRNN, bound, encoder, fitting
+from nwb_lrrnn.models.smc import SMCLowRankRNN, bound, encoder, evidence, fitting
 from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.data import trial_data
 from nwb_lrrnn.models.smc.encoder import Design, encoder_of, lead_of
@@ -194,7 +194,7 @@ def test_the_encoder_follows_the_network_into_its_gauge(monkeypatch):
     # and with noise the bound is the same in law
     plan = Plan("encoder", 256)
     a, b = (
-        float(fitting.trial_bounds(net, data, plan, seed=s).sum()) / X[..., 0].size
+        float(evidence.trial_bounds(net, data, plan, seed=s).sum()) / X[..., 0].size
         for s, net in enumerate((before, after))
     )
     assert abs(a - b) < 0.05  # nats per bin: five standard errors of 240 bins

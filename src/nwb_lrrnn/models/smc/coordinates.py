@@ -55,6 +55,21 @@ class Coordinates:
             unit = self.layout.pack(parts)
         return Coordinates(self.layout, self.origin, unit, self.mix, self.mean_rates)
 
+    def around(self, origins: Tensor) -> Coordinates:
+        """Return the coordinates of one network for several (M, size), each around its own origin."""
+
+        def repeated(tensor: Tensor) -> Tensor:
+            return tensor.expand(len(origins), *tensor.shape[1:])
+
+        unit, mix, mean_rates = map(repeated, (self.unit, self.mix, self.mean_rates))
+        return Coordinates(self.layout, origins, unit, mix, mean_rates)
+
+
+def side_by_side(found: list[Coordinates]) -> Coordinates:
+    """Return the coordinates of all networks of several."""
+    names = ("origin", "unit", "mix", "mean_rates")
+    return Coordinates(found[0].layout, *(torch.cat([getattr(one, name) for one in found]) for name in names))
+
 
 def decorrelated(layout: Layout, origin: Tensor, rates: Tensor) -> Coordinates:
     """Return coordinates around `origin` in which the rates (S, bin, N) are decorrelated."""

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nwb_lrrnn.models.smc.proposals import Masks, masks_of
@@ -42,8 +43,8 @@ class TrialData:
 class Batches(Protocol):
     """Where training takes its trials from."""
 
-    def shuffled(self, rng: np.random.Generator, size: int) -> Iterator[TrialData]:
-        """Yield all trials once, at most `size` at a time, in an order drawn from `rng`."""
+    def shuffled(self, rng: np.random.Generator, size: int) -> Iterator[tuple[NDArray[np.int64], TrialData]]:
+        """Yield all trials once and which they are, at most `size` at a time, in an order drawn from `rng`."""
         ...
 
 
@@ -53,11 +54,12 @@ class InMemory:
 
     data: TrialData
 
-    def shuffled(self, rng: np.random.Generator, size: int) -> Iterator[TrialData]:
+    def shuffled(self, rng: np.random.Generator, size: int) -> Iterator[tuple[NDArray[np.int64], TrialData]]:
         """Yield all trials once, shuffled."""
-        order = torch.as_tensor(rng.permutation(len(self.data.lengths)), device=self.data.y.device)
-        for batch in order.split(size):
-            yield self.data.take(batch)
+        order = rng.permutation(len(self.data.lengths))
+        for first in range(0, len(order), size):
+            batch = order[first : first + size]
+            yield batch, self.data.take(torch.as_tensor(batch, device=self.data.y.device))
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,11 @@ class BlockWise:
     trials: LazyTrials
     device: torch.device
 
-    def shuffled(self, rng: np.random.Generator, size: int) -> Iterator[TrialData]:
+    def shuffled(self, rng: np.random.Generator, size: int) -> Iterator[tuple[NDArray[np.int64], TrialData]]:
         """Yield all trials once, block by block."""
-        for _, block in self.trials.blocks(rng):
-            yield from InMemory(trial_data(block, self.device)).shuffled(rng, size)
+        for rows, block in self.trials.blocks(rng):
+            for batch, data in InMemory(trial_data(block, self.device)).shuffled(rng, size):
+                yield rows[batch], data
 
 
 def trial_data(trials: Trials, device: torch.device | str) -> TrialData:
@@ -95,16 +98,3 @@ def trial_data(trials: Trials, device: torch.device | str) -> TrialData:
     return TrialData(
         masks=Masks(data.masks.patterns.to(device), data.masks.index.to(device), data.masks.complete), **moved
     )
-
-
-def join(a: TrialData, b: TrialData) -> TrialData:
-    """Return the trials of both."""
-    n = max(a.y.shape[1], b.y.shape[1])
-    units = max(a.mask.shape[2], b.mask.shape[2])
-
-    def padded(x: Tensor, y: Tensor) -> Tensor:
-        return torch.cat([torch.nn.functional.pad(t, (0, 0, 0, n - t.shape[1])) for t in (x, y)])
-
-    mask = padded(a.mask.expand(-1, -1, units), b.mask.expand(-1, -1, units))
-    lengths, n_bins = torch.cat([a.lengths, b.lengths]), torch.cat([a.n_bins, b.n_bins])
-    return TrialData(padded(a.y, b.y), mask, masks_of(mask), lengths, padded(a.inputs, b.inputs), n_bins)

@@ -17,14 +17,15 @@ from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.dynamics.selection import select_units
 from nwb_lrrnn.models.base import SeveralPosteriors
 from nwb_lrrnn.models.particles import seed_of
-from nwb_lrrnn.models.smc import bound, encoder, fitting, inference, network, settings
+from nwb_lrrnn.models.smc import bound, encoder, evidence, fitting, inference, members, network, settings
 from nwb_lrrnn.models.smc.bound import Plan
+from nwb_lrrnn.models.smc.evidence import Gain
 from nwb_lrrnn.models.smc.forecasts import Forecasts
+from nwb_lrrnn.models.smc.members import Parts
 from nwb_lrrnn.models.smc.network import ParticleForm, ParticleNetwork
 from nwb_lrrnn.models.smc.start import ParticleStart
 from nwb_lrrnn.models.training.checkpoints import Checkpoint, checkpoint_of
 from nwb_lrrnn.models.training.devices import one_thread, resolve
-from nwb_lrrnn.models.training.splitting import all_but_held_out, hold_out
 from nwb_lrrnn.trials import LazyTrials, Trials
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
     everything else by a Laplace approximation of it, in R dimensions too.
 
     The fit starts from a linear state-space model and never leaves it without evidence: particle expectation
-    maximisation and then gradients of the bound go on while held-out trials gain from it.
+    maximisation and then gradients of the bound go on while the trials, each held out in its turn, gain from it.
 
     Parameters
     ----------
@@ -101,10 +102,12 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
     learning_rate : float
         In units of every parameter's own information.
     validation_fraction : float
-        Share of the trials (of the bins, for a single trial) held out to decide how far to go; what they said is then
-        repeated on all trials. 0: none.
+        Share of the trials held out at a time to decide how far to go, in turn, so that every trial decides: a half
+        makes two networks, each judged by the trials of the other, beside the one of all trials that is kept; smaller
+        shares make more. Of a single trial it is the share of its bins, at the end. 0: none; the trials of the fit
+        decide themselves.
     n_init : int
-        Restarts, trained side by side; the best by the held-out bound is kept.
+        Restarts, each with neurons and held-out trials of its own; the best by the held-out bound is kept.
     warm_start : bool
         Whether `fit` goes on from the current fit (same rank, neurons, units and inputs).
     checkpoint : path-like or None
@@ -127,11 +130,14 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
     n_particles_ : int
         K of `score` and `transform`.
     history_ : Dataset
-        Over `epoch`: elbo (of the batches as they came) and validation, nats per bin, of the restart kept.
+        Over `epoch`: elbo (of the batches as they came) and validation (of all trials, each under a network that has
+        not seen it), nats per bin, of the restart kept.
     encoder_ : Dataset
         Weights of the encoder and what it reads; only with proposal="encoder".
     restart_scores_ : array (restart,)
         Held-out bound of every restart, nats per bin.
+    stayed_linear_ : bool
+        Whether the fit is its linear start: nothing that was tried predicted held-out trials better for sure.
     n_iter_ : int
     unit_ids_ : array (unit,)
     bin_size_ : float
@@ -172,7 +178,7 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
         patience: int = 10,
         batch_size: int | None = None,
         learning_rate: float = 0.01,
-        validation_fraction: float = 0.2,
+        validation_fraction: float = 0.5,
         n_init: int = 1,
         warm_start: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -227,32 +233,43 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
         with checkpoint_of(self, whole or trials, device.type, goes_on=warm) as log, one_thread():
             seeds = log.seeds(self.random_state).spawn(self.n_init + 4)
             form = settings.form_of(self, trials, getattr(torch, self.dtype), device)
-            parts = hold_out(trials, self.validation_fraction, np.random.default_rng(seeds[0]))
+            rng = np.random.default_rng(seeds[0])
+            parts = [members.parts_of(trials, self.validation_fraction, rng) for _ in range(self.n_init)]
             if warm:
                 form, flat = self._goes_on(form, seeds[4])
-                flat, of_all = flat[None].repeat(self.n_init, 1), None
+                starts = flat.repeat(self.n_init, len(parts[0].parts), 1)
             else:
-                flat = _starts(parts[0], form, seeds[4:], log, "linear start")
-                again = parts[1] is not None and form.encoder is None
-                of_all = _starts(trials, form, seeds[4:], log, "linear start of all trials") if again else None
+                starts = _starts(trials, parts, form, seeds[4:], log)
             task = fitting.ParticleTask(
                 form=form,
-                starts=flat,
-                all_starts=of_all,
-                train_trials=parts[0],
-                held_trials=parts[1],
-                whole=all_but_held_out(whole, _SHARE, self.validation_fraction, seeds[0]),
-                plan=self._plan(self.n_particles or fitting.PARTICLES[0]),
+                starts=starts.to(form.scale),
+                trials=trials,
+                parts=parts,
+                whole=whole,
+                sampled=None if whole is None else whole.sample_rows(_SHARE),
+                plan=self._plan(self.n_particles or evidence.PARTICLES[0]),
                 chooses_particles=self.n_particles is None,
                 schedule=schedule,
-                batch_size=min(len(parts[0].lengths), _BATCH if self.batch_size is None else self.batch_size),
+                batch_size=min(len(trials.lengths), _BATCH if self.batch_size is None else self.batch_size),
                 seeds=[int(seed.generate_state(1)[0]) for seed in seeds[1:4]],
                 label=type(self).__name__,
                 log=log,
             )
             fit = fitting.run(task)
             self._keep(trials, fit)
+            self.stayed_linear_ = bool(fit.stayed and (not warm or getattr(self, "stayed_linear_", False)))
+            if fit.stayed:
+                self._tell_that_it_stayed(fit.tried, warm)
         fit.ending.tell(self)
+
+    def _tell_that_it_stayed(self, tried: Gain, warm: bool) -> None:
+        """Say in the log that the fit is where it started, and how near to leaving it was."""
+        start = "the fit that it started from" if warm else "its linear start"
+        logger.info(
+            "%s: the fit stayed at %s: what it tried changed the bound of the trials held out by %+.4f "
+            "(standard error %.4f) nats per bin, and it leaves for more than two standard errors and %.4f",
+            *(type(self).__name__, start, tried.per_bin, tried.error, tried.least),
+        )
 
     def _goes_on(self, form: ParticleForm, seed: np.random.SeedSequence) -> tuple[ParticleForm, torch.Tensor]:
         """Return the form and parameters (size,) of the current fit, an encoder's included."""
@@ -328,7 +345,7 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
 
     # --- the file --------------------------------------------------------------------------------------------------
 
-    _fitted_scalars = (*SeveralPosteriors._fitted_scalars, "n_particles_")
+    _fitted_scalars = (*SeveralPosteriors._fitted_scalars, "n_particles_", "stayed_linear_")
 
     def _state(self) -> dict[str, tuple]:
         if not hasattr(self, "encoder_"):
@@ -348,15 +365,28 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
         if names:
             self.encoder_ = dataset[names].drop_vars(list(dataset[names].coords)).drop_attrs()
         if not hasattr(self, "n_particles_"):
-            self.n_particles_ = self.n_particles or fitting.PARTICLES[2]
+            self.n_particles_ = self.n_particles or evidence.PARTICLES[2]
         self.n_particles_ = int(self.n_particles_)
         # JSON, in which parameters are stored, has no tuples
         self.encoder_kernels, self.encoder_channels = tuple(self.encoder_kernels), tuple(self.encoder_channels)
 
 
 def _starts(
-    trials: Trials, form: ParticleForm, seeds: list[np.random.SeedSequence], log: Checkpoint, name: str
+    trials: Trials,
+    parts: list[Parts],
+    form: ParticleForm,
+    seeds: list[np.random.SeedSequence],
+    log: Checkpoint,
 ) -> torch.Tensor:
-    """Return the parameters (S, size) of one start for every restart, all of one linear model, the step `name`."""
-    start = ParticleStart(trials, form, log, name)
-    return torch.stack([start.flat(form, np.random.default_rng(seed)) for seed in seeds]).to(form.scale)
+    """Return the parameters (S, M, size) of one start for every part of every restart, in the latents of all trials."""
+    whole = ParticleStart(trials, form, log, "linear start")
+    starts = []
+    for k, (restart, seed) in enumerate(zip(parts, seeds, strict=True)):
+        systems = [
+            whole
+            if part.train is trials
+            else ParticleStart(part.train, form, log, f"linear start {k + 1}.{m + 1}", whole)
+            for m, part in enumerate(restart.parts)
+        ]
+        starts.append(torch.stack([start.flat(form, np.random.default_rng(seed)) for start in systems]))
+    return torch.stack(starts)

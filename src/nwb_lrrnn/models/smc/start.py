@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nwb_lrrnn.dynamics import nonlinearity
 from nwb_lrrnn.models.linear.network_start import linear_model
+from nwb_lrrnn.models.linear.system import LinearSystem
 from nwb_lrrnn.models.networks.random_neurons import draw_neurons, ridges, straighten
 from nwb_lrrnn.models.smc import encoder
 from nwb_lrrnn.models.smc.network import ParticleForm, free_numbers
@@ -25,12 +26,20 @@ Array = NDArray[np.floating]
 _CLOUD = 4000  # latents that the regression sees
 _SPREAD = 0.5  # s.d. of what is added to them, so that the field is known around the trajectories too
 _RIDGE = 1e-5
+_MOST_ALIKE = 10.0  # condition of the change between two starts: above it they have other latents
 
 
 class ParticleStart:
-    """A linear model of the recording, its latents standardised."""
+    """A linear model of the recording, its latents standardised, or turned to be those of another start."""
 
-    def __init__(self, trials: Trials, form: ParticleForm, log: Checkpoint = NO_CHECKPOINT, name: str = "linear start"):
+    def __init__(
+        self,
+        trials: Trials,
+        form: ParticleForm,
+        log: Checkpoint = NO_CHECKPOINT,
+        name: str = "linear start",
+        like: ParticleStart | None = None,
+    ):
         system, means = linear_model(trials, form.rank, form.likelihood, log, name)
         inside = np.arange(trials.values.shape[1])[None] < trials.lengths[:, None]
         pooled = means[inside]
@@ -38,7 +47,22 @@ class ParticleStart:
         # z = centre + scale * z': the same model with latents of mean 0 and s.d. 1
         self.system = system.in_gauge(np.diag(self.scale), self.centre)
         self.latents = (pooled - self.centre) / self.scale  # (bin, latent)
+        if like is not None:
+            self._turn_to(like.system)
         self.inputs = None if trials.inputs is None else trials.inputs[inside]
+
+    def _turn_to(self, other: LinearSystem) -> None:
+        """Change the gauge so that loadings and offset are as near to another's as they get: the same neurons fit both.
+
+        Where latents explain about as much as each other, their order and their turn are left to chance.
+        """
+        own = self.system
+        change = np.linalg.lstsq(own.loadings, other.loadings, rcond=None)[0]
+        if not np.linalg.cond(change) < _MOST_ALIKE:
+            return
+        shift = np.linalg.lstsq(own.loadings, other.offset - own.offset, rcond=None)[0]
+        self.system = own.in_gauge(change, shift)
+        self.latents = np.linalg.solve(change, (self.latents - shift).T).T
 
     def flat(self, form: ParticleForm, rng: np.random.Generator) -> Tensor:
         """Return the parameters (size,) of a network that moves and reads like the linear model."""

@@ -1,4 +1,4 @@
-"""Splitting trials into a training and a held-out part."""
+"""Splitting trials into a training and a held-out part, once or in turn."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def hold_out(trials: Trials, fraction: float, rng: np.random.Generator) -> tuple
     if min(at, length - at) < _SHORTEST or not train.bins.any() or not held.bins.any():
         return trials, None
     return train, held
+
+
+def folds(trials: Trials, fraction: float, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Return which trials are held out together, so that in turn every one is; each fold is about `fraction` of them.
+
+    Trials of which nothing is observed are in no fold. Empty where `fraction` is 0 or there are no two trials to share.
+    """
+    seen = np.flatnonzero(trials.bins.any(axis=1))
+    if fraction == 0 or len(seen) < 2:
+        return []
+    n = min(len(seen), max(2, round(1 / fraction)))
+    return [np.sort(part) for part in np.array_split(rng.permutation(seen), n)]
 
 
 def put_back(train: Trials, held: Trials | None, fraction: float, seed: np.random.SeedSequence) -> Trials:

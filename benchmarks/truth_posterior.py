@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ import planted_groups as cycles  # noqa: E402
 
 Array = NDArray[np.floating]
 POSTERIORS = ("smoothed", "filtered", "delayed")
+CASES = ("planted", "recordings", "behaviour")
 TEST_SHARE = 0.25  # of the trials, the last ones
 
 
@@ -137,17 +138,19 @@ def in_trials(series: Array, n_bins: int) -> Array:
     return np.asarray(series[: n * n_bins]).reshape(n, n_bins, -1)
 
 
-def planted(seed: int) -> Iterator[tuple[str, Case]]:
+def planted(seed: int) -> Iterator[tuple[str, Callable[[], Case]]]:
     """Yield planted networks of every kind of noise: large and small, of the readout, fed back, of counts."""
     net = cycles.network(seed=seed)
-    yield "cycles, readout", (cycles.readout(net, 30, 60, seed=seed).observations, 4)
-    yield "cycles, readout, sd 1", (cycles.readout(net, 30, 60, sd=1.0, seed=seed).observations, 4)
-    yield "cycles, recurrent", (cycles.recurrent(net, 30, 60, seed=seed).observations, 4)
-    yield "cycles, recurrent, sd 1", (cycles.recurrent(net, 30, 60, sd=1.0, seed=seed).observations, 4)
-    yield "Lorenz + Thomas, readout", (in_trials(lorenz.clean(seed).observations, 100), 6)
-    yield "Lorenz + Thomas, readout, sd .4", (in_trials(lorenz.clean(seed, sd=0.4).observations, 100), 6)
-    yield "Lorenz + Thomas, recurrent", (in_trials(lorenz.feedback(seed).observations, 100), 6)
-    yield "Lorenz + Thomas, counts", (in_trials(lorenz.counts(seed).observations, 100), 6)
+    for name, make in (("readout", cycles.readout), ("recurrent", cycles.recurrent)):
+        for sd in (0.2, 1.0):
+            key = f"cycles, {name}, sd {sd}, seed {seed}"
+            yield key, lambda make=make, sd=sd: (make(net, 30, 60, sd=sd, seed=seed).observations, 4)
+    for name, make in (
+        ("readout", lorenz.clean), ("readout, sd 0.4", lambda seed: lorenz.clean(seed, sd=0.4)),
+        ("recurrent", lorenz.feedback), ("counts", lorenz.counts),
+    ):  # fmt: skip
+        key = f"Lorenz + Thomas, {name}, seed {seed}"
+        yield key, lambda make=make: (in_trials(make(seed).observations, 100), 6)
 
 
 def stevenson() -> tuple[Array, Array]:
@@ -219,7 +222,7 @@ def data() -> Path:
 
 
 def say(name: str, found: dict[str, Any]) -> None:
-    """Print one case: gains, their standard errors relative to "smoothed", and which noise was found."""
+    """Print one case: gains, and the standard errors of their distances to that of "smoothed"."""
     cells = []
     for lag in (0, 1):
         best = np.array(found[f"smoothed+{lag}"])
@@ -231,42 +234,60 @@ def say(name: str, found: dict[str, Any]) -> None:
     print("| " + " | ".join([name, *cells]) + " |", flush=True)
 
 
+class Results:
+    """Results by name, kept in a file of JSON lines where one is given."""
+
+    def __init__(self, path: Path | None):
+        self.path, self.kept = path, {}
+        if path and path.exists():
+            self.kept = dict(json.loads(line) for line in path.read_text().splitlines())
+
+    def of(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what is kept under a name, computed now if nothing is."""
+        if name not in self.kept:
+            self.kept[name] = {key: np.asarray(value).tolist() for key, value in compute().items()}
+            if self.path:
+                with self.path.open("a") as file:
+                    file.write(json.dumps([name, self.kept[name]]) + "\n")
+        return self.kept[name]
+
+
+def table_of_units(cases: Iterable[tuple[str, Callable[[], Case]]], n_units: int, results: Results) -> None:
+    print("| case | " + " | ".join(f"{p}{w}" for w in ("", ", next") for p in POSTERIORS) + " |\n|" + "---|" * 7)
+    for name, case in cases:
+        say(name, results.of(name, lambda case=case: of_left_out_units(*case(), n_units)))
+
+
+def table_of_behaviour(results: Results) -> None:
+    lags = tuple(range(-1, 6))
+    print("\n| R2 of velocity | " + " | ".join(f"{50 * lag:+d} ms" for lag in lags) + " |\n|" + "---|" * 8)
+    for name, prepared in (("counts", lambda X: X), ("rates", rates_of)):
+        X, velocity = stevenson()
+        values = prepared(X)
+        key = f"velocity from {name}"
+        found = results.of(key, lambda X=values, v=velocity: behaviour(X, v, 4, lags))
+        for posterior in POSTERIORS:
+            cells = [f"{found[f'{posterior}{lag:+d}']:.3f}" for lag in lags]
+            print("| " + " | ".join([f"{key}, {posterior}", *cells]) + " |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", default=["planted", "recordings", "behaviour"], metavar="CASE")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"some of {', '.join(CASES)}; all by default")
     parser.add_argument("--seeds", type=int, default=5, help="data seeds of planted networks")
     parser.add_argument("--units", type=int, default=6, help="units that are left out, one after the other")
     parser.add_argument("--results", type=Path, help="JSON lines; what is there is not computed again")
     options = parser.parse_args()
-    kept = {}
-    if options.results and options.results.exists():
-        kept = dict(json.loads(line) for line in options.results.read_text().splitlines())
-
-    def remembered(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        if name not in kept:
-            kept[name] = {key: np.asarray(value).tolist() for key, value in compute().items()}
-            if options.results:
-                with options.results.open("a") as file:
-                    file.write(json.dumps([name, kept[name]]) + "\n")
-        return kept[name]
-
-    print("| case | " + " | ".join(f"{p}{w}" for w in ("", ", next") for p in POSTERIORS) + " |\n|" + "---|" * 7)
-    for seed in range(options.seeds) if "planted" in options.cases else ():
-        for name, (X, rank) in planted(seed):
-            key = f"{name}, seed {seed}"
-            say(key, remembered(key, lambda X=X, rank=rank: of_left_out_units(X, rank, options.units)))
-    for name, case in recordings() if "recordings" in options.cases else ():
-        say(name, remembered(name, lambda case=case: of_left_out_units(*case(), options.units)))
-    if "behaviour" in options.cases:
-        lags = tuple(range(-1, 6))
-        print("\n| R2 of velocity | " + " | ".join(f"{50 * lag:+d} ms" for lag in lags) + " |\n|" + "---|" * 8)
-        for name, prepare in (("counts", lambda x: x), ("rates", rates_of)):
-            X, velocity = stevenson()
-            key = f"velocity from {name}"
-            found = remembered(key, lambda X=prepare(X), v=velocity: behaviour(X, v, 4, lags))
-            for posterior in POSTERIORS:
-                cells = [f"{found[f'{posterior}{lag:+d}']:.3f}" for lag in lags]
-                print("| " + " | ".join([f"{key}, {posterior}", *cells]) + " |", flush=True)
+    if unknown := set(options.cases) - set(CASES):
+        parser.error(f"cases: got {', '.join(sorted(unknown))}, wanted some of {', '.join(CASES)}")
+    chosen, results = options.cases or CASES, Results(options.results)
+    if "planted" in chosen:
+        cases = (one for seed in range(options.seeds) for one in planted(seed))
+        table_of_units(cases, options.units, results)
+    if "recordings" in chosen:
+        table_of_units(recordings(), options.units, results)
+    if "behaviour" in chosen:
+        table_of_behaviour(results)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from nwb_lrrnn.dynamics import LIKELIHOODS, LowRankDynamics
 from nwb_lrrnn.dynamics.observation import spread_and_floor
 from nwb_lrrnn.models import stability
 from nwb_lrrnn.models.as_dataset import AsDataset, names_of
+from nwb_lrrnn.models.failures import in_a_sentence
 from nwb_lrrnn.models.scored_units import (
     KeepsUnitShapes,
     UnscoredUnitsWarning,
@@ -109,7 +110,8 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
         self.n_inputs_, self.input_ids_ = trials.n_inputs, trials.input_ids
         self.likelihood_ = self._resolve_likelihood(trials)
         lazy = isinstance(trials, LazyTrials) and not self._fits_lazy_trials
-        self._fit_trials(trials.sample() if lazy else trials)
+        with in_a_sentence(f"the fit of {type(self).__name__}", trials):
+            self._fit_trials(trials.sample() if lazy else trials)
         self._note_floors(trials)
 
     def transform(self, X: Any, *, inputs: Any = None) -> Any:
@@ -232,7 +234,8 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
         for rows, block in trials.blocks():
             if isinstance(trials, LazyTrials):
                 _refuse_wrong(block, self.likelihood_)
-            evidence[rows], n_bins[rows] = self._scored._log_evidence(block), block.bins.sum(axis=1)
+            with in_a_sentence(f"the score of {type(self).__name__}", block):
+                evidence[rows], n_bins[rows] = self._scored._log_evidence(block), block.bins.sum(axis=1)
         check_observed(n_bins)
         return evidence, n_bins
 

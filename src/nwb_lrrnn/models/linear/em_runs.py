@@ -13,6 +13,8 @@ from nwb_lrrnn.models.linear.system import LinearSystem
 LAPS = 10  # iterations from each start before the better one goes on alone
 _LEAD = 0.02  # of the advantage over constant rates: behind by more after half the laps, a start is given up
 
+_MOST_LOST = 0.1  # of the advantage: EM never loses, and its approximations for counts little
+
 
 class EMRun:
     """EM from one start, with its history.
@@ -42,7 +44,7 @@ class EMRun:
         baseline: float,
         n_bins: float,
     ):
-        self.system = system
+        self.system = self._previous = system
         self.moments: Moments | None = None
         self._expect, self._maximise, self._log_prior = expect, maximise, log_prior
         self._baseline, self._n_bins = baseline, n_bins
@@ -58,15 +60,27 @@ class EMRun:
     def run(self, max_iter: int, tol: float) -> None:
         """Go on until there are `max_iter` iterations in all (at least 1), or one gains less than `tol`."""
         while len(self.objectives) < max(max_iter, 1) and not self.converged:
-            self.moments = self._expect(self.system, self.moments)
+            before = self.moments
+            self.moments = self._expect(self.system, before)
             self.likelihoods.append(float(self.moments.log_likelihood.sum()))
             self.objectives.append(self.likelihoods[-1] + self._log_prior(self.system))
+            if before is not None and self._has_failed():
+                self.system, self.moments = self._previous, before
+                del self.likelihoods[-1], self.objectives[-1]
+                self.gain, self.converged = 0.0, True
+                break
             if len(self.objectives) > 1:
                 self.gain = (self.objectives[-1] - self.objectives[-2]) / self.advantage
                 self.converged = abs(self.gain) < tol
                 if self.converged:
                     break
-            self.system = self._maximise(self.system, self.moments)
+            self._previous, self.system = self.system, self._maximise(self.system, self.moments)
+
+    def _has_failed(self) -> bool:
+        """Return whether the last iteration lost what none may: the search of an approximation has lost its way."""
+        after, before = self.objectives[-1], self.objectives[-2]
+        advantage = max(self.likelihoods[-2] - self._baseline, 1e-3 * self._n_bins)
+        return not (np.isfinite(after) and after > before - _MOST_LOST * advantage)
 
     def history(self) -> NDArray[np.floating]:
         """Return log-likelihood and objective per bin, (iteration, 2)."""

@@ -87,7 +87,8 @@ def _node_log_prior(prior: Prior, windows: Windows, residuals: Tensor) -> Tensor
 
 def gaussian_log_density(residuals: Tensor, covariance: Tensor) -> Tensor:
     """Return log N(r; 0, covariance (S, R, R)) for residuals (S, window, R)."""
-    root = torch.linalg.cholesky(covariance)
+    root, failed = torch.linalg.cholesky_ex(covariance)
+    root = torch.where(failed[:, None, None] > 0, torch.nan, root)  # a diverged network has no density, and no error
     white = torch.linalg.solve_triangular(root, residuals.mT, upper=False)  # (S, R, window)
     log_det = 2 * torch.log(torch.diagonal(root, dim1=-2, dim2=-1)).sum(-1)
     return -0.5 * ((white**2).sum(1) + log_det[:, None] + residuals.shape[-1] * math.log(2 * math.pi))

@@ -61,6 +61,8 @@ class ParticleEM:
             k, waited = (int(n) for n in kept["counts"])
         while k < _ROUNDS and waited < _PATIENCE:
             now = self._round(now.flats, best.value, k)
+            if not bool(torch.isfinite(now.flats).all()):  # rates beyond numbers: no round goes on from there
+                break
             k, waited = k + 1, waited + 1
             if now.value.sum() > best.value.sum():
                 waited = 0 if now.value.sum() > best.value.sum() + LEAST_GAIN * self.n_bins.sum() else waited
@@ -122,10 +124,9 @@ class ParticleEM:
         return self.layout.pack(parts)[0]
 
     def value(self, flats: Tensor) -> Tensor:
-        """Return the bound of every held-out trial (B,) under the network of its fold."""
-        return torch.cat(
-            [trial_bounds(self.network(flats[k]), held, self.plan, self.seed + k) for k, held in self.judged]
-        )
+        """Return the bound of every held-out trial (B,) under the network of its fold; -inf where it is no number."""
+        bounds = [trial_bounds(self.network(flats[k]), held, self.plan, self.seed + k) for k, held in self.judged]
+        return torch.cat(bounds).nan_to_num(nan=-torch.inf)
 
     def refitted(self, flat: Tensor, data: TrialData, draws: Tensor, ridge: float, n_steps: int) -> Tensor:
         """Return the parameters (size,) fitted to trajectories."""

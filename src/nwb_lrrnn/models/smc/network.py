@@ -127,7 +127,7 @@ def free_numbers(covariance: Tensor, kind: str) -> Tensor:
     if kind == "diagonal":
         return 0.5 * torch.log(covariance.diagonal(dim1=1, dim2=2).clamp(min=SMALLEST**2))
     eye = torch.eye(rank, dtype=covariance.dtype, device=covariance.device)
-    root = torch.linalg.cholesky(covariance + SMALLEST**2 * eye)
+    root = torch.linalg.cholesky_ex(covariance + SMALLEST**2 * eye)[0]  # of what is no number, no error
     return torch.tril(root, -1) + torch.diag_embed(torch.log(root.diagonal(dim1=1, dim2=2)))
 
 

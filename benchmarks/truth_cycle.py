@@ -83,7 +83,7 @@ def measure(kind: str, data_seed: int, model_seed: int, n_trials: int = N_TRAIN)
     best = str(linear.index[int(linear["log_likelihood"].to_numpy().argmax())])
     gain = float(linear.loc[best, "vs_mean_rate"])
     low, high = -float(linear.loc[best, "high"]), -float(linear.loc[best, "low"])
-    if linear["high"].max() < 0:
+    if (linear["high"].to_numpy(float) < 0).all():
         word = "supported"
     else:
         word = "not supported" if high < SMALLEST_GAIN * gain else "undecided"
@@ -125,7 +125,7 @@ def run(part: str, path: Path) -> None:
             row = measure(kind, *numbers)
         is_new = not path.exists()
         with open(path, "a", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
+            writer: csv.DictWriter[str] = csv.DictWriter(file, FIELDS)
             if is_new:
                 writer.writeheader()
             writer.writerow(row)

@@ -52,7 +52,7 @@ class ParticleEM:
         return gain_of(after.value, before.value, self.n_bins, self.form.n_units)
 
     def run(self, start: Standing, step: LoggedStep) -> Standing:
-        """Return where as many rounds lead as raise the held-out bound; the start if they do not raise it for sure."""
+        """Return the best of where rounds lead that go on while they raise the held-out bound, for sure or not."""
         now = best = start
         k = waited = 0
         kept = step.recall()
@@ -68,7 +68,7 @@ class ParticleEM:
                 waited = 0 if now.value.sum() > best.value.sum() + LEAST_GAIN * self.n_bins.sum() else waited
                 best = now
             step.store(lambda kept=(now, best), counts=(k, waited): _arrays(*kept) | {"counts": np.array(counts)})
-        return best if self.gain(best, start).is_real else start
+        return best
 
     def _round(self, flats: Tensor, best: Tensor, k: int) -> Standing:
         """Return where round k leads: the ridge, whether neurons move and the noise are those that are judged best."""

@@ -58,13 +58,20 @@ class ParticleTask:
     log: Checkpoint = NO_CHECKPOINT
 
 
-class _Restart(NamedTuple):
-    """The way of one restart, and where it ends: what held-out trials do not want for sure is not kept."""
+class _Climbed(NamedTuple):
+    """One restart before its gradients."""
 
     start: Standing
-    found: Standing
+    best: Standing
+    kept: Standing  # the best, or the start where held-out trials do not want it for sure
+
+
+class _Way(NamedTuple):
+    """One restart at its end."""
+
     end: Standing
     moved: bool
+    tried: Gain  # the most that was found over the start
 
 
 def run(task: ParticleTask) -> ParticleFit:
@@ -86,27 +93,30 @@ def run(task: ParticleTask) -> ParticleFit:
     for k, (climb, row) in enumerate(zip(climbs, task.starts.detach(), strict=True)):
         step = log.step(f"climb {k + 1}", partial(fingerprint, row.cpu()))
         start = climb.stand(row.double())
-        climbed.append((start, start if encodes else climb.run(start, step)))
-    objective = _objective(task, plan, climbs, torch.stack([best.flats for _, best in climbed]).to(task.starts))
+        best = start if encodes else climb.run(start, step)
+        climbed.append(_Climbed(start, best, best if climb.gain(best, start).is_real else start))
+    objective = _objective(task, plan, climbs, torch.stack([one.kept.flats for one in climbed]).to(task.starts))
     outcome = train(objective, task.schedule, np.random.default_rng(shuffle_seed), label=task.label, log=log)
     found = objective.flats(outcome.parameters.detach()).double()
-    ways = [_end(climb, *pair, row, encodes) for climb, pair, row in zip(climbs, climbed, found, strict=True)]
-    best = max(range(len(ways)), key=lambda k: (ways[k].moved, float(ways[k].end.value.sum())))
-    net = form.network(form.layout(), ways[best].end.flats[-1:].to(task.starts))
+    ways = [_end(climb, one, row, encodes) for climb, one, row in zip(climbs, climbed, found, strict=True)]
+    chosen = max(range(len(ways)), key=lambda k: (ways[k].moved, float(ways[k].end.value.sum())))
+    way = ways[chosen]
+    net = form.network(form.layout(), way.end.flats[-1:].to(task.starts))
     if task.chooses_particles:
         plan = choose_particles(net, data, plan, PARTICLES[-1], choice_seed)
-    history = outcome.history.isel(restart=best, drop=True)
+    history = outcome.history.isel(restart=chosen, drop=True)
     not_finite = (outcome.not_finite,) if outcome.not_finite else ()
     ending = Ending(history, outcome.validation, not_finite, outcome.not_converged)
-    way = ways[best]
-    return ParticleFit(net, plan, ending, not way.moved, climbs[best].gain(way.found, way.start))
+    return ParticleFit(net, plan, ending, not way.moved, way.tried)
 
 
-def _end(climb: ParticleEM, start: Standing, climbed: Standing, found: Tensor, by_gradients: bool) -> _Restart:
-    """Return the way of a restart from its start over its climb to what gradients found (M, size)."""
+def _end(climb: ParticleEM, climbed: _Climbed, found: Tensor, by_gradients: bool) -> _Way:
+    """Return where a restart ends: at what gradients found (M, size), if held-out trials want it, or before them."""
+    start, best, kept = climbed
     reached = climb.stand(found)
-    end = reached if by_gradients or climb.gain(reached, climbed).is_real else climbed
-    return _Restart(start, reached, end, climb.gain(end, start).is_real)
+    end = reached if by_gradients or climb.gain(reached, kept).is_real else kept
+    tried = max((climb.gain(at, start) for at in (best, reached)), key=lambda gain: gain.per_bin)
+    return _Way(end, climb.gain(end, start).is_real, tried)
 
 
 def _objective(task: ParticleTask, plan: Plan, climbs: list[ParticleEM], flats: Tensor) -> FilterObjective:

@@ -115,7 +115,7 @@ def time_scale(values: Array, seen: NDArray[np.bool_]) -> tuple[float | None, bo
 
 def _lagged(y: Array, n_lags: int) -> tuple[Array, Array]:
     """Return eigenvalues, rising, and axes of the symmetric part of the mean covariance at lags 1 to `n_lags`."""
-    covariance = sum(y[lag:].T @ y[:-lag] for lag in range(1, n_lags + 1)) / (n_lags * len(y))
+    covariance = np.mean([y[lag:].T @ y[:-lag] for lag in range(1, n_lags + 1)], axis=0) / len(y)
     return np.linalg.eigh(0.5 * (covariance + covariance.T))
 
 

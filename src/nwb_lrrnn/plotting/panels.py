@@ -173,7 +173,10 @@ def _rows(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _short(name: Any) -> str:
-    return str(name).replace("linear state space", "linear\nstate space") if len(str(name)) > 22 else str(name)
+    text = str(name)
+    for long, broken in (("linear state space", "linear\nstate space"), ("autoregression per", "autoregression\nper")):
+        text = text.replace(long, broken) if len(str(name)) > 22 else text
+    return text
 
 
 def _time_unit(network: LowRankDynamics) -> str:

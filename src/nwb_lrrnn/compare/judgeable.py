@@ -68,12 +68,12 @@ def findings(held_out: Split, fitted: list[LatentModel]) -> Findings:
         _of_units(train, scored),
         _of_bins(train, enormous),
         _of_padding(padded),
-        _of_copies(held_out, test, groups),
+        _of_copies(held_out, test, groups) or _of_training_copies(train, groups),
     ]
     texts = _blank(test)
     for row, place in extreme.items():
         texts[row] = test.place(*place)
-    return Findings([reason for reason in reasons if reason], _notes(groups), left_out, groups[0], texts)
+    return Findings([reason for reason in reasons if reason], _notes(groups[0]), left_out, groups[0], texts)
 
 
 def scored_units(fitted: list[LatentModel]) -> NDArray[np.bool_]:
@@ -108,19 +108,16 @@ def _blank(trials: Trials) -> NDArray[Any]:
     return np.full(len(trials.lengths), "", dtype=object)
 
 
-def _notes(groups: list[NDArray[np.int64]]) -> list[str]:
-    """Return how many trials are given more than once."""
-    whose = (
-        ("held-out", "and count as one with them", "and counts as one with it"),
-        ("fitted", "and weigh more than others in every fit", "and weighs more than others in every fit"),
-    )
-    notes = []
-    for (which, then, then_of_one), group in zip(whose, groups, strict=False):
-        n = len(group) - len(np.unique(group))
-        if n:
-            what = f"{n} {which} trials are copies of others" if n > 1 else f"1 {which} trial is a copy of another"
-            notes.append(f"{what}, {then if n > 1 else then_of_one}.")
-    return notes
+def _notes(own: NDArray[np.int64]) -> list[str]:
+    """Return how many held-out trials are given more than once."""
+    n = len(own) - len(np.unique(own))
+    if n == 0:
+        return []
+    return [
+        f"{n} held-out trials are copies of others, and count as one with them."
+        if n > 1
+        else "1 held-out trial is a copy of another, and counts as one with it."
+    ]
 
 
 def _of_units(train: Trials, scored: NDArray[np.bool_]) -> str:
@@ -175,3 +172,13 @@ def _of_copies(held_out: Split, test: Trials, groups: list[NDArray[np.int64]]) -
     ids = [test.place(int(row), 0, 0).split(", ")[0].removeprefix("trial ") for row in np.flatnonzero(leaked)]
     verb = "are copies of trials" if len(ids) > 1 else "is a copy of a trial"
     return f"held-out {named('trial', ids)} {verb} that the models were fitted to; give each trial once"
+
+
+def _of_training_copies(train: Trials, groups: list[NDArray[np.int64]]) -> str:
+    """Return which training trials are copies of others: fits take them for new evidence, inside and out."""
+    ids, counts = np.unique(groups[-1], return_counts=True)
+    if len(groups) == 1 or not (counts > 1).any():
+        return ""
+    rows = np.flatnonzero(np.isin(groups[-1], ids[counts > 1]))
+    names = [train.place(int(row), 0, 0).split(", ")[0].removeprefix("trial ") for row in rows]
+    return f"training {named('trial', names)} are copies of each other; give each trial once"

@@ -11,7 +11,7 @@ from nwb_lrrnn.compare.extremes import enormous_bins, extreme_trials
 from nwb_lrrnn.compare.judgeable import findings, scored_units, units_at_floor
 from nwb_lrrnn.compare.silence import padded_bins
 from nwb_lrrnn.compare.split import split
-from nwb_lrrnn.models.linear import FactorAnalysis, LinearStateSpace, VectorAutoregression
+from nwb_lrrnn.models.linear import FactorAnalysis, LinearStateSpace
 from nwb_lrrnn.trials import as_trials
 
 N_TRAIN = 18
@@ -303,7 +303,7 @@ def test_what_cannot_be_fitted_is_said_with_the_reason(monkeypatch):
     X = values()
     model = FactorAnalysis(1, max_iter=2, tol=1.0).fit(X[:N_TRAIN])
     given = {"cv": "prefit", "X_train": X[:N_TRAIN]}
-    monkeypatch.setattr(VectorAutoregression, "_fit_trials", fails)
+    monkeypatch.setattr("nwb_lrrnn.models.linear.VectorAutoregression._fit_trials", fails)
     with pytest.raises(np.linalg.LinAlgError):  # nothing explains it
         compare_baselines(model, X[N_TRAIN:], **given)
     X[2, 5, 3] = 3000

@@ -263,6 +263,10 @@ def test_held_out_trials_that_were_fitted_are_named():
     X = values()
     (reason,) = found(np.concatenate([X[:N_TRAIN], X[[2, 20, 21, 22]]])).forbidden
     assert reason.startswith("held-out trial 0 is a copy of a trial that the models were fitted to")
+    assert found(np.concatenate([X[:N_TRAIN], X[[2, 20, 21, 22]]])).notes == []
+    doubled = found(np.concatenate([X[: N_TRAIN - 1], X[:1], X[[20, 21, 20, 21]]]))
+    assert doubled.notes == ["2 held-out trials are copies of others, and count as one with them."]
+    assert doubled.forbidden == ["training trials 0 and 17 are copies of each other; give each trial once"]
     twice = np.concatenate([X, X])
     fitted = FactorAnalysis(1, max_iter=2, tol=1.0).fit(X)
     (reason,) = findings(split(twice, cv=4), [fitted]).forbidden
@@ -292,6 +296,21 @@ def test_units_at_the_floor_of_some_fold_are_named():
     models[1].units_at_floor_ = np.arange(8) == 3
     assert units_at_floor(models[:1]) == ""
     assert units_at_floor(models) == "unit 3"
+
+
+def test_what_cannot_be_fitted_is_said_with_the_reason(monkeypatch):
+    def fails(self, trials):
+        raise np.linalg.LinAlgError("Eigenvalues did not converge")
+
+    X = values()
+    model = FactorAnalysis(1, max_iter=2, tol=1.0).fit(X[:N_TRAIN])
+    given = {"cv": "prefit", "X_train": X[:N_TRAIN]}
+    monkeypatch.setattr("nwb_lrrnn.models.linear.VectorAutoregression._fit_trials", fails)
+    with pytest.raises(np.linalg.LinAlgError):  # nothing explains it
+        compare_baselines(model, X[N_TRAIN:], **given)
+    X[2, 5, 3] = 3000
+    with pytest.raises(ValueError, match=r"X: VAR\(1\) cannot be fitted, and nothing could be judged: one"):
+        compare_baselines(model, X[N_TRAIN:], **given)
 
 
 # --- from end to end --------------------------------------------------------------------------------------------------

@@ -111,6 +111,10 @@ def test_comparison(tmp_path):
     np.testing.assert_array_equal([bar.get_width() for bar in left.patches], [0.0, 1.0, 1.5])
     assert [text.get_text() for text in left.get_yticklabels()] == list(comparison().index)
     assert "-0.5 [-0.7, -0.3]" in [text.get_text() for text in right.texts]
+    assert left.get_title() == "Held-out score"
+    judged = comparison()
+    judged.attrs["nonlinear"] = "undecided"
+    assert plot_comparison(judged).axes[0].get_title() == "Held-out score (nonlinear: undecided)"
 
 
 def test_figures_of_a_network_whose_units_are_its_neurons(tmp_path):

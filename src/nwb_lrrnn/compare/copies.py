@@ -16,23 +16,27 @@ def copy_groups(parts: list[Trials], units: NDArray[np.bool_]) -> list[NDArray[n
     Short trials of few spikes are equal by chance. A trial counts as copied only where its values, each drawn from how
     often they occur in their unit, would hardly come up in a second trial.
     """
-    rare = _rarity(parts, units)
-    n_trials = sum(len(part.lengths) for part in parts)
+    keys = [[_key(part, row) for row in range(len(part.lengths))] for part in parts]
+    n_trials = sum(map(len, keys))
+    if len({key for own in keys for key in own}) == n_trials:  # as nearly always
+        return np.split(np.arange(n_trials), np.cumsum([len(own) for own in keys])[:-1])
     known: dict[bytes, int] = {}
     groups, n = [], 0
-    for part, log_p in zip(parts, rare, strict=True):
-        own = np.empty(len(part.lengths), dtype=np.int64)
-        for row, length in enumerate(part.lengths):
-            key = part.values[row, :length].tobytes()
-            if part.observed is not None:
-                key += part.observed[row, :length].tobytes()
-            if log_p[row] + 2 * np.log(n_trials) > _LIKELY:
-                own[row] = n
-            else:
-                own[row] = known.setdefault(key, n)
-            n += own[row] == n
-        groups.append(own)
+    for own, log_p in zip(keys, _rarity(parts, units), strict=True):
+        group = np.empty(len(own), dtype=np.int64)
+        for row, key in enumerate(own):
+            by_chance = log_p[row] + 2 * np.log(n_trials) > _LIKELY
+            group[row] = n if by_chance else known.setdefault(key, n)
+            n += group[row] == n
+        groups.append(group)
     return groups
+
+
+def _key(trials: Trials, row: int) -> bytes:
+    """Return the values of a trial and what is observed of them, as bytes."""
+    length = trials.lengths[row]
+    key = np.ascontiguousarray(trials.values[row, :length]).tobytes()
+    return key if trials.observed is None else key + trials.observed[row, :length].tobytes()
 
 
 def _rarity(parts: list[Trials], units: NDArray[np.bool_]) -> list[NDArray[np.float64]]:

@@ -29,6 +29,8 @@ class Findings:
     ----------
     forbidden : list of str
         Reasons why nothing can be judged, whatever the scores are.
+    notes : list of str
+        What is to be known besides, in sentences.
     left_out : list of str
         Units that training cannot speak for, in no score.
     copies : array (trial,), int
@@ -38,6 +40,7 @@ class Findings:
     """
 
     forbidden: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     copies: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     extreme: NDArray[np.str_] = field(default_factory=lambda: np.zeros(0, dtype=str))
@@ -55,7 +58,7 @@ def findings(held_out: Split, fitted: list[LatentModel]) -> Findings:
     left_out = [str(unit) for unit in model.unit_ids_[~scored]]
     if not scored.any():
         reason = "no unit is left: training cannot speak for any of them"
-        return Findings([reason], left_out, np.arange(len(test.lengths)), _blank(test))
+        return Findings([reason], [], left_out, np.arange(len(test.lengths)), _blank(test))
     are_counts = model.likelihood_ != "gaussian"
     enormous, scale = enormous_bins(train, scored, are_counts)
     extreme = {} if train is test else extreme_trials(test, scored, scale)
@@ -70,7 +73,7 @@ def findings(held_out: Split, fitted: list[LatentModel]) -> Findings:
     texts = _blank(test)
     for row, place in extreme.items():
         texts[row] = test.place(*place)
-    return Findings([reason for reason in reasons if reason], left_out, groups[0], texts)
+    return Findings([reason for reason in reasons if reason], _notes(groups[0]), left_out, groups[0], texts)
 
 
 def scored_units(fitted: list[LatentModel]) -> NDArray[np.bool_]:
@@ -101,6 +104,18 @@ def _in_memory(X: Any) -> Trials:
 
 def _blank(trials: Trials) -> NDArray[Any]:
     return np.full(len(trials.lengths), "", dtype=object)
+
+
+def _notes(own: NDArray[np.int64]) -> list[str]:
+    """Return how many held-out trials are given more than once."""
+    n = len(own) - len(np.unique(own))
+    if n == 0:
+        return []
+    return [
+        f"{n} held-out trials are copies of others, and count as one with them."
+        if n > 1
+        else "1 held-out trial is a copy of another, and counts as one with it."
+    ]
 
 
 def _of_units(train: Trials, scored: NDArray[np.bool_]) -> str:

@@ -10,7 +10,7 @@ import xarray as xr
 from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.compare import baselines
-from nwb_lrrnn.compare.judgeable import findings, units_at_floor
+from nwb_lrrnn.compare.judgeable import Findings, findings, units_at_floor
 from nwb_lrrnn.compare.split import Split, split
 from nwb_lrrnn.models.linear import LinearStateSpace
 from nwb_lrrnn.trials import as_trials
@@ -40,7 +40,7 @@ def held_out_scores(
     (which estimator), `is_linear`, `has_latents` and `at_floor` (units whose noise or rate sits at its floor, as a
     text); of the trials: `copy`, a number that copies of one trial share, `extreme`, the enormous bin that a trial has
     (empty: none), and `block`, the given blocks or groups, or `position` in the session, counted in windows, of windows
-    of one recording. Attrs: `forbidden`, what in the data allows no verdict, and `left_out`, units in no score.
+    of one recording. Attrs: `forbidden`, what in the data allows no verdict, `notes`, `left_out`, units in no score.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def scores_on(
     if held_out.folds is None:
         check_is_fitted(model)
     fitted = [model] if held_out.folds is None else held_out.fit(model)
-    scores = _Scores(held_out, fitted)
+    scores = _Scores(held_out, fitted, findings(held_out, fitted))
     own = held_out.score(fitted)
     _score_baselines(scores, own, larger_ranks, random_state)
     for name, other in (others or {}).items():
@@ -91,8 +91,9 @@ def scores_on(
 class _Scores:
     """The rows of the table so far: a score for each trial, and who gave it."""
 
-    def __init__(self, held_out: Split, fitted: list[LatentModel]):
+    def __init__(self, held_out: Split, fitted: list[LatentModel], found: Findings):
         self.held_out = held_out
+        self.found = found
         self.fitted = fitted  # the compared model, once for each fold
         self.rows: dict[str, np.ndarray] = {}
         self.scored_by: list[str] = []
@@ -112,8 +113,14 @@ class _Scores:
 
     def add_baseline(self, name: str, unfitted: LatentModel) -> float:
         """Fit and add a baseline; return the sum of its scores."""
-        with baselines.convergence_in_the_log(name):
-            models = self.held_out.fit(unfitted, self._contained(unfitted))
+        try:
+            with baselines.convergence_in_the_log(name):
+                models = self.held_out.fit(unfitted, self._contained(unfitted))
+        except (np.linalg.LinAlgError, ValueError) as error:
+            if not self.found.forbidden:
+                raise
+            reasons = "; ".join(self.found.forbidden)
+            raise ValueError(f"X: {name} cannot be fitted, and nothing could be judged: {reasons}") from error
         scorers = models
         if type(unfitted) is LinearStateSpace:
             scorers = [baselines.scorer_of(*pair) for pair in zip(models, self.fitted, strict=True)]
@@ -149,7 +156,7 @@ class _Scores:
         """Return what `held_out_scores` returns."""
         X, model = self.held_out.X, self.fitted[0]
         trials = as_trials(X, allow_nan=True)
-        found = findings(self.held_out, self.fitted)
+        found = self.found
         named = isinstance(X, xr.DataArray) and "trial" in X.coords
         variables: dict[str, Any] = {
             "log_likelihood": (("model", "trial"), np.stack(list(self.rows.values())), {"units": "nats"}),
@@ -179,6 +186,7 @@ class _Scores:
             "n_units": baselines.n_scored(model),
             "linear_ranks": self.linear_ranks,
             "forbidden": found.forbidden,
+            "notes": found.notes,
             "left_out": found.left_out,
         }
         return xr.Dataset(variables, coords, attrs)

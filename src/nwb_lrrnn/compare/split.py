@@ -105,7 +105,9 @@ def split(
 ) -> Split:
     """Return the split that arguments described at `compare_baselines` ask for."""
     is_cut = getattr(X, "ndim", None) == 2
-    if isinstance(cv, str) and window is None:  # windows of one length, chosen where the fit sees them
+    if (
+        isinstance(cv, str) and window is None and getattr(X_train, "ndim", None) == 2
+    ):  # windows of one length, chosen where the fit sees them
         window = window_of(X_train)
     X, inputs = as_windows(X, inputs, window)
     n_trials = len(X)
@@ -128,10 +130,8 @@ def as_windows(X: Any, inputs: Any, window: float | None) -> tuple[Any, Any]:
     return cut, None if inputs is None else chop(inputs, window)
 
 
-def window_of(X: Any) -> float | None:
-    """Return the length of windows that a 2-D recording is cut into, s (bins where that is unknown); None of trials."""
-    if getattr(X, "ndim", None) != 2:
-        return None
+def window_of(X: Any) -> float:
+    """Return the length of windows that a 2-D recording is cut into, seconds (bins where that is unknown)."""
     trials = as_trials(X[:2], allow_nan=True)
     choice = choose_window(X, _WINDOWS)
     size, unit = (trials.bin_size, "s") if trials.bin_size_is_known else (1.0, "bins")

@@ -90,9 +90,9 @@ def compare_baselines(
         `attrs` hold likelihood, link, rank, n_units, n_trials (distinct ones), n_copies (trials equal to another one,
         which count as one with it), n_bins, linear_ranks (of the linear state spaces), interval_over ("trials",
         "blocks" or "windows"), n_blocks (the fewest of a row), block_length (the most of a row, windows), left_out
-        (units in no score, because training cannot speak for them), forbidden (what in the data allows no verdict), for
-        counts spikes_per_bin and, unless the model is itself linear, what `judge_nonlinearity` returns: `nonlinear`,
-        `verdict`, `smallest_gain`, `detectable` and `n_needed`.
+        (units in no score, because training cannot speak for them), forbidden (what in the data allows no verdict),
+        notes (what is to be known besides), for counts spikes_per_bin and, unless the model is itself linear, what
+        `judge_nonlinearity` returns: `nonlinear`, `verdict`, `smallest_gain`, `detectable` and `n_needed`.
 
     Raises
     ------

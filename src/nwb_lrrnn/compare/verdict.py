@@ -278,6 +278,7 @@ def _asides(evidence: _Evidence) -> str:
     if evidence.outdone:
         names = listed([named_row(row.name) for row in evidence.outdone])
         text += f" Without a vote: {names}, clearly below a smaller one that it contains."
+    text += "".join(f" {note}" for note in evidence.attrs.get("notes", []))
     left_out = list(evidence.attrs.get("left_out", []))
     if left_out:
         are, them = ("are", "them") if len(left_out) > 1 else ("is", "it")

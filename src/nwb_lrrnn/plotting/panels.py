@@ -103,7 +103,9 @@ def draw_gains(axes: "Axes", table: pd.DataFrame) -> None:
         axes.text(max(value, 0.0) + 0.02 * reach, row, f"{value:.3g}", va="center", fontsize=8)
     axes.set_xlim(min(np.nanmin(gain), 0.0) - 0.02 * reach, max(np.nanmax(gain), 0.0) + 0.2 * reach)
     axes.set_yticks(rows, [_short(name) for name in table.index])
-    axes.set(xlabel="gain over mean rate (nats per bin)", title="Held-out score")
+    word = table.attrs.get("nonlinear")
+    title = "Held-out score" if word is None else f"Held-out score (nonlinear: {word})"
+    axes.set(xlabel="gain over mean rate (nats per bin)", title=title)
 
 
 def draw_differences(axes: "Axes", table: pd.DataFrame) -> None:
@@ -173,7 +175,10 @@ def _rows(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _short(name: Any) -> str:
-    return str(name).replace("linear state space", "linear\nstate space") if len(str(name)) > 22 else str(name)
+    text = str(name)
+    for long, broken in (("linear state space", "linear\nstate space"), ("autoregression per", "autoregression\nper")):
+        text = text.replace(long, broken) if len(str(name)) > 22 else text
+    return text
 
 
 def _time_unit(network: LowRankDynamics) -> str:

@@ -83,12 +83,12 @@ def measure(kind: str, data_seed: int, model_seed: int, n_trials: int = N_TRAIN)
     best = str(linear.index[int(linear["log_likelihood"].to_numpy().argmax())])
     gain = float(linear.loc[best, "vs_mean_rate"])
     low, high = -float(linear.loc[best, "high"]), -float(linear.loc[best, "low"])
-    if (linear["high"].to_numpy(float) < 0).all():
+    stayed = getattr(model, "stayed_linear_", "")
+    if (linear["high"].to_numpy(float) < 0).all() and stayed is not True:  # a linear start supports nothing
         word = "supported"
     else:
         word = "not supported" if high < SMALLEST_GAIN * gain else "undecided"
     found, true = (_frequency(net) if kind == "cycle" else np.nan for net in (model.dynamics_, data.network))
-    stayed = getattr(model, "stayed_linear_", "")
     same = -float(linear.loc["linear state space (rank 2)", "vs_model"])
     values = (kind, data_seed, model_seed, n_trials, word, stayed, low, high, same, best, gain, found, true, taken)
     return {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in zip(FIELDS, values, strict=True)}

@@ -6,7 +6,8 @@ from scipy.signal import lfilter
 
 from nwb_lrrnn import DisRNN, judge_groups, select_groups
 from nwb_lrrnn.analysis.independence import dependence
-from nwb_lrrnn.analysis.independence.presence import presence
+from nwb_lrrnn.analysis.independence.presence import Presence, presence
+from nwb_lrrnn.groups.evidence import without_latents
 from nwb_lrrnn.groups.held_out import hold_out
 
 TRIALS, BINS, UNITS = 24, 40, 10
@@ -101,6 +102,20 @@ def test_what_the_time_in_the_trial_tells_is_not_of_latents():
     part = hold_out(units, None, None, 0.4, 0)
     assert presence(units, delayed(course), part.trained, part.tested).number(0.01) == 1
     assert part.presence(units, delayed(course)).number(0.01) == 0
+
+
+@pytest.mark.parametrize(
+    ("gains", "word"),
+    [
+        ([-0.1, -0.2, 0.0, -0.1], "no latents to group"),
+        ([0.2, 0.4, 0.1, 0.0], "undecided"),  # likely, not certain
+        ([0.4, 0.5, 0.4, 0.5], None),
+    ],
+)
+def test_words_of_missing_latents(gains, word):
+    told = without_latents(Presence(np.array(gains), np.array([gains, gains]), 2), 0.01)
+    assert (None if told is None else told[0]) == word
+    assert told is None or told[1].startswith(f"{word}: ")
 
 
 # --- a transient does not speak for all other bins ------------------------------------------------------------------

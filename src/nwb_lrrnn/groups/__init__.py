@@ -1,4 +1,4 @@
-"""Are groups of latents real? A verdict on bins that the fit never saw, and what else is asked about groups.
+"""Are there latents, and are groups of them real? Verdicts on bins that the fit never saw, and what else is asked.
 
 `judge_groups` gives the verdict on a model's groups, `select_groups` searches for their number and sizes,
 `group_stability` says whether they come back, and `compare_disentanglement` sets them beside other ways to choose

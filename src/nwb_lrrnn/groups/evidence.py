@@ -6,6 +6,7 @@ that they have one test and one account of its power.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -27,6 +28,7 @@ Ranks = tuple[int, ...]
 
 COUPLING = 0.5  # a correlation that the test must be able to see before it calls groups independent
 ENOUGH_POWER = 0.5
+_PERHAPS = 0.1  # chance of gains, from which on there are no latents; noise, whose gains are losses, is far above it
 
 
 class Grouping(NamedTuple):
@@ -86,12 +88,19 @@ class Evidence:
         return replace(self, smoothed=smoothed, filtered=filtered)
 
     def grouping(
-        self, matrix: Array, ranks: Ranks, *, level: float, n_surrogates: int, random_state: int | None
+        self,
+        matrix: Array,
+        ranks: Ranks,
+        *,
+        level: float,
+        n_surrogates: int,
+        random_state: int | None,
+        is_hopeless: Callable[[Autonomy], bool] | None = None,
     ) -> Grouping:
-        """Return what held-out bins say of the groups of `latents @ matrix`."""
+        """Return what held-out bins say of the groups of `latents @ matrix`; the costly test is not asked in vain."""
         held = self.held
         found = Grouping(held.autonomy(self.filtered, matrix, ranks), None)
-        if len(ranks) == 1 or found.p_value < level:
+        if len(ranks) == 1 or found.p_value < level or (is_hopeless is not None and is_hopeless(found.autonomy)):
             return found
         options = {"n_surrogates": n_surrogates, "random_state": random_state, "power_at": COUPLING}
         return found._replace(test=held.test(self.smoothed @ matrix, ranks, level=level / 2, **options))
@@ -129,6 +138,9 @@ def without_latents(found: Presence, level: float) -> tuple[str, str] | None:
     n, rank = found.number(level), found.rank
     if n >= rank:
         return None
+    if n == 0 and found.p_value < _PERHAPS:
+        said = "latents seem to foretell more of held-out bins than single units do, but that may be chance"
+        return "undecided", f"undecided: {said} (p = {found.p_value:.2g}); hold out more, or record longer."
     if n == 0:
         who = "the latent foretells" if rank == 1 else f"{rank} latents foretell"
         said = f"{who} no more of held-out bins than the past of single units does"

@@ -29,7 +29,7 @@ class Trial(NamedTuple):
     autonomy: Autonomy
     loss: float  # p-value of a loss of likelihood against the coarser one
     p_value: float  # of the test that `judge_groups` makes
-    power: float  # of that test; NaN where the p-value was clear without it
+    power: float  # of that test; NaN where it was rejected already
 
     @property
     def value(self) -> float:
@@ -115,18 +115,22 @@ def select_groups(
     """
     check_share("level", level)
     _check_most(max_groups)
-    options = {"inputs": inputs, "conditions": conditions, "test_fraction": test_fraction}
-    found = evidence(model, X, random_state=random_state, n_groups=1, group_ranks=None, **options)
+    part = {"inputs": inputs, "conditions": conditions, "test_fraction": test_fraction, "random_state": random_state}
+    found = evidence(model, X, n_groups=1, group_ranks=None, **part)
     rank, held = int(found.fitted.rank), found.held
     if missing := without_latents(found.presence, level):
         return GroupSearch(missing[0], (rank,), pd.DataFrame(columns=_COLUMNS), missing[1])
+    options = {"level": level, "n_surrogates": n_surrogates, "random_state": random_state}
     found = found.turned(whitened(found.smoothed, held.trained)[0].T)
 
     def attempt(ranks: Ranks, coarse: Autonomy | None) -> Trial:
         matrix = separate(found.smoothed, held.trained, ranks, random_state)[0]
-        told = found.grouping(matrix, ranks, level=level, n_surrogates=n_surrogates, random_state=random_state)
-        loss = 1.0 if coarse is None else loss_p_value(coarse, told.autonomy)
-        return Trial(told.autonomy, loss, told.p_value, told.power)
+
+        def loss(fine: Autonomy) -> float:
+            return 1.0 if coarse is None else loss_p_value(coarse, fine)
+
+        told = found.grouping(matrix, ranks, is_hopeless=lambda fine: loss(fine) < _NO_LOSS, **options)
+        return Trial(told.autonomy, loss(told.autonomy), told.p_value, told.power)
 
     return search_groups(attempt, rank, level=level, max_groups=max_groups)
 

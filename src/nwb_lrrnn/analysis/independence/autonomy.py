@@ -105,7 +105,7 @@ def autonomy(
         if others and len(other):
             more = _Ridge.fit(learn.with_others(part, other), left)
             gains.append(_log_density(rest - more(test.with_others(part, other)), root) - _log_density(rest, root))
-    slowest = float(correlation_time(z, trained | tested).max())
+    slowest = float(correlation_time(latents, trained | tested).max())  # of them all: blocks of all groupings pair
     return Autonomy(in_blocks(total, slowest), np.array([in_blocks(gain, slowest) for gain in gains]))
 
 

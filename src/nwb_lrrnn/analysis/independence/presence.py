@@ -90,6 +90,9 @@ def presence(values: Array, latents: Array, trained: Mask, tested: Mask, inputs:
     y, z = _moving(values, trained), _white(latents, learn)
     if not z.shape[2] or not y.shape[2]:
         return Presence(np.zeros(2), np.zeros((0, 2)), latents.shape[2])
+    test = _within(y, z, learn, test)
+    if len(test[0]) < FEWEST // 3:
+        return Presence(np.zeros(2), np.zeros((0, 2)), latents.shape[2])
     own = [[_past(y[..., unit], inputs, n_lags, rows) for rows in (learn, test)] for unit in range(y.shape[2])]
     directions = _directions(y[learn], z[learn], [past for past, _ in own])
     told = [z[rows] @ directions for rows in (learn, test)]
@@ -130,6 +133,20 @@ def _white(latents: Array, learn: Rows) -> Array:
     axes, sizes, _ = np.linalg.svd(z[learn].T @ z[learn] / len(learn[0]))
     moves = sizes > max(_SMALL * sizes[0], 1e-300)
     return z @ (axes[:, moves] / np.sqrt(sizes[moves]))
+
+
+def _within(y: Array, z: Array, learn: Rows, test: Rows) -> Rows:
+    """Return the tested bins before which units and latents were no further out than ever where something is learnt.
+
+    What regressions foretell beyond that is a matter of their form, and a few such bins would speak for all. Only bins
+    before decide, so that nothing is chosen by what is foretold.
+    """
+
+    def sizes(rows: Rows) -> Array:  # (row, size)
+        return np.stack([(y[rows[0], rows[1] - 1] ** 2).sum(axis=1), (z[rows] ** 2).sum(axis=1)], axis=1)
+
+    kept = (sizes(test) <= sizes(learn).max(axis=0)).all(axis=1)
+    return test[0][kept], test[1][kept]
 
 
 def _past(unit: Array, inputs: Array | None, n_lags: int, rows: Rows) -> Array:

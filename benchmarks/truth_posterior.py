@@ -69,8 +69,8 @@ def of_left_out_units(
         for name in POSTERIORS:
             of_train, of_test = (model.transform(part, posterior=name) for part in (others[:-n_test], others[-n_test:]))
             for lag in ahead:
-                rows = [pairs(z, part[..., unit], lag) for z, part in ((of_train, train), (of_test, test))]
-                found[f"{name}+{lag}"].append(gain(*rows, model.likelihood_ != "gaussian"))
+                learnt, judged = pairs(of_train, train[..., unit], lag), pairs(of_test, test[..., unit], lag)
+                found[f"{name}+{lag}"].append(gain(learnt, judged, model.likelihood_ != "gaussian"))
     return {name: np.array(values) for name, values in found.items()}
 
 
@@ -185,7 +185,7 @@ def recordings() -> Iterator[tuple[str, Callable[[], Case]]]:
         return np.asarray(open_nwb(nwb / "monkey_pmd_datahigh_ex1.nwb").spikes(0.02, intervals="trials"))
 
     def sparse(counts: Array, share: float = 1.0) -> Array:  # as the paper reads its monkey: over the largest, Gaussian
-        kept = np.random.default_rng(0).binomial(counts, share)
+        kept = np.random.default_rng(0).binomial(counts.astype(np.int64), share)
         return kept / (kept.max(axis=(0, 1)) + 0.5)
 
     def reaches(share: float) -> Array:

@@ -117,6 +117,20 @@ def test_units_of_measure_change_the_score_by_their_jacobian(size):
     check_finite(fitted(mixed), mixed)
 
 
+def test_a_linear_recording_is_read_linearly_in_all_units_of_measure():
+    turn = 0.95 * np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
+    rng = np.random.default_rng(0)
+    z = [rng.normal(size=(24, 2))]
+    for _ in range(39):
+        z.append(z[-1] @ turn.T + 0.3 * rng.normal(size=(24, 2)))
+    X = np.stack(z, axis=1) @ rng.normal(size=(2, 8)) + 0.5 * rng.normal(size=(24, 40, 8))
+    scores = [
+        fitted(size * X[:18], n_groups=1, n_bootstraps=0).score(size * X[18:]) + 8 * np.log(size)
+        for size in (1e-6, 1.0, 10.0)
+    ]
+    assert np.ptp(scores) < 0.02  # nats per bin; 0.16 where standardised currents alone bend
+
+
 @pytest.mark.parametrize("offset", [1e6, 1e9])
 def test_values_far_from_zero(offset):
     check_finite(fitted(VALUES + offset), VALUES + offset)

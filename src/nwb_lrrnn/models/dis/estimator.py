@@ -47,13 +47,13 @@ class DisRNN(SeveralPosteriors, auto_wrap_output_keys=None):
     covariances, their best grouping, and descent of the groups' dependence (independent-subspace analysis).
     `objective="paper"` trains the variational objective of the paper by gradients instead.
 
-    `transform` returns "smoothed" latents by default: of the three they tell most, or as much as any, of a unit that
-    the network has not seen, on held-out trials of recordings and of planted networks with either noise. They are a
-    regression on the bins around each bin, outside the model (linear, learnt from the training data), met with the
-    bin's own likelihood; where the noise of the units feeds back they are the "filtered" ones, since bins further away
-    tell nothing more of the latents. "filtered" is the posterior given the bin and the one before: exact for Gaussian
-    values, Laplace for counts. "delayed" is the encoder of the paper: what the bins before foretell of a bin. `score`
-    uses delayed means, so that no bin ever sees itself.
+    `transform` returns "smoothed" latents by default: of the three they tell most of a unit that the network has not
+    seen, or within 3 % and chance as much as the best, on held-out trials of recordings and of planted networks with
+    either noise. They are a regression on the bins around each bin, outside the model (linear, learnt from the training
+    data), met with the bin's own likelihood; where the noise of the units feeds back they are the "filtered" ones,
+    since bins further away tell nothing more of the latents. "filtered" is the posterior given the bin and the one
+    before: exact for Gaussian values, Laplace for counts. "delayed" is the encoder of the paper: what the bins before
+    foretell of a bin. `score` uses delayed means, so that no bin ever sees itself.
 
     Latents are of the bin in which units showed them, and behaviour follows at a lag of its own: it is compared at
     several lags. Delayed latents are later by construction, and they read the directions of activity that foretell the
@@ -84,7 +84,8 @@ class DisRNN(SeveralPosteriors, auto_wrap_output_keys=None):
     objective : {"likelihood", "paper"}
         The closed form, or the paper's bound with its fixed posterior width and penalty (minibatches, AdamW).
     scaling : {"auto", "given", "unit"}
-        Gaussian values: whether currents x are in the units of X, or standardised; auto: what predicts better.
+        Gaussian values: whether currents x are in the units of X, or standardised; auto: what predicts better, small
+        standardised currents (s.d. 0.25), on which phi hardly bends, among them.
     posterior : {"smoothed", "filtered", "delayed"}
         What `transform` returns: latents given all bins (to describe what happened), given no bin after (for what must
         be causal), or given the bins before alone (forecasts, and comparisons with the paper).

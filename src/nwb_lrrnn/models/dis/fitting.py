@@ -56,10 +56,13 @@ class Fit:
 
 
 def choose_scaling(model: GroupModel, trials: Trials, rank: int) -> Choice:
-    """Return the scaling whose regression predicts held-out bins best, in the units of X; as given where both do."""
+    """Return the scaling whose regression predicts held-out bins best, in the units of X; as given where all do.
+
+    Small currents are tried too, so that a linear recording is read linearly in whatever units of measure it comes.
+    """
     likelihood, is_gaussian = model.likelihood_, model.likelihood_ == "gaussian"
     link = model.link or ("identity" if is_gaussian else "softplus")
-    candidates = ("given", "unit") if model.scaling == "auto" and is_gaussian else (model.scaling,)
+    candidates = ("given", "unit", "small") if model.scaling == "auto" and is_gaussian else (model.scaling,)
     best, lowest = None, np.inf
     for scaling in candidates:
         units = units_of(trials, likelihood, link, model.nonlinearity, scaling)

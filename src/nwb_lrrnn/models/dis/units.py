@@ -14,6 +14,8 @@ from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
 
+_SMALL = 0.25  # standard deviation of currents on which phi is nearly linear
+
 LIKELIHOODS = ("gaussian", "poisson", "negative_binomial")  # those that scale with a unit's mean
 
 
@@ -76,12 +78,15 @@ def units_of(trials: Trials, likelihood: str, link: str, nonlinearity: str, scal
     ----------
     trials : Trials
     likelihood, link, nonlinearity : str
-    scaling : {"given", "unit"}
-        Gaussian values: as they are, or with mean 0 and variance 1 of every unit.
+    scaling : {"given", "unit", "small"}
+        Gaussian values: as they are, with mean 0 and variance 1 of every unit, or with mean 0 and a standard deviation
+        so small that phi hardly bends.
     """
     moments = moments_of_units(trials)
     scale, center = scales_of(trials, likelihood, link)
     if likelihood == "gaussian" and scaling == "given":
         scale, center = np.ones_like(scale), np.zeros_like(center)
+    elif likelihood == "gaussian" and scaling == "small":
+        scale = scale / _SMALL
     floor = np.where(moments.is_constant, 1.0, FLOOR) * moments.variance / scale**2
     return Units(likelihood, nonlinearity, center, scale, floor, trials.bin_size, link)

@@ -41,6 +41,16 @@ def test_a_cycle_is_stable_and_a_network_that_leaves_the_data_is_not():
     assert "400 standard deviations of them away" in far.says
 
 
+def test_a_step_that_overflows_is_said_to():
+    net = map_of(TURN)
+    found = stability.growth(
+        net.replace(left_vectors=1e200 * net.left_vectors, right_vectors=1e200 * net.right_vectors)
+    )
+    assert not found.is_stable
+    assert found.distance == np.inf
+    assert "beyond all numbers" in found.says
+
+
 def test_growth_does_not_depend_on_the_basis():
     mix = np.array([[2.0, 0.3], [-0.5, 0.7]])
     net = map_of(1.5 * TURN, "tanh")

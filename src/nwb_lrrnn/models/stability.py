@@ -39,9 +39,13 @@ def growth(network: LowRankDynamics) -> Growth:
     A linear one is stable where every eigenvalue of its step is inside the unit circle; any other where its latents,
     after `N_STEPS` steps, are within `FAR` standard deviations of those of the data.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        jacobian = network.jacobian(np.zeros(network.rank))
+    if not np.isfinite(jacobian).all():
+        return Growth(np.inf, False, "its latents grow beyond all numbers in one step")
     distance = _end_of_free_run(network)
     if network.nonlinearity == "identity":
-        largest = float(np.abs(np.linalg.eigvals(network.jacobian(np.zeros(network.rank)))).max(initial=0.0))
+        largest = float(np.abs(np.linalg.eigvals(jacobian)).max(initial=0.0))
         if largest < 1.0:
             return Growth(distance, True, "")
         bins = f"by a factor e in {1 / np.log(largest):.3g} bins" if largest > 1.0 else "for ever"

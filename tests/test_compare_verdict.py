@@ -190,10 +190,10 @@ def test_without_latents_there_is_nothing_to_judge():
     assert judged(gain=-1.0)[0] == "supported"  # the model alone sees some
 
 
-def test_a_model_below_the_mean_rate_is_no_evidence():
+def test_a_model_below_the_mean_rate_is_said_to_be_useless():
     rows = {name: (5.0, 4.8, 5.2) for name in WORSE}
     word, why = judged(rows, model_gain=(-5.2, -4.8))
-    assert word == "cannot be judged"
+    assert word == "not supported"
     assert "its fit is useless" in why
 
 
@@ -329,12 +329,12 @@ def test_linear_data_do_not_support_what_is_as_good_as_linear():
     assert table.attrs["smallest_gain"] == pytest.approx(0.02 * table.loc[LDS.format(3), "vs_mean_rate"])
 
 
-def test_a_model_that_learned_nothing_is_no_evidence():
+def test_a_model_that_learned_nothing_is_said_to_be_useless():
     X = simulate(oscillator(8), 30, 20)
     linear = LinearStateSpace(3, tol=1e-2).fit(X[:15]).dynamics_
     wrong = LowRankRNN.from_dataset(linear.replace(nonlinearity="tanh").to_dataset())
     table = compare_baselines(wrong, X[15:], cv="prefit", X_train=X[:15], larger_ranks=())
-    assert table.attrs["nonlinear"] == "cannot be judged"
+    assert table.attrs["nonlinear"] == "not supported"
     assert "its fit is useless" in table.attrs["verdict"]
 
 

@@ -31,8 +31,8 @@ def judge_nonlinearity(table: pd.DataFrame, *, smallest_gain: float = 0.02) -> d
     - "undecided": neither. The verdict says which difference these data could have shown, and how many held-out trials
       about would decide.
     - "cannot be judged": the data do not allow the question, and the verdict says which units, bins or trials are why;
-      or no model of latents is above the mean rate; or the model itself is below it; or a noise variance or rate of
-      the models that decide is at its floor.
+      or no model of latents is above the mean rate; or a noise variance or rate of the models that decide is at its
+      floor.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class _Evidence(NamedTuple):
 
 def _first_answer(evidence: _Evidence) -> tuple[str, str]:
     """Return the word and why, from the first of the questions, in this order, that has an answer."""
-    for question in (_what_data_forbid, _too_few, _no_latents, _useless_model, _with_intervals):
+    for question in (_what_data_forbid, _too_few, _no_latents, _with_intervals):
         answer = question(evidence)
         if answer is not None:
             return answer
@@ -166,16 +166,6 @@ def _no_latents(evidence: _Evidence) -> tuple[str, str] | None:
         f"no latents: no model of latents scores above the {REFERENCE} by an interval that excludes 0. The units share "
         "nothing that holds on new trials, or too few were held out to see it."
     )
-
-
-def _useless_model(evidence: _Evidence) -> tuple[str, str] | None:
-    """Say so where the model itself has learned nothing: a fit that failed is no evidence of what is not there."""
-    last = evidence.table.iloc[-1]
-    if not last["gain_high"] < 0:
-        return None
-    low, high = last["gain_low"], last["gain_high"]
-    shown = difference_text(last["vs_mean_rate"], low, high)
-    return CANNOT, f"the model scores {shown} nats per bin from the {REFERENCE}, below it: its fit is useless."
 
 
 def _with_intervals(evidence: _Evidence) -> tuple[str, str] | None:
@@ -234,7 +224,17 @@ def _not_supported(evidence: _Evidence) -> str:
             f"{named_row(closest.name)} explains as much: the model scores "
             f"{difference_text(*closest[1:4])} nats per bin from it, and less than {evidence.limit:.2g} does not count."
         )
-    return text + _of_single_units(closest)
+    return text + _of_single_units(closest) + _useless(evidence)
+
+
+def _useless(evidence: _Evidence) -> str:
+    """Return that the model has learned nothing, where it is below the mean rate: another fit may find more."""
+    last = evidence.table.iloc[-1]
+    low, high = last["gain_low"], last["gain_high"]
+    if not high < 0:
+        return ""
+    shown = difference_text(last["vs_mean_rate"], low, high)
+    return f" The model scores {shown} nats per bin from the {REFERENCE}, below it: its fit is useless."
 
 
 def _undecided(evidence: _Evidence) -> str:

@@ -6,6 +6,7 @@ import pytest
 from nwb_lrrnn import LowRankRNN
 from nwb_lrrnn.models.failures import in_a_sentence
 from nwb_lrrnn.models.linear import LinearStateSpace
+from nwb_lrrnn.parameters import positive
 from nwb_lrrnn.trials import as_trials
 
 COUNTS = np.random.default_rng(0).poisson(1.0, (6, 12, 3)).astype(float)
@@ -29,10 +30,15 @@ def test_texts_of_linear_algebra_become_a_sentence(error):
         raise error
 
 
-@pytest.mark.parametrize("error", [ValueError("rank: got 4"), ValueError("X: NaN at trial 1"), TypeError("inf")])
+@pytest.mark.parametrize("error", [ValueError("rank: got 4"), ZeroDivisionError("division by zero"), TypeError("inf")])
 def test_other_errors_stay_as_they_are(error):
     with pytest.raises(type(error), match=str(error)), in_a_sentence("the fit", as_trials(COUNTS)):
         raise error
+
+
+def test_a_sentence_of_the_package_is_not_another_one():
+    with pytest.raises(ValueError, match="learning_rate: got nan"), in_a_sentence("the fit", as_trials(COUNTS)):
+        positive("learning_rate", np.nan)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

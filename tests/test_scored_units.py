@@ -101,7 +101,9 @@ def test_a_warm_start_goes_on_with_the_same_units_only():
         first = model.fit(X).score(X)
     with pytest.warns(UnscoredUnitsWarning):
         assert model.fit(X).score(X) != first
-    with pytest.raises(ValueError, match="4 units change, but 3 did in the data of the fit that warm_start=True"):
+    with pytest.raises(
+        ValueError, match="warm_start: the fitted network has 3 units that changed in its training data, X has 4"
+    ):
         model.fit(X + np.random.default_rng(0).normal(size=X.shape))
 
 

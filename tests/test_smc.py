@@ -351,6 +351,7 @@ def test_another_network_is_scored_in_the_same_way(model, waves):
     assert exact - 0.15 < bound < exact + 0.02
 
 
+@pytest.mark.filterwarnings("ignore::nwb_lrrnn.models.scored_units.UnscoredUnitsWarning")
 @pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
 @pytest.mark.parametrize(("dim", "n"), [("trial", 8), ("unit", 6)])
 def test_a_trial_or_unit_that_is_never_observed_breaks_nothing(waves, likelihood, dim, n):

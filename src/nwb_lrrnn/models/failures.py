@@ -24,12 +24,20 @@ def in_a_sentence(what: str, trials: Trials | LazyTrials) -> Iterator[None]:
         yield
     except (ArithmeticError, ValueError, RuntimeError) as error:
         # numpy's LinAlgError is a ValueError, torch's a RuntimeError; scikit-learn's refusals of NaN are ValueErrors
-        is_algebra = "LinAlgError" in type(error).__name__ or isinstance(error, ArithmeticError)
-        if not is_algebra and not any(text in str(error) for text in _TEXTS):
-            raise
-        if type(error) is ValueError and str(error).startswith("X:"):
+        is_algebra = "LinAlgError" in type(error).__name__ or isinstance(error, FloatingPointError | OverflowError)
+        is_algebra |= any(text in str(error) for text in _TEXTS)
+        if not is_algebra or _is_a_sentence(error):
             raise
         raise ValueError(f"X: {what} did not stay finite; {_suspect(trials)}") from error
+
+
+def _is_a_sentence(error: Exception) -> bool:
+    """Return whether an error is one of the package's own, but for those of a network that no one gave."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    module = "" if frame is None else frame.tb_frame.f_globals.get("__name__", "")
+    return module.startswith("nwb_lrrnn.") and not module.startswith("nwb_lrrnn.dynamics.")
 
 
 def _suspect(trials: Trials | LazyTrials) -> str:

@@ -96,8 +96,8 @@ class KeepsUnitShapes:
         before = vars(self).get("scored_units_")
         if getattr(self, "warm_start", False) and before is not None and not np.array_equal(before, kept):
             raise ValueError(
-                f"X: {int(kept.sum())} units change, but {int(before.sum())} did in the data of the fit that "
-                "warm_start=True goes on from; wanted the same units, or warm_start=False"
+                f"warm_start: the fitted network has {int(before.sum())} units that changed in its training data, "
+                f"X has {int(kept.sum())}, wanted the same units; pass the same units, or set warm_start=False"
             )
         if kept.all():
             vars(self).pop("_scored_model", None)

@@ -53,9 +53,10 @@ def spread_and_floor(net, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """Return each unit's spread, (unit,), inf where there is none, and the least that is fitted at these variances."""
     family = LIKELIHOODS[net.likelihood]
     least = family.spread_limits[0] * (variance if family.squares_units else np.ones_like(variance))
-    if family.spread is None:
-        return np.full(net.n_units, np.inf), least
-    return _variance(net) if family.squares_units else getattr(net, family.spread), least
+    spread = None if family.spread is None else getattr(net, family.spread)
+    if family.squares_units:
+        spread = _variance(net)
+    return np.full(net.n_units, np.inf) if spread is None else spread, least
 
 
 def _time(net):

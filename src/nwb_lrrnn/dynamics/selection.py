@@ -56,7 +56,7 @@ def with_constant_units(
         changes.setdefault("bias" if network.readout == "currents" else "offset", np.zeros(len(kept)))[~kept] = level
     if network.readout != "latents":
         changes["right_vectors"] = changes["right_vectors"] * (len(kept) / int(kept.sum()))
-        size = np.sqrt(np.mean(np.square(network.loadings))) if network.likelihood == "gaussian" else 1.0
+        size = np.sqrt(np.mean(np.square(changes["loadings"][kept]))) if network.likelihood == "gaussian" else 1.0
         changes["loadings"][~kept] = size if network.readout == "currents" else 0.0
     if network.observation_variance is not None:
         changes["observation_variance"][~kept] = _QUIET * network.observation_variance.mean()

@@ -67,7 +67,8 @@ class AsDataset:
         network = LowRankDynamics.from_dataset(dataset)
         if "is_scored" in dataset:
             inner = cls.from_dataset(narrowed(dataset, network))
-            model.scored_units_, model.unit_ids_ = dataset["is_scored"].values.astype(bool), network.unit_ids
+            model.scored_units_ = dataset["is_scored"].values.astype(bool)
+            model.unit_ids_ = np.asarray(network.unit_ids)
             model.n_features_in_ = network.n_units
             model._name_features(dataset)
             model._stand_around(inner, network.expected(np.zeros(network.rank)))

@@ -109,9 +109,9 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
         self.scored_units_ = np.ones(trials.n_units, dtype=bool)
         self.n_inputs_, self.input_ids_ = trials.n_inputs, trials.input_ids
         self.likelihood_ = self._resolve_likelihood(trials)
-        lazy = isinstance(trials, LazyTrials) and not self._fits_lazy_trials
+        given = trials.sample() if isinstance(trials, LazyTrials) and not self._fits_lazy_trials else trials
         with in_a_sentence(f"the fit of {type(self).__name__}", trials):
-            self._fit_trials(trials.sample() if lazy else trials)
+            self._fit_trials(given)
         self._note_floors(trials)
 
     def transform(self, X: Any, *, inputs: Any = None) -> Any:

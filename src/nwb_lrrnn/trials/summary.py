@@ -52,8 +52,8 @@ class Summary:
 
     def of_units(self, kept: NDArray[np.bool_]) -> Summary:
         """Return what is told of some units (unit,), bool; bins stay those that any unit was observed in."""
-        of_units = self.n_observed, self.mean, self.variance
-        return Summary(*(values[kept] for values in of_units), self.n_bins, self.is_whole[kept], self.largest[kept])
+        n, mean, variance = (values[kept] for values in (self.n_observed, self.mean, self.variance))
+        return Summary(n, mean, variance, self.n_bins, self.is_whole[kept], self.largest[kept])
 
 
 def summarise(values: NDArray[np.float64], observed: NDArray[np.bool_] | None, bins: NDArray[np.bool_]) -> Summary:

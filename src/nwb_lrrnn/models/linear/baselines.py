@@ -44,6 +44,7 @@ class Baseline(LatentModel, auto_wrap_output_keys=None):
     loadings_: Any = Absent()
     offset_: Any = Absent()
 
+    mean_: Array
     _axes_of_units: dict[str, tuple[int, ...]] = {"mean_": (0,)}  # of fitted arrays
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -88,7 +89,6 @@ class MeanRate(Baseline, auto_wrap_output_keys=None):
     array([0.75, 2.75])
     """
 
-    mean_: Array
     _axes_of_units = {"mean_": (0,), "variance_": (0,), "dispersion_": (0,)}
 
     def __init__(self, *, likelihood="auto", bin_size=None):

@@ -328,3 +328,14 @@ def test_a_copy_of_a_unit_cannot_be_judged():
     table = compare_baselines(model, X[N_TRAIN:], cv="prefit", X_train=X[:N_TRAIN], larger_ranks=(2,))
     assert table.attrs["nonlinear"] == "cannot be judged"
     assert "units 1 and 4 are copies or sums of other units" in table.attrs["verdict"]
+
+
+def test_a_linear_model_without_a_finite_score_forbids_the_verdict():
+    scores = scores_of(np.full(20, 1.0))
+    row = scores["log_likelihood"].copy()
+    linear = str(scores["model"].values[scores["is_linear"].values][-1])
+    row.loc[{"model": linear}] = np.nan
+    table = tabulate(scores.assign(log_likelihood=row))
+    assert table.attrs["nonlinear"] == "cannot be judged"
+    assert f"{linear} gave no held-out trial a finite score" in table.attrs["verdict"]
+    assert linear not in table.index

@@ -125,6 +125,7 @@ def compare_baselines(
 
 def tabulate(scores: xr.Dataset, *, smallest_gain: float = 0.02) -> pd.DataFrame:
     """Return the table of `compare_baselines` from the scores of `held_out_scores`."""
+    scores = _with_numbers(scores)
     table = rows_of(scores)
     table.attrs.update(judge_nonlinearity(table, smallest_gain=smallest_gain))
     return resting_on_one_bin(table, scores, smallest_gain)
@@ -158,6 +159,19 @@ def _kept(scores: xr.Dataset) -> np.ndarray:
     if not keep.any():
         raise ValueError("cv: no trial was held out for every model; check the folds")
     return keep
+
+
+def _with_numbers(scores: xr.Dataset) -> xr.Dataset:
+    """Return the scores without linear models that give no held-out trial a number: they forbid a verdict."""
+    numbers = np.isfinite(scores["log_likelihood"].transpose("model", "trial").values).any(axis=1)
+    needed = numbers | ~scores["is_linear"].values.astype(bool) | (scores["model"].values == REFERENCE)
+    if needed.all():
+        return scores
+    names = [str(name) for name in scores["model"].values[~needed]]
+    reasons = list(scores.attrs.get("forbidden", []))
+    reasons.append(f"{', '.join(names)} gave no held-out trial a finite score")
+    ranks = [rank for rank in scores.attrs.get("linear_ranks", []) if state_space_name(rank) not in names]
+    return scores.isel(model=needed).assign_attrs(forbidden=reasons, linear_ranks=ranks)
 
 
 def rows_of(scores: xr.Dataset) -> pd.DataFrame:

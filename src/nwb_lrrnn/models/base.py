@@ -217,7 +217,8 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
         """Return latents made of trials by a function, in the kind of X."""
         trials = self._gate(X, inputs, reset=False)
         if isinstance(trials, Trials):
-            return trials.restore(function(trials), "latent")
+            with in_a_sentence(f"the latents of {type(self).__name__}", trials):
+                return trials.restore(function(trials), "latent")
         on_block = partial(_of_right_values, function, self.likelihood_, self.scored_units_)
         form = {
             "bin_size": self.bin_size_,

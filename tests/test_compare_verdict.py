@@ -77,6 +77,13 @@ def test_supported_where_every_linear_model_is_beaten():
     )
 
 
+def test_a_fit_that_stayed_at_its_linear_start_supports_nothing():
+    word, why = judged(stayed_linear=True)
+    assert word == "undecided"
+    assert "its own fit stayed at its linear start" in why
+    assert judged({LDS.format(8): (0.12, 0.03, 0.21)}, stayed_linear=True)[0] == "not supported"
+
+
 def test_not_supported_where_a_linear_model_is_better():
     word, why = judged({LDS.format(8): (0.12, 0.03, 0.21)})
     assert word == "not supported"

@@ -181,7 +181,7 @@ def test_every_resampling_scores(model, waves, resampling, resample_when):
 def test_the_number_of_particles_is_chosen(waves):
     model = small(n_particles=None).fit(waves)
     assert model.n_particles is None
-    assert model.n_particles_ in (16, 64, 256)
+    assert model.n_particles_ in (64, 256)
 
 
 def test_one_particle_and_proposals_bound_the_same_likelihood(model, waves):

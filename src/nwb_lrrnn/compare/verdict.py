@@ -201,6 +201,11 @@ def _floors(evidence: _Evidence) -> str:
 
 def _supported(evidence: _Evidence) -> tuple[str, str]:
     attrs, closest = evidence.attrs, evidence.closest
+    if attrs.get("stayed_linear"):
+        return UNDECIDED, (
+            "the model scores above the linear ones, but its own fit stayed at its linear start: the trials that it "
+            f"held out wanted no more.{_power(evidence)}"
+        )
     ranks = sorted(attrs["linear_ranks"])
     if max(ranks) <= attrs["rank"] < attrs["n_units"]:
         return UNDECIDED, (

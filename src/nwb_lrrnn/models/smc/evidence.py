@@ -16,6 +16,7 @@ from nwb_lrrnn.models.smc.network import ParticleNetwork
 PARTICLES = (16, 64, 256)  # the numbers of particles that are tried where none is asked for
 GAP, GAP_PER_UNIT = 0.02, 3e-4  # nats per bin that four times as many particles may gain, the larger of the two
 MOST_IN_TRAINING = 64  # particles: the bound that is reported may take more
+LEAST_IN_SCORES = 64  # with 16 the noise of the bound is as large as what a nonlinear model gains over a linear one
 JUDGED = 2000  # bins on which the numbers of particles are compared
 LEAST_GAIN, LEAST_PER_UNIT = 2e-3, 3e-4  # nats per bin of the held-out bound: below the larger a gain is none
 _ERRORS = 2.0  # standard errors over trials that a gain must exceed
@@ -53,13 +54,15 @@ def trial_bounds(net: ParticleNetwork, data: TrialData, plan: Plan, seed: int) -
 
 
 @torch.no_grad()
-def choose_particles(net: ParticleNetwork, data: TrialData, plan: Plan, most: int, seed: int) -> Plan:
-    """Return the plan with the fewest particles, up to `most`, at which four times as many gain next to nothing."""
+def choose_particles(
+    net: ParticleNetwork, data: TrialData, plan: Plan, seed: int, *, least: int = 0, most: int = PARTICLES[-1]
+) -> Plan:
+    """Return the plan with the fewest particles, least to most, at which four times as many gain next to nothing."""
     n_trials = max(1, min(len(data.lengths), int(JUDGED / max(float(data.n_bins.mean()), 1.0))))
     few = data.take(torch.arange(n_trials, device=data.lengths.device))
     gap = max(GAP, GAP_PER_UNIT * data.y.shape[2])
     chosen, before = most, -np.inf
-    for k in reversed([k for k in PARTICLES if k <= most]):
+    for k in reversed([k for k in PARTICLES if least <= k <= most]):
         value = float(trial_bounds(net, few, plan._replace(n_particles=k), seed).sum() / few.n_bins.sum())
         if np.isfinite(before) and before - value > gap:
             break

@@ -16,7 +16,7 @@ from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.climb import ParticleEM, Standing
 from nwb_lrrnn.models.smc.coordinates import Coordinates
 from nwb_lrrnn.models.smc.data import BlockWise, InMemory, trial_data
-from nwb_lrrnn.models.smc.evidence import MOST_IN_TRAINING, PARTICLES, Gain, choose_particles
+from nwb_lrrnn.models.smc.evidence import LEAST_IN_SCORES, MOST_IN_TRAINING, Gain, choose_particles
 from nwb_lrrnn.models.smc.members import Parts, Pieces, Stream, members_of
 from nwb_lrrnn.models.smc.network import ParticleForm, ParticleNetwork
 from nwb_lrrnn.models.smc.objective import FilterObjective, information
@@ -85,7 +85,7 @@ def run(task: ParticleTask) -> ParticleFit:
     plan = task.plan
     if task.chooses_particles:
         first = form.network(form.layout(), task.starts[0, -1:])
-        plan = choose_particles(first, data, plan, MOST_IN_TRAINING, choice_seed)
+        plan = choose_particles(first, data, plan, choice_seed, most=MOST_IN_TRAINING)
     encodes = plan.proposal == "encoder"
     guide = bound.guide_of(plan, form.likelihood.name, form.readout)  # trajectories come from a proposal that is ready
     climbs = [ParticleEM(form, guide, members_of(parts, data.y.device), noise_seed) for parts in task.parts]
@@ -103,7 +103,7 @@ def run(task: ParticleTask) -> ParticleFit:
     way = ways[chosen]
     net = form.network(form.layout(), way.end.flats[-1:].to(task.starts))
     if task.chooses_particles:
-        plan = choose_particles(net, data, plan, PARTICLES[-1], choice_seed)
+        plan = choose_particles(net, data, plan, choice_seed, least=LEAST_IN_SCORES)
     history = outcome.history.isel(restart=chosen, drop=True)
     not_finite = (outcome.not_finite,) if outcome.not_finite else ()
     ending = Ending(history, outcome.validation, not_finite, outcome.not_converged)

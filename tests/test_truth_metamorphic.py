@@ -128,12 +128,15 @@ def test_a_limit_cycle_stays_supported(change):
 
 
 def test_a_change_of_the_dynamics_does_turn_the_word():
-    rng = np.random.default_rng(0)
-    shuffled = []
-    for X in data("noisy cycle", "gaussian"):
-        bins = [trial[rng.permutation(len(trial))] for trial in X.values]
-        shuffled.append(X.copy(data=np.stack(bins)))
-    assert said("DisRNN", *shuffled).word != "supported"
+    words = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        shuffled = []
+        for X in data("noisy cycle", "gaussian"):
+            bins = [trial[rng.permutation(len(trial))] for trial in X.values]
+            shuffled.append(X.copy(data=np.stack(bins)))
+        words.append(said("DisRNN", *shuffled).word)
+    assert words.count("supported") <= 1, words  # chance alone supports one in forty
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,8 @@ from nwb_lrrnn.models.smc import SMCLowRankRNN  # noqa: E402
 
 N_UNITS, N_BINS, N_TRAIN, N_HELD = 20, 75, 150, 50
 NOISE = 8.0  # s.d. of every unit
-SMALLEST_GAIN = 0.02  # of what the best linear model gains over the mean rate
 FIELDS = ("kind", "data_seed", "model_seed", "n_trials", "word", "stayed", "low", "high", "vs_rank_2", "best_linear",
-          "gain_of_linear", "frequency", "true_frequency", "cpu_s")  # fmt: skip
+          "gain_of_linear", "frequency", "true_frequency", "n_particles", "cpu_s")  # fmt: skip
 
 
 class Planted(NamedTuple):
@@ -83,14 +82,11 @@ def measure(kind: str, data_seed: int, model_seed: int, n_trials: int = N_TRAIN)
     best = str(linear.index[int(linear["log_likelihood"].to_numpy().argmax())])
     gain = float(linear.loc[best, "vs_mean_rate"])
     low, high = -float(linear.loc[best, "high"]), -float(linear.loc[best, "low"])
-    stayed = getattr(model, "stayed_linear_", "")
-    if (linear["high"].to_numpy(float) < 0).all() and stayed is not True:  # a linear start supports nothing
-        word = "supported"
-    else:
-        word = "not supported" if high < SMALLEST_GAIN * gain else "undecided"
+    word, stayed = table.attrs["nonlinear"], model.stayed_linear_
     found, true = (_frequency(net) if kind == "cycle" else np.nan for net in (model.dynamics_, data.network))
     same = -float(linear.loc["linear state space (rank 2)", "vs_model"])
-    values = (kind, data_seed, model_seed, n_trials, word, stayed, low, high, same, best, gain, found, true, taken)
+    k = model.n_particles_
+    values = (kind, data_seed, model_seed, n_trials, word, stayed, low, high, same, best, gain, found, true, k, taken)
     return {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in zip(FIELDS, values, strict=True)}
 
 

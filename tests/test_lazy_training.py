@@ -44,7 +44,7 @@ def test_all_blocks_teach_more_than_a_sample(monkeypatch, fraction, epochs):
     ids=lambda m: type(m).__name__,
 )
 def test_training_reads_each_block_once_an_epoch(monkeypatch, model):
-    values = _waves(48)
+    values = _waves(48, 20)
     counted = Counted(values, 4)
     hold(monkeypatch, values, 8)
     passes, blocks_of = [], LazyTrials.blocks
@@ -64,9 +64,9 @@ def test_training_reads_each_block_once_an_epoch(monkeypatch, model):
 
 @pytest.mark.parametrize("name", ["LowRankRNN", "SMCLowRankRNN"])
 def test_an_interrupted_fit_on_blocks_ends_like_one_that_was_not(monkeypatch, tmp_path, name):
-    values = _waves(32)
+    values = _waves(24, 20)
     hold(monkeypatch, values, 8)
-    X = da.from_array(values, chunks=(4, 40, 6))
+    X = da.from_array(values, chunks=(4, 20, 6))
     model = {
         "LowRankRNN": LowRankRNN(rank=2, n_neurons=10, max_epochs=6, shooting_window=100, random_state=0),
         "SMCLowRankRNN": SMCLowRankRNN(rank=2, n_neurons=10, n_particles=8, max_epochs=3, random_state=0),
@@ -78,7 +78,7 @@ def test_an_interrupted_fit_on_blocks_ends_like_one_that_was_not(monkeypatch, tm
     def interrupted(self, rng=None):
         for block in blocks_of(self, rng):
             seen.append(rng is not None)
-            if sum(seen) == 18:
+            if sum(seen) == 13:
                 raise KeyboardInterrupt
             yield block
 

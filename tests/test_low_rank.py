@@ -20,12 +20,12 @@ from planted import attractor, cycle_frequency, lorenz, oscillator
 
 @pytest.fixture(scope="module", params=["gaussian", "poisson"])
 def planted(request):
-    """Return a planted oscillator, its model fitted to 24 trials, those and 24 held-out ones, with true latents."""
+    """Return a planted oscillator, its model fitted to 16 trials, those and 16 held-out ones, with true latents."""
     true = oscillator(request.param)
-    simulated = true.simulate(48, 200, random_state=5)
+    simulated = true.simulate(32, 150, random_state=5)
     X, z = simulated.observations, simulated.latents.values
-    model = LowRankRNN(rank=2, n_neurons=50, random_state=0).fit(X[:24])
-    return true, model, (X[:24], z[:24]), (X[24:], z[24:])
+    model = LowRankRNN(rank=2, n_neurons=20, random_state=0).fit(X[:16])
+    return true, model, (X[:16], z[:16]), (X[16:], z[16:])
 
 
 def test_latents_of_the_planted_oscillator_are_found(planted):
@@ -54,7 +54,7 @@ def test_what_is_kept_is_canonical_and_labelled(planted):
     latents = model.transform(X)
     assert latents.dims == ("trial", "time", "latent")
     np.testing.assert_array_equal(latents.time, X.time)
-    assert model.left_vectors_.shape == model.right_vectors_.shape == (50, 2)
+    assert model.left_vectors_.shape == model.right_vectors_.shape == (20, 2)
     assert {"log_evidence", "log_likelihood", "validation", "largest_jump"} <= set(model.history_)
     assert model.n_iter_ == model.history_.sizes["epoch"]
     assert model.largest_jump_ == 0.0  # one window a trial

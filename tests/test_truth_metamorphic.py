@@ -43,7 +43,7 @@ def estimator(name):
     return {
         "DisRNN": DisRNN(2, n_groups=1, n_bootstraps=2, random_state=0),
         "SMCLowRankRNN": SMCLowRankRNN(2, n_particles=16, max_epochs=10, **trained),
-        "LowRankRNN": LowRankRNN(2, max_epochs=30, **trained),
+        "LowRankRNN": LowRankRNN(2, max_epochs=10, **trained),
     }[name]
 
 

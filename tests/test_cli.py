@@ -109,7 +109,7 @@ def test_fit_prints_a_comparison_and_writes_the_result(folder, fitted):
     assert "log-likelihood of 2 held-out trials (60 bins), nats per bin" in out
     for name in ("mean rate", "factor analysis (rank 1)", "VAR(1)", "linear state space (rank 2)", "LowRankRNN"):
         assert name in out
-    assert "Verdict: nonlinear dynamics undecided: 2 held-out trials, and fewer than 8 decide nothing" in out
+    assert "Verdict: nonlinear dynamics undecided: 2 held-out trials, and fewer than 5 decide nothing" in out
     assert f"Result: {folder / 'result.nwb'}" in out
     lines = err.strip().splitlines()
     assert all(line.startswith("Warning: ") for line in lines)  # not converged: one line each, no progress bar

@@ -152,13 +152,16 @@ def test_what_single_units_do_by_themselves_is_named_where_it_decides():
 # --- too little data --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [2, 3, 7])
+@pytest.mark.parametrize("n", [2, 3, 4])
 @pytest.mark.parametrize("rows", [{}, {LDS.format(8): (0.12, 0.03, 0.21)}])
 def test_few_trials_decide_nothing(n, rows):
     word, why = judged(rows, n_trials=n)
     assert word == "undecided"
-    assert why.startswith(f"{n} held-out trials, and fewer than 8 decide nothing; hold out more.")
-    assert judged(rows, n_trials=8)[0] in ("supported", "not supported")
+    assert why.startswith(f"{n} held-out trials, and fewer than 5 decide nothing; hold out more.")
+    assert judged(rows, n_trials=5)[0] in ("supported", "not supported")
+    word, why = judged(rows, n_trials=7, interval_over="windows")
+    assert word == "undecided"
+    assert why.startswith("7 held-out windows, and fewer than 8 decide nothing")
 
 
 @pytest.mark.parametrize("over", ["trials", "blocks", "windows"])
@@ -166,8 +169,8 @@ def test_without_an_interval_nothing_is_judged(over):
     alone = {name: (numbers[0], np.nan, np.nan) for name, numbers in WORSE.items()}
     word, why = judged(alone, interval_over=over, n_trials=1)
     assert word == "undecided"
-    noun = "window" if over == "windows" else "trial"
-    assert why == f"1 held-out {noun}, and fewer than 8 decide nothing; hold out more."
+    noun, fewest = ("window", 8) if over == "windows" else ("trial", 5)
+    assert why == f"1 held-out {noun}, and fewer than {fewest} decide nothing; hold out more."
 
 
 def test_few_blocks_of_many_trials_decide_nothing():

@@ -16,10 +16,10 @@ WORDS = SUPPORTED, NOT_SUPPORTED, UNDECIDED, CANNOT = "supported", "not supporte
 
 # Of differences between trials, a few trials may hold nearly all. Where single trials are as skewed as an exponential
 # or a log-normal draw, a 95 % interval lies wholly on the wrong side, in one direction, in 11 or 18 % of samples of 5,
-# in 10 or 17 % of 8, in 8 or 13 % of 20, where it should in 2.5 %. It is never sharp, but below 8 nothing else (the
-# dependence of neighbours, a single odd trial) can be seen either. Blocks sum several windows, which makes them normal.
-FEWEST_TRIALS = 8
-FEWEST_BLOCKS = 5
+# in 10 or 17 % of 8, in 8 or 13 % of 20, where it should in 2.5 %. There is no sharp number, but below 5 a single odd
+# one cannot be told. Windows depend on their neighbours, and how far that reaches cannot be seen in fewer than 8.
+FEWEST = 5  # independent trials or blocks
+FEWEST_WINDOWS = 8
 
 
 def judge_nonlinearity(table: pd.DataFrame, *, smallest_gain: float = 0.02) -> dict[str, Any]:
@@ -122,6 +122,11 @@ class _Evidence(NamedTuple):
         return self.rows[0]
 
     @property
+    def fewest(self) -> int:
+        """How many trials or windows must be held out."""
+        return FEWEST_WINDOWS if self.nouns == "windows" else FEWEST
+
+    @property
     def nouns(self) -> str:
         """What is held out: trials or windows."""
         return "windows" if self.attrs["interval_over"] == "windows" else "trials"
@@ -144,11 +149,11 @@ def _what_data_forbid(evidence: _Evidence) -> tuple[str, str] | None:
 def _too_few(evidence: _Evidence) -> tuple[str, str] | None:
     attrs, nouns = evidence.attrs, evidence.nouns
     n_trials, n_blocks = attrs["n_trials"], evidence.closest.n_blocks
-    if n_trials >= FEWEST_TRIALS and n_blocks >= FEWEST_BLOCKS:
+    if n_trials >= evidence.fewest and n_blocks >= FEWEST:
         return None
-    what, wanted = (f"{n_trials} held-out {nouns}", FEWEST_TRIALS)
-    if n_trials >= FEWEST_TRIALS:
-        what, wanted = f"{n_blocks} independent blocks of held-out {nouns}", FEWEST_BLOCKS
+    what, wanted = (f"{n_trials} held-out {nouns}", evidence.fewest)
+    if n_trials >= evidence.fewest:
+        what, wanted = f"{n_blocks} independent blocks of held-out {nouns}", FEWEST
     what = what if max(n_trials, n_blocks) > 1 else what.replace(nouns, nouns[:-1])
     return UNDECIDED, f"{what}, and fewer than {wanted} decide nothing; hold out more.{_measured(evidence)}"
 
@@ -261,7 +266,7 @@ def _measured(evidence: _Evidence) -> str:
 
 def _power(evidence: _Evidence) -> str:
     n_trials, nouns = evidence.attrs["n_trials"], evidence.nouns
-    needed = "" if evidence.n_needed is None else f"; about {max(evidence.n_needed, FEWEST_TRIALS)} would decide"
+    needed = "" if evidence.n_needed is None else f"; about {max(evidence.n_needed, evidence.fewest)} would decide"
     return (
         f" These {n_trials} held-out {nouns} would show a difference of {evidence.detectable:.2g} in 4 of 5 cases"
         f"{needed}."

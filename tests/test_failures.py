@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nwb_lrrnn import LowRankRNN
-from nwb_lrrnn.models.failures import in_a_sentence
+from nwb_lrrnn.models.failures import in_a_sentence, refuse_nan
 from nwb_lrrnn.models.linear import LinearStateSpace
 from nwb_lrrnn.parameters import positive
 from nwb_lrrnn.trials import as_trials
@@ -34,6 +34,12 @@ def test_texts_of_linear_algebra_become_a_sentence(error):
 def test_other_errors_stay_as_they_are(error):
     with pytest.raises(type(error), match=str(error)), in_a_sentence("the fit", as_trials(COUNTS)):
         raise error
+
+
+def test_a_result_that_is_no_number_is_an_error():
+    refuse_nan("the score", np.array([1.0, -np.inf]), as_trials(COUNTS))
+    with pytest.raises(ValueError, match="X: the score did not stay finite; 1e.06 at trial 2, time 5, unit 1"):
+        refuse_nan("the score", np.array([1.0, np.nan]), as_trials(with_burst()))
 
 
 def test_a_sentence_of_the_package_is_not_another_one():

@@ -126,7 +126,12 @@ class _Scores:
             scorers = [baselines.scorer_of(*pair) for pair in zip(models, self.fitted, strict=True)]
             self.linear_ranks.append(int(unfitted.rank))
             self.linear_fits[int(unfitted.rank)] = models
-        row = self.held_out.score(scorers)
+        try:
+            row = self.held_out.score(scorers)
+        except ValueError:
+            if not self.found.forbidden:
+                raise
+            row = np.full(len(self.held_out.X), np.nan)
         self.add(baselines.fitted_name(name, models), models, scorers, row)
         return float(np.nansum(row))
 

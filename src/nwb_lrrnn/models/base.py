@@ -17,7 +17,7 @@ from nwb_lrrnn.dynamics import LIKELIHOODS, LowRankDynamics
 from nwb_lrrnn.dynamics.observation import spread_and_floor
 from nwb_lrrnn.models import stability
 from nwb_lrrnn.models.as_dataset import AsDataset, names_of
-from nwb_lrrnn.models.failures import in_a_sentence
+from nwb_lrrnn.models.failures import in_a_sentence, refuse_nan
 from nwb_lrrnn.models.scored_units import (
     KeepsUnitShapes,
     UnscoredUnitsWarning,
@@ -235,8 +235,10 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
         for rows, block in trials.blocks():
             if isinstance(trials, LazyTrials):
                 _refuse_wrong(block, self.likelihood_)
-            with in_a_sentence(f"the score of {type(self).__name__}", block):
+            what = f"the score of {type(self).__name__}"
+            with in_a_sentence(what, block):
                 evidence[rows], n_bins[rows] = self._scored._log_evidence(block), block.bins.sum(axis=1)
+            refuse_nan(what, evidence[rows], block)
         check_observed(n_bins)
         return evidence, n_bins
 

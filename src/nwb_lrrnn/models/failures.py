@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nwb_lrrnn.trials import Trials
 
@@ -25,10 +26,16 @@ def in_a_sentence(what: str, trials: Trials | LazyTrials) -> Iterator[None]:
     except (ArithmeticError, ValueError, RuntimeError) as error:
         # numpy's LinAlgError is a ValueError, torch's a RuntimeError; scikit-learn's refusals of NaN are ValueErrors
         is_algebra = "LinAlgError" in type(error).__name__ or isinstance(error, FloatingPointError | OverflowError)
-        is_algebra |= any(text in str(error) for text in _TEXTS)
-        if not is_algebra or _is_a_sentence(error):
+        is_of_numbers = any(text in str(error) for text in _TEXTS) and not _is_a_sentence(error)
+        if not (is_algebra or is_of_numbers):
             raise
         raise ValueError(f"X: {what} did not stay finite; {_suspect(trials)}") from error
+
+
+def refuse_nan(what: str, values: NDArray, trials: Trials) -> None:
+    """Raise the same sentence where a result is no number."""
+    if np.isnan(values).any():
+        raise ValueError(f"X: {what} did not stay finite; {_suspect(trials)}")
 
 
 def _is_a_sentence(error: Exception) -> bool:

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from nwb_lrrnn.compare import baselines
 from nwb_lrrnn.compare.judgeable import Findings, findings, units_at_floor
 from nwb_lrrnn.compare.split import Split, split
+from nwb_lrrnn.models.failures import NotFiniteError
 from nwb_lrrnn.models.linear import LinearStateSpace
 from nwb_lrrnn.trials import as_trials
 
@@ -128,7 +129,7 @@ class _Scores:
             self.linear_fits[int(unfitted.rank)] = models
         try:
             row = self.held_out.score(scorers)
-        except ValueError:
+        except NotFiniteError:
             if not self.found.forbidden:
                 raise
             row = np.full(len(self.held_out.X), np.nan)

@@ -18,6 +18,10 @@ _ODD = 100.0  # times the typical size of what a unit does in a bin
 _TEXTS = ("NaN", "nan", "inf", "not finite", "finite numbers", "positive definite", "positive-definite", "singular")
 
 
+class NotFiniteError(ValueError):
+    """A fit or a score left the numbers; the message names the odd entry of X."""
+
+
 @contextmanager
 def in_a_sentence(what: str, trials: Trials | LazyTrials) -> Iterator[None]:
     """Turn errors of numbers that are not finite, or of matrices that have no inverse, into one sentence about X."""
@@ -29,13 +33,13 @@ def in_a_sentence(what: str, trials: Trials | LazyTrials) -> Iterator[None]:
         is_of_numbers = any(text in str(error) for text in _TEXTS) and not _is_a_sentence(error)
         if not (is_algebra or is_of_numbers):
             raise
-        raise ValueError(f"X: {what} did not stay finite; {_suspect(trials)}") from error
+        raise NotFiniteError(f"X: {what} did not stay finite; {_suspect(trials)}") from error
 
 
 def refuse_nan(what: str, values: NDArray, trials: Trials) -> None:
     """Raise the same sentence where a result is no number."""
     if np.isnan(values).any():
-        raise ValueError(f"X: {what} did not stay finite; {_suspect(trials)}")
+        raise NotFiniteError(f"X: {what} did not stay finite; {_suspect(trials)}")
 
 
 def _is_a_sentence(error: Exception) -> bool:

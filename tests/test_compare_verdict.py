@@ -82,6 +82,9 @@ def test_a_fit_that_stayed_at_its_linear_start_supports_nothing():
     assert word == "undecided"
     assert "its own fit stayed at its linear start" in why
     assert judged({LDS.format(8): (0.12, 0.03, 0.21)}, stayed_linear=True)[0] == "not supported"
+    little = {LDS.format(2): (-0.002, -0.003, -0.001)}  # above, and less than counts
+    assert judged(little)[0] == "supported"
+    assert judged(little, stayed_linear=True)[0] == "not supported"
 
 
 def test_not_supported_where_a_linear_model_is_better():

@@ -178,6 +178,8 @@ def _with_intervals(evidence: _Evidence) -> tuple[str, str] | None:
     # 1982), whose chance of a false yes is at most that of one interval, so that nothing is corrected for their number.
     above_all = all(row.low > 0 for row in evidence.rows)
     below_limit = evidence.closest.high < evidence.limit
+    if evidence.attrs.get("stayed_linear") and below_limit:  # what is above is the noise of a bound
+        above_all = False
     if not (above_all or below_limit):
         return None
     if not evidence.table["interval_holds"].to_numpy(bool)[evidence.table["is_linear"].to_numpy(bool)].all():

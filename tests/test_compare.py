@@ -1,5 +1,7 @@
 """The table of held-out scores: the right model wins, the intervals are paired, and nothing unequal is compared."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,9 @@ import xarray as xr
 from sklearn.model_selection import KFold
 
 from nwb_lrrnn.compare import compare_baselines, held_out_scores, tabulate
+from nwb_lrrnn.compare.baselines import convergence_in_the_log
+from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.models import stability
 from nwb_lrrnn.models.linear import FactorAnalysis, LinearStateSpace, MeanRate
 from nwb_lrrnn.preprocessing import choose_window
 from test_linear import oscillator, simulate
@@ -159,3 +164,12 @@ def test_scores_of_no_trial_make_no_table():
     scores = held_out_scores(model(tol=1e-2), simulate(oscillator(6), 12, 20), cv=2, larger_ranks=())
     with pytest.raises(ValueError, match="cv: no trial was held out for every model; check the folds"):
         tabulate(scores.where(False, np.nan).assign(n_bins=scores["n_bins"]))
+
+
+def test_a_baseline_whose_latents_grow_is_no_matter_of_the_user(caplog):
+    network = LowRankDynamics([[1.0]], [[1.5]], dt=1.0, tau=1.0, nonlinearity="identity")  # z grows by half a bin
+    with convergence_in_the_log("linear"):
+        stability.tell(SimpleNamespace(dynamics_=network))
+    assert not caplog.records
+    stability.tell(SimpleNamespace(dynamics_=network))
+    assert "its latents grow" in caplog.text

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.exceptions import ConvergenceWarning
 
+from nwb_lrrnn.models import stability
 from nwb_lrrnn.models.linear import (
     FactorAnalysis,
     LinearStateSpace,
@@ -161,12 +162,22 @@ def scorer_name(scorer: LatentModel) -> str:
 # --- what may be compared ---------------------------------------------------------------------------------------------
 
 
+def _nothing(record: logging.LogRecord) -> bool:
+    """Let no record through: that of a baseline whose latents grow, which nobody is going to simulate."""
+    return False
+
+
 @contextmanager
 def convergence_in_the_log(name: str) -> Iterator[None]:
     """Send to the log that the EM of a baseline ran out of iterations: the user fits another model."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
+    growth = logging.getLogger(stability.__name__)
+    growth.addFilter(_nothing)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        growth.removeFilter(_nothing)
     for warning in caught:
         if issubclass(warning.category, ConvergenceWarning | UnscoredUnitsWarning):  # the compared model said it
             logger.info("%s: %s", name, warning.message)

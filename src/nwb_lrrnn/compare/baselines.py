@@ -170,7 +170,7 @@ def _nothing(record: logging.LogRecord) -> bool:
 @contextmanager
 def convergence_in_the_log(name: str) -> Iterator[None]:
     """Send to the log that the EM of a baseline ran out of iterations: the user fits another model."""
-    growth = logging.getLogger(stability.__name__)
+    growth = stability.logger
     growth.addFilter(_nothing)
     try:
         with warnings.catch_warnings(record=True) as caught:

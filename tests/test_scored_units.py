@@ -61,6 +61,17 @@ def test_shapes_hold_every_unit(name, X, value):
     np.testing.assert_array_equal(again.transform(wide), latents)
 
 
+@pytest.mark.parametrize(("name", "axes"), [("UnitAutoregression", (1,)), ("VectorAutoregression", (1, 2))])
+def test_coefficients_hold_every_unit(name, axes):
+    model, alone = fitted(MODELS[name], with_constant(VALUES, 3.3)), clone(MODELS[name]).fit(VALUES)
+    wide, narrow = model.coefficients_, alone.coefficients_
+    assert not wide[:, 1].any()
+    for axis in axes:
+        assert wide.shape[axis] == len(model.mean_) == 4
+        wide = np.delete(wide, 1, axis)
+    np.testing.assert_array_equal(wide, narrow)
+
+
 def test_neurons_that_are_units_keep_their_network():
     X = with_constant(VALUES, 0.0)
     for readout in ("rates", "currents"):

@@ -14,7 +14,7 @@ from nwb_lrrnn.dynamics.network import LowRankDynamics
 Array = NDArray[np.floating]
 
 # what a unit shows that no latent moves, beside its offset: of a readout of neurons it is one, without connections
-_FILL = {"thresholds": 1.0, "link_gain": 1.0, "private_noise": 0.0}
+_FILL = {"thresholds": 1.0, "link_gain": 1.0}
 _QUIET = 1e-6  # variance of a unit that never changes, in the mean variance of the others
 
 

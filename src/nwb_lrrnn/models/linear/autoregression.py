@@ -9,6 +9,7 @@ from nwb_lrrnn.dynamics.likelihoods import Likelihood, choose_link
 from nwb_lrrnn.models.linear.autoregression_counts import fit_counts, starting_means
 from nwb_lrrnn.models.linear.baselines import Baseline, fit_spread
 from nwb_lrrnn.models.linear.lagged import (
+    ENOUGH_TRIALS,
     Lagged,
     first_bins,
     lagged,
@@ -23,8 +24,6 @@ from nwb_lrrnn.parameters import positive, whole_number
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
-
-_ENOUGH_TRIALS = 10  # to give the first bins a covariance of their own
 
 
 class VectorAutoregression(Baseline, auto_wrap_output_keys=None):
@@ -90,7 +89,7 @@ class VectorAutoregression(Baseline, auto_wrap_output_keys=None):
         weights, offset, residual, self.alpha_ = ridge(pairs.past[use], y[use], alpha)
         self._weights, self._offset = weights, offset
         self._marginal = normal(y[whole], self._units)
-        self._first = normal(y[whole & first], self._units) if (whole & first).sum() >= _ENOUGH_TRIALS else None
+        self._first = normal(y[whole & first], self._units) if (whole & first).sum() >= ENOUGH_TRIALS else None
         self._residual = shrunk(residual, self._units) if len(residual) else self._marginal[1]
         scale = np.sqrt(self._units.variance)
         self._store(weights * scale[:, None], scale)

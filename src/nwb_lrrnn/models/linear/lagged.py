@@ -13,6 +13,8 @@ from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
 
+ENOUGH_TRIALS = 10  # to give the first bins of trials a law of their own
+
 
 @dataclass(frozen=True)
 class Lagged:

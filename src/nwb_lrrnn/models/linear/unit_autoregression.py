@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.dynamics.likelihoods import Likelihood, choose_link
 from nwb_lrrnn.models.linear.baselines import Baseline, fit_spread
-from nwb_lrrnn.models.linear.lagged import first_bins, standardised
+from nwb_lrrnn.models.linear.lagged import ENOUGH_TRIALS, first_bins, standardised
 from nwb_lrrnn.models.linear.observations import moments_of_units
 from nwb_lrrnn.models.linear.unit_regression import (
     OwnPast,
@@ -23,7 +23,6 @@ from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
 
-_ENOUGH_TRIALS = 10  # to give the first bins a law of their own
 _BINS_A_WEIGHT = 5  # bins with a whole past that each weight of a unit must have, on average
 
 
@@ -63,6 +62,7 @@ class UnitAutoregression(Baseline, auto_wrap_output_keys=None):
     """
 
     mean_: Array
+    _axes_of_units = {"mean_": (0,), "coefficients_": (1,)}
 
     def __init__(self, max_lags=5, *, likelihood="auto", link=None, bin_size=None):
         self.max_lags = max_lags
@@ -99,7 +99,7 @@ class UnitAutoregression(Baseline, auto_wrap_output_keys=None):
         nothing = OwnPast([], np.zeros(y.shape, dtype=np.int64))
         if self.likelihood_ == "gaussian":
             fitted = [regress_values(y, use, nothing, 0, self._units) for use in (seen, first)]
-            enough = first.sum(axis=(0, 1)) >= _ENOUGH_TRIALS
+            enough = first.sum(axis=(0, 1)) >= ENOUGH_TRIALS
             own = [np.where(enough, getattr(fitted[1], k), getattr(fitted[0], k)) for k in ("offset", "variance")]
             return fitted[0], UnitRegression(fitted[1].weights, own[0], own[1])
         family = self._model.plain.family

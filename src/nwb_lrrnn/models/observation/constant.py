@@ -13,14 +13,8 @@ def constant_log_density(train: Trials, held_out: Trials, likelihood: Likelihood
 
     The zero point of what a fit gains; a likelihood without a spread stands in for those that have one, but Gaussians.
     """
-
-    def seen_of(trials: Trials):
-        whole = np.broadcast_to(trials.bins[..., None], trials.values.shape)
-        return whole if trials.observed is None else trials.observed
-
-    held = seen_of(held_out)
     family = likelihood.plain.family
     mean = family.mean_of(train.values.sum((0, 1)), train.summary.n_observed)
     variance = np.where(train.summary.is_constant, 1.0, train.summary.variance)
     terms = family.log_prob(held_out.values, mean, variance)
-    return float(np.where(held, terms, 0.0).sum() / held_out.n_observed_bins)
+    return float(np.where(held_out.seen, terms, 0.0).sum() / held_out.n_observed_bins)

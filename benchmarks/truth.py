@@ -42,7 +42,9 @@ def main() -> None:
     asked = sys.argv[1] if len(sys.argv) > 1 else None
     for name in parts():
         says = (HERE / f"truth_{name}.py").read_text().split('"""')[1].splitlines()[0]
-        command = commands.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter, help=says)
+        command = commands.add_parser(
+            name, formatter_class=argparse.RawDescriptionHelpFormatter, help=says.replace("%", "%%")
+        )
         if name == asked:  # the others are not imported
             module = importlib.import_module(f"truth_{name}")
             if hasattr(module, "main"):  # it reads the command line by itself

@@ -22,7 +22,9 @@ FITS = {  # small, and long enough
     "low rank": LowRankRNN(
         2, n_neurons=20, likelihood="bernoulli", max_epochs=40, patience=60, random_state=0, shooting_window=None
     ),
-    "smc": SMCLowRankRNN(2, n_neurons=20, likelihood="bernoulli", max_epochs=5, patience=10, random_state=0),
+    "smc": SMCLowRankRNN(
+        2, n_neurons=20, likelihood="bernoulli", max_epochs=3, patience=10, n_particles=16, random_state=0
+    ),
 }
 
 

@@ -1,8 +1,8 @@
 """`SMCLowRankRNN` finds planted stochastic networks again: noise, latents, frequency and bound.
 
-Teacher: a relu network of rank 2 on a limit cycle whose latents have noise of s.d. 0.2. Data: 150 trials of 75 bins
-(11 250 bins), and 50 held out. Gaussian: 20 neurons are the 20 units, noise of s.d. 0.1. Poisson: 40 units, mean 0.5
-counts per bin.
+Teacher: a relu network of rank 2 on a limit cycle whose latents have noise of s.d. 0.2. Data: trials of 75 bins,
+and 50 held out. Gaussian: 60 trials, 20 neurons are the 20 units, noise of s.d. 0.1. Poisson: 150 trials, 40 units,
+mean 0.5 counts per bin.
 """
 
 from types import SimpleNamespace
@@ -15,9 +15,10 @@ from nwb_lrrnn.models.smc import SMCLowRankRNN
 from planted import cycle_frequency, relu_cycle
 
 STUDENTS = {
-    "gaussian": {"readout": "currents", "n_particles": 64},
+    "gaussian": {"readout": "currents", "n_particles": 16},
     "poisson": {"n_neurons": 40},
 }
+N_TRIALS = {"gaussian": 60, "poisson": 150}
 CASES = ["gaussian", pytest.param("poisson", marks=pytest.mark.slow)]
 
 
@@ -25,7 +26,7 @@ CASES = ["gaussian", pytest.param("poisson", marks=pytest.mark.slow)]
 def planted(request):
     """Return the likelihood, the true network, the student, the true network as a student, and held-out trials."""
     net = relu_cycle(request.param)
-    train = net.simulate(150, 75, random_state=1).observations
+    train = net.simulate(N_TRIALS[request.param], 75, random_state=1).observations
     held = net.simulate(50, 75, random_state=2)
     model = SMCLowRankRNN(rank=2, nonlinearity="relu", random_state=0, **STUDENTS[request.param]).fit(train)
     true = model.with_dynamics(net)

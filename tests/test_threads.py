@@ -15,8 +15,14 @@ def test_every_job_is_done_once(n_jobs, n_threads):
     def work(first, last):
         done[first:last] += 1
 
-    threads.over_ranges(work, n_jobs, n_threads)
+    threads.over_ranges(work, n_jobs, threads.WORTH_A_THREAD, n_threads)
     assert (done == 1).all()
+
+
+def test_little_work_stays_with_the_thread_that_asks():
+    ranges = []
+    threads.over_ranges(lambda first, last: ranges.append((first, last)), 8, threads.WORTH_A_THREAD - 1, 2)
+    assert ranges == [(0, 8)]
 
 
 def test_what_fails_in_a_thread_is_raised():
@@ -25,7 +31,7 @@ def test_what_fails_in_a_thread_is_raised():
             raise ValueError(f"job {first}")
 
     with pytest.raises(ValueError, match="job 4"):
-        threads.over_ranges(work, 8, 2)
+        threads.over_ranges(work, 8, threads.WORTH_A_THREAD, 2)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -35,6 +41,7 @@ def test_a_fit_is_the_same_in_any_number_of_threads(name, counts, monkeypatch):
     X = recording()
     X = X.copy(data=np.round(X.clip(min=0)).astype(int)) if counts else X
     said = []
+    monkeypatch.setattr(threads, "WORTH_A_THREAD", 0)
     for n in (1, 3):
         monkeypatch.setattr(threads, "_n_cores", lambda n=n: n)
         model = clone(MODELS[name]).fit(X)

@@ -131,7 +131,7 @@ class _Readout:
                 self.model.code, self.values, self.seen, means, covariances, weights, self.model.time, dispersion,
                 self.ridge, kernels.NODES, kernels.WEIGHTS, 1, first, last,
             ),
-            len(weights),
+            len(weights), self.values.size * len(kernels.NODES),
         )  # fmt: skip
         return system.replace(loadings=weights[:, :-1].copy(), offset=weights[:, -1].copy())
 

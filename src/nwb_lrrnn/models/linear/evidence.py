@@ -75,5 +75,5 @@ def particle_bound(
                 centers[k, :n], moves.standard_normal((n, n_particles, system.rank)), picks.uniform(size=n),
             )  # fmt: skip
 
-    over_ranges(run, n_trials)
+    over_ranges(run, n_trials, trials.values.size * n_particles)
     return bound + laplace.constants_of(model, trials.values, seen, system)

@@ -14,6 +14,7 @@ from nwb_lrrnn.trials import Trials
 Array = NDArray[np.floating]
 
 _NEWTON_STEPS = 100
+_PASSES = 8  # about as often the trials are gone through
 
 
 def seen_entries(trials: Trials) -> NDArray[np.bool_]:
@@ -97,7 +98,7 @@ def smooth(
             transition, noise, noise_inverse, drive, initial, initial_cov, initial_inverse,
             means, covariances, cross, *sites, log_evidence, n_newton, n_averages, NODES, WEIGHTS, first, last,
         ),
-        n_trials,
+        n_trials, trials.values.size * _PASSES,
     )  # fmt: skip
     log_evidence += constants_of(model, trials.values, seen, system)
     return Moments(means, means, means, np.arange(n_trials), covariances, cross, log_evidence, *sites)
@@ -123,7 +124,7 @@ def run_filter(
             model.code, trials.values, seen, loadings, offsets, bin_size, dispersion, trials.lengths,
             transition, noise, drive, initial, initial_cov, predicted, filtered, first, last,
         ),
-        n_trials,
+        n_trials, trials.values.size * _PASSES,
     )  # fmt: skip
     return filtered, predicted
 

@@ -94,7 +94,9 @@ class _FusedScan(torch.autograd.Function):
         z = np.zeros((*start.shape[:2], v.shape[2], start.shape[2]))
         (z[:, :, 0],) = arrays((start,))
         fixed = (code, z, lengths.numpy(), v, u, left, right, weights, bias, thresholds)
-        over_ranges(lambda a, b: kernels.forward(a, b, *fixed, drive, latent_weights, alpha), z.shape[0] * z.shape[1])
+        n_windows, n_neurons = z.shape[0] * z.shape[1], left.shape[1]
+        fixed_too = (drive, latent_weights, alpha)
+        over_ranges(lambda a, b: kernels.forward(a, b, *fixed, *fixed_too), n_windows, z.size * n_neurons)
         ctx.fixed, ctx.alpha = fixed, alpha
         ctx.shapes = (drive.shape, latent_weights.shape)
         ctx.dtype = start.dtype
@@ -112,7 +114,7 @@ class _FusedScan(torch.autograd.Function):
         dstart, dv = np.zeros((nets, windows, rank)), np.zeros((nets, windows, steps, v.shape[3]))
         fixed = [chunks, code, z, *arrays(grads), lengths, v, u, left, right, weights, bias, thresholds, ctx.alpha]
         outputs = [*sums, dstart, dv]
-        over_ranges(lambda a, b: kernels.adjoint(a, b, *fixed, *outputs), nets * chunks)
+        over_ranges(lambda a, b: kernels.adjoint(a, b, *fixed, *outputs), nets * chunks, z.size * left.shape[1])
         dv = dv if len(v) == nets else dv.sum(0, keepdims=True)
         dm, dn, dweights, dbias, dh, ddrive, dlatent, dalpha = (a.sum(1) for a in sums)
         grads = (dv, dstart, dm, dn, dbias, dh, dweights, ddrive, dlatent, dalpha)
@@ -137,6 +139,6 @@ def _fused_pull_back(name, cell, z, drive, gradient, information):
         kernels.tangent(a, b, code, path, lengths, v, left, right, weights, bias, thresholds, alpha, jac)
         kernels.pull_back(a, b, jac, lengths, g, h, total_g, total_h, to_last)
 
-    over_ranges(run, path.shape[0] * path.shape[1])
+    over_ranges(run, path.shape[0] * path.shape[1], path.size * left.shape[1])
     total_g, total_h, to_last = (torch.from_numpy(a).to(z.dtype) for a in (total_g, total_h, to_last))
     return total_g, total_h, to_last

@@ -77,7 +77,7 @@ class _FusedReadout(torch.autograd.Function):
         z, y, seen, c, d, r, constants = arrays((latents, *data[:2], loadings.mT, offset, spread, data.constants))
         out = np.empty(z.shape[:2])
         fixed = (likelihood.code, likelihood.time, z, y, seen, c, d, r)
-        over_ranges(lambda a, b: kernels.log_likelihood(a, b, *fixed, constants, out), out.size)
+        over_ranges(lambda a, b: kernels.log_likelihood(a, b, *fixed, constants, out), out.size, y.size * len(z))
         ctx.fixed, ctx.dtype = fixed, latents.dtype
         return torch.from_numpy(out).to(latents.dtype)
 
@@ -90,7 +90,7 @@ class _FusedReadout(torch.autograd.Function):
         dz = np.zeros_like(z)
         sums = [np.zeros((len(a), chunks, *a.shape[1:])) for a in (c, d, r)]
         fixed = [chunks, kind, bin_size, *arrays(grads), z, y, seen, c, d, r, dz]
-        over_ranges(lambda a, b: kernels.adjoint(a, b, *fixed, *sums), len(z) * chunks)
+        over_ranges(lambda a, b: kernels.adjoint(a, b, *fixed, *sums), len(z) * chunks, y.size * len(z))
         dz, dloadings, doffset, dspread = (torch.from_numpy(a).to(ctx.dtype) for a in (dz, *(a.sum(1) for a in sums)))
         return None, None, dz, dloadings.mT, doffset, dspread
 
@@ -101,5 +101,7 @@ def _fused_curvature(likelihood, readout, latents, data):
     z, y, seen, c, d, r = arrays((latents, *data[:2], readout.loadings.mT, readout.offset, readout.spread))
     gradient, information = np.zeros_like(z), np.zeros((*z.shape, z.shape[-1]))
     fixed = (likelihood.code, likelihood.time, z, y, seen, c, d, r)
-    over_ranges(lambda a, b: kernels.curvature(a, b, *fixed, gradient, information), z.shape[0] * z.shape[1])
+    over_ranges(
+        lambda a, b: kernels.curvature(a, b, *fixed, gradient, information), z.shape[0] * z.shape[1], y.size * len(z)
+    )
     return torch.from_numpy(gradient).to(latents.dtype), torch.from_numpy(information).to(latents.dtype)

@@ -179,6 +179,7 @@ def _run(options, lengths, moves, covariances, proposal, seen, noise, n_newton) 
     over_ranges(
         lambda a, b: kernel(a, b, *fixed, proposal, seen, noise, record),
         len(moves.start) * len(lengths),
+        record.weights.size * moves.left.shape[1],
     )
     return record
 
@@ -227,7 +228,8 @@ class _FusedFilter(torch.autograd.Function):
         out = _gradients(moves, proposal, seen, chunks)
         fixed: Any = (chunks, *_codes(kept.options), kept.options.when, kept.lengths, moves, proposal, seen, kept.noise)
         g = _array(grads[0], torch.float64)
-        over_ranges(lambda a, b: kernel(a, b, *fixed, kept.record, g, out), len(moves.start) * chunks)
+        n_numbers = kept.record.weights.size * moves.left.shape[1]
+        over_ranges(lambda a, b: kernel(a, b, *fixed, kept.record, g, out), len(moves.start) * chunks, n_numbers)
         return None, *_as_tensors(out, ctx.like)
 
 

@@ -52,7 +52,9 @@ def _fused(record, lengths, inverse, points) -> Smoothed:
     shape = (*moved.shape[:3], points.shape[2], moved.shape[4])
     draws, means = np.zeros(shape), np.zeros((*shape[:3], shape[4]))
     fixed = (lengths.numpy(), moved, drawn, weights, ancestors, resampled, inverse.contiguous().numpy(), points.numpy())
-    over_ranges(lambda a, b: particle_smoother.simulate(a, b, *fixed, draws, means), moved.shape[0] * moved.shape[1])
+    over_ranges(
+        lambda a, b: particle_smoother.simulate(a, b, *fixed, draws, means), moved.shape[0] * moved.shape[1], draws.size
+    )
     return Smoothed(torch.from_numpy(draws), torch.from_numpy(means))
 
 

@@ -6,15 +6,20 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+WORTH_A_THREAD = 2**15  # numbers: fewer are done before another thread would have begun
 
-def over_ranges(function: Callable[[int, int], object], n_jobs: int, n_threads: int | None = None) -> None:
+
+def over_ranges(
+    function: Callable[[int, int], object], n_jobs: int, n_numbers: int, n_threads: int | None = None
+) -> None:
     """Call function(first, last) on ranges that cover 0..n_jobs, in as many threads as this process has cores.
 
-    The jobs must be independent: then the result does not depend on the number of threads, bit for bit. Threads of
-    our own, not the compiler's: they survive a fork and never fight with those of torch.
+    The jobs must be independent: then the result does not depend on the number of threads, bit for bit. `n_numbers` is
+    about how many numbers all of them go through; few are left to the thread that asks. Threads of our own, not the
+    compiler's: they survive a fork and never fight with those of torch.
     """
     n_threads = min(_n_cores() if n_threads is None else n_threads, n_jobs)
-    if n_threads <= 1:
+    if n_threads <= 1 or n_numbers < WORTH_A_THREAD:
         function(0, n_jobs)
         return
     edges = [round(k * n_jobs / n_threads) for k in range(n_threads + 1)]

@@ -192,7 +192,8 @@ class Run:
         for epoch, rates in enumerate(self._rates()):
             sums = np.empty((len(flat), kernels.N_TERMS))
             made = epoch * self.n_steps
-            over_ranges(lambda a, b: kernels.epoch(a, b, *fixed, made, rates, *state, sums), len(flat))  # noqa: B023
+            varied = made, rates, *state, sums
+            over_ranges(lambda a, b: kernels.epoch(a, b, *fixed, *varied), len(flat), len(flat) * self.u.size)  # noqa: B023
             yield sums
 
     def _by_torch(self) -> Iterator[Array]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 import planted_groups as planted
 from nwb_lrrnn import DisRNN
@@ -16,7 +17,7 @@ class Verdicts:
 
     def __init__(self, standing, values=None, blind=(), **p_values):
         self.standing, self.values, self.blind = set(standing), values or {}, set(blind)
-        self.rejected = {"loss": 1.0, "p_value": 1.0, "power": 1.0} | p_values
+        self.rejected = {"loss": 0.5, "p_value": 1.0, "power": 1.0, "lost": 1.0} | p_values
         self.tried, self.against = [], {}
 
     def __call__(self, ranks, coarse):
@@ -58,9 +59,16 @@ def test_only_the_likeliest_are_split_further():
 def test_a_split_that_foretells_less_is_not_chosen():
     found = search_groups(Verdicts([(2, 1)], {(3,): 2.0, (2, 1): 1.9}, loss=1e-3), 3)
     assert (found.word, found.group_ranks) == ("undecided", (3,))
-    assert str(found).startswith("undecided: no way of splitting 3 latents foretells them better than one group does")
+    assert str(found).startswith("undecided: no way of splitting 3 latents foretells them as well as one group does")
     finer = Verdicts([(2, 2), (2, 1, 1)], {(2, 2): 2.0, (2, 1, 1): 1.9}, loss=1e-3)
     assert str(search_groups(finer, 4)) == "factorisable into groups of rank 2 + 2; no finer one foretells more."
+
+
+def test_of_those_that_foretell_alike_the_finest_is_chosen():
+    values = {(2,): 2.0, (1, 1): 1.995}
+    assert search_groups(Verdicts(values, values), 2).group_ranks == (1, 1)
+    values[1, 1] = 1.985
+    assert search_groups(Verdicts(values, values), 2).group_ranks == (2,)
 
 
 def test_a_split_without_power_is_undecided():
@@ -88,8 +96,12 @@ def test_a_split_is_held_against_the_likeliest_that_it_comes_from():
     [
         ({"loss": 0.04}, False),  # a loss need not be certain
         ({"loss": 0.06}, True),
+        ({"loss": 1e-9, "lost": 0.009}, True),  # what is certain may be nothing
+        ({"loss": 1e-9, "lost": 0.011}, False),
         ({"p_value": 0.009}, False),
         ({"p_value": 0.011}, True),
+        ({"p_value": 0.009, "loss": 1 - 1e-6}, True),  # what certainly foretells more is rejected by certainty only
+        ({"p_value": 0.0019, "loss": 1 - 1e-6}, False),
         ({"power": 0.4}, False),
         ({"power": float("nan")}, False),
     ],
@@ -147,6 +159,16 @@ def test_a_cycle_is_one_group():
     found = select_groups(DisRNN(2, **planted.QUICK), X, n_surrogates=40)
     assert found.group_ranks == (2,)
     assert found.verdict.startswith("not factorisable")
+
+
+def test_more_bins_do_not_tie_independent_latents_together():
+    # errors of filtered latents correlate, since the same units show them: certain with 6000 bins, and a trifle
+    rng = np.random.default_rng(3)
+    z = [lfilter([1], [1, -pole], rng.normal(size=(120, 50)), axis=1) for pole in (0.9, 0.5)]
+    X = np.stack(z, -1) @ rng.normal(size=(2, 12)) + 0.5 * rng.normal(size=(120, 50, 12))
+    found = select_groups(DisRNN(2, random_state=0), X, n_surrogates=40)
+    assert found.table["p_loss"].iloc[0] < 0.01
+    assert (found.word, found.group_ranks) == ("factorisable", (1, 1))
 
 
 def test_too_few_bins_to_search_in():

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from nwb_lrrnn.models.dis import DisRNN
 
 _NO_LOSS = 0.05
+# Nats per bin. What two filtered latents lose whose errors correlate by 0.14, as those of any latents that the same
+# units show: with bins enough it is certain, and no sign that the one drives the other.
+_SLIGHT = 0.01
+_CERTAIN = 0.001
+_DOUBT = 0.2  # of the level: what rejects a split that certainly foretells more must itself be as certain
 _BEAM = 2  # factorisations that are split further
 _COLUMNS = ["group_ranks", "log_likelihood", "p_loss", "p_value", "power", "accepted"]
 
@@ -30,6 +35,7 @@ class Trial(NamedTuple):
     loss: float  # p-value of a loss of likelihood against the coarser one
     p_value: float  # of the test that `judge_groups` makes
     power: float  # of that test; NaN where it was rejected already
+    lost: float = 0.0  # log-likelihood lost against the coarser one, nats per bin
 
     @property
     def value(self) -> float:
@@ -38,7 +44,8 @@ class Trial(NamedTuple):
 
     def stands(self, level: float) -> bool:
         """Return whether nothing rejects it; a loss need not be certain: groups that are there gain by a split."""
-        return self.loss >= _NO_LOSS and self.p_value >= level
+        strict = _DOUBT if self.loss > 1.0 - _CERTAIN else 1.0
+        return not _is_lost(self.loss, self.lost) and self.p_value >= strict * level
 
     @property
     def is_clear(self) -> bool:
@@ -126,11 +133,14 @@ def select_groups(
     def attempt(ranks: Ranks, coarse: Autonomy | None) -> Trial:
         matrix = separate(found.smoothed, held.trained, ranks, random_state)[0]
 
-        def loss(fine: Autonomy) -> float:
-            return 1.0 if coarse is None else loss_p_value(coarse, fine)
+        def loss(fine: Autonomy) -> tuple[float, float]:
+            if coarse is None:
+                return 1.0, 0.0
+            return loss_p_value(coarse, fine), float((coarse.log_likelihood - fine.log_likelihood).mean())
 
-        told = found.grouping(matrix, ranks, is_hopeless=lambda fine: loss(fine) < _NO_LOSS, **options)
-        return Trial(told.autonomy, loss(told.autonomy), told.p_value, told.power)
+        told = found.grouping(matrix, ranks, is_hopeless=lambda fine: _is_lost(*loss(fine)), **options)
+        p_loss, lost = loss(told.autonomy)
+        return Trial(told.autonomy, p_loss, told.p_value, told.power, lost)
 
     return search_groups(attempt, rank, level=level, max_groups=max_groups)
 
@@ -164,7 +174,10 @@ def search_groups(
                 parents.setdefault(finer, ranks)
         tried = {ranks: attempt(ranks, standing[parents[ranks]].autonomy) for ranks in sorted(parents, reverse=True)}
         stood = [ranks for ranks, trial in tried.items() if trial.stands(level)]
-        rows += [(ranks, trial.value, *trial[1:], ranks in stood and trial.is_clear) for ranks, trial in tried.items()]
+        rows += [
+            (ranks, trial.value, trial.loss, trial.p_value, trial.power, ranks in stood and trial.is_clear)
+            for ranks, trial in tried.items()
+        ]
         if not stood:
             break
         standing = {ranks: tried[ranks] for ranks in sorted(stood, key=lambda ranks: -tried[ranks].value)[:_BEAM]}
@@ -172,6 +185,11 @@ def search_groups(
         everything |= standing
     word, chosen, verdict = _answer(everything, coarser, rank, max_groups)
     return GroupSearch(word, chosen, pd.DataFrame(rows, columns=_COLUMNS), verdict)
+
+
+def _is_lost(p_value: float, lost: float) -> bool:
+    """Return whether a split loses likelihood that it cannot spare, nats per bin."""
+    return p_value < _NO_LOSS and lost > _SLIGHT
 
 
 def _check_most(max_groups: int | None) -> None:
@@ -191,12 +209,12 @@ def _answer(
         return "not factorisable", whole, "not factorisable: there is one latent."
     if max_groups == 1:
         return "undecided", whole, "undecided: max_groups=1 allows no split."
-    best = max(standing, key=lambda ranks: standing[ranks].value)
+    best = _finest_of_the_best(standing)
     if best == whole and len(standing) == 1:
         said = f"not factorisable: every way of splitting {rank} latents leaves groups that depend on each other."
         return "not factorisable", whole, said
     if best == whole:
-        said = f"undecided: no way of splitting {rank} latents foretells them better than one group does, but not all "
+        said = f"undecided: no way of splitting {rank} latents foretells them as well as one group does, but not all "
         return "undecided", whole, said + "leave groups that are seen to depend on each other."
     chosen = best
     while chosen != whole and not standing[chosen].is_clear:
@@ -208,6 +226,13 @@ def _answer(
         return "undecided", whole, said
     end = _end(chosen, best, shown, power, standing, min(rank, max_groups or rank))
     return "factorisable", chosen, f"factorisable into groups of rank {' + '.join(map(str, chosen))}; {end}."
+
+
+def _finest_of_the_best(standing: dict[Ranks, Trial]) -> Ranks:
+    """Return the factorisation into most groups of those that foretell as much as the likeliest, but for a trifle."""
+    most = max(trial.value for trial in standing.values())
+    good = [ranks for ranks, trial in standing.items() if trial.value >= most - _SLIGHT]
+    return max(good, key=lambda ranks: (len(ranks), standing[ranks].value))
 
 
 def _end(chosen: Ranks, best: Ranks, shown: str, power: str, standing: dict[Ranks, Trial], most: int) -> str:

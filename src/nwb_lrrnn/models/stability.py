@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 N_STEPS = 500
 FAR = 10.0  # standard deviations: no data have been there
 _N_RUNS = 16
+_LOOK_EVERY = 20  # steps
+_AT_REST = 1e-4  # standard deviations of the latents between two looks: the rest of the run goes nowhere else
 
 
 class Fitted(Protocol):
@@ -78,10 +80,15 @@ def _end_of_free_run(network: LowRankDynamics) -> float:
         network = network.replace(latent_mean=mean, latent_covariance=covariance)
     draws = np.random.default_rng(0).standard_normal((_N_RUNS, network.rank))
     z = (0.0 if mean is None else mean) + draws @ covariance_root(np.asarray(covariance)).T
+    at_rest = _AT_REST * float(np.sqrt(np.linalg.eigvalsh(covariance)[0].clip(min=0.0)))
     with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(N_STEPS):
-            z = network.step(z)
+        for _ in range(0, N_STEPS, _LOOK_EVERY):
+            before = z
+            for _ in range(_LOOK_EVERY):
+                z = network.step(z)
             if not np.isfinite(z).all():
                 return np.inf
+            if np.abs(z - before).max() < at_rest:
+                break
     distance = distance_from_data(network, z)
     return np.inf if distance is None else float(distance.max())

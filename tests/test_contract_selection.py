@@ -73,7 +73,7 @@ def expected(name, is_ragged, with_inputs=False):
 def expected_of_grid(name, is_ragged):
     X, ((parameter, values),) = KINDS["labelled"](recording()), GRIDS[name].items()
     models = [clone(MODELS[name]).set_params(**{parameter: value}) for value in values]
-    return [np.mean(by_hand(model, ragged(X) if is_ragged else X, KFold(3))) for model in models]
+    return [np.mean(by_hand(model, ragged(X) if is_ragged else X, KFold(2))) for model in models]
 
 
 # --- every kind of X -------------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def test_cross_validation_gives_the_scores_of_fits_by_hand(name, kind, X):
 @of_kinds(QUICK)
 def test_a_search_on_every_kind_finds_the_same_and_refits_on_all(name, kind, X):
     data = KINDS[kind](X)
-    search = GridSearchCV(MODELS[name], GRIDS[name], cv=KFold(3), error_score="raise").fit(data)
+    search = GridSearchCV(MODELS[name], GRIDS[name], cv=KFold(2), error_score="raise").fit(data)
     (parameter, values), found = *GRIDS[name].items(), search.cv_results_["mean_test_score"]
     wanted = expected_of_grid(name, kind.startswith("list"))
     np.testing.assert_allclose(found, wanted, **CLOSE)

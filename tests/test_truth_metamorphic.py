@@ -42,8 +42,8 @@ def estimator(name):
     trained = {"n_neurons": 12, "patience": 5, "random_state": 0}
     return {
         "DisRNN": DisRNN(2, n_groups=1, n_bootstraps=2, random_state=0),
-        "SMCLowRankRNN": SMCLowRankRNN(2, n_particles=16, max_epochs=10, **trained),
-        "LowRankRNN": LowRankRNN(2, max_epochs=10, **trained),
+        "SMCLowRankRNN": SMCLowRankRNN(2, n_particles=16, max_epochs=5, **trained),
+        "LowRankRNN": LowRankRNN(2, max_epochs=5, **trained),
     }[name]
 
 

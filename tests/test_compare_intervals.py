@@ -58,6 +58,31 @@ def test_intervals_over_trials_cover_the_true_difference():
     assert 0.915 < hits / 400 < 0.985  # 95 %, three standard errors of 400 draws
 
 
+def test_one_trial_far_above_does_not_hide_that_all_are_above():
+    gains = np.array([1.0, 1.2, 0.9, 1.1, 1.3, 0.8, 1.0, 1.1, 0.9, 40.0])
+    d, error, low, high = paired_difference(gains, np.zeros(10), np.ones(10))
+    assert d == pytest.approx(4.93)
+    assert d - 2.262 * error < 0  # the plain interval
+    assert 0.8 < low < 1.1
+    assert high == pytest.approx(d + 2.262 * error, rel=1e-3)  # how far above is as open as before
+    mirrored = paired_difference(np.zeros(10), gains, np.ones(10))
+    np.testing.assert_allclose(mirrored[2:], [-high, -low])
+
+
+@pytest.mark.parametrize("kind", ["normal", "long tail above", "long tail below", "heavy tails"])
+def test_bounds_are_wrong_no_more_often_for_what_is_clipped(kind):
+    rng, shape = np.random.default_rng(5), (1000, 10)
+    draws = {
+        "normal": rng.normal(size=shape),
+        "long tail above": rng.exponential(size=shape) - 1,
+        "long tail below": 1 - rng.exponential(size=shape),
+        "heavy tails": rng.standard_t(3, shape),
+    }[kind]
+    lows = np.array([paired_difference(x, np.zeros(10), np.ones(10))[2] for x in draws])
+    plain = draws.mean(axis=1) - 2.262 * draws.std(axis=1, ddof=1) / np.sqrt(10)
+    assert (lows > 0).sum() <= (plain > 0).sum() + 10  # a percentage point
+
+
 @pytest.mark.parametrize("phi", [0.0, 0.5, 0.8])
 def test_intervals_over_windows_cover_the_truth_at_the_nominal_rate(phi):
     over_blocks, naive = coverage(autoregression(phi, 200, 400, seed=2))

@@ -277,3 +277,10 @@ def test_trials_needed_shrink_the_error_until_one_side_is_left():
     assert trials_needed(20, 0.01, 0.02, 0.01) == 21
     assert trials_needed(20, 0.04, 0.0, 0.0) is None
     assert trials_needed(1, np.nan, 0.1, 0.0) is None
+
+
+def test_undecided_names_the_model_that_stands_in_the_way():
+    rows = {"linear state space (rank 2)": (-1.0, -1.2, -0.8), "linear state space (rank 8)": (-3.0, -6.2, 0.2)}
+    said = judge_nonlinearity(table_of(rows))
+    assert said["nonlinear"] == "undecided"
+    assert "a linear state space of rank 8 is too close: the model scores +3.00 [-0.2" in said["verdict"]

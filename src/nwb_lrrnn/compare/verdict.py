@@ -250,7 +250,8 @@ def _useless(evidence: _Evidence) -> str:
 
 
 def _undecided(evidence: _Evidence) -> str:
-    closest = evidence.closest
+    # named is what stands in the way: the closest, or one further below whose interval is wider
+    closest = max(evidence.rows, key=lambda row: -row.low) if evidence.closest.low > 0 else evidence.closest
     return (
         f"{named_row(closest.name)} is too close: the model scores {difference_text(*closest[1:4])} nats per bin from "
         f"it, where less than {evidence.limit:.2g} does not count.{_power(evidence)}{_of_single_units(closest)}"

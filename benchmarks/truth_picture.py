@@ -56,7 +56,7 @@ def draw(counts: pd.DataFrame, path: Path) -> None:
     rows = list(dict.fromkeys((system, likelihood) for system, likelihood, *_ in counts.index))
     present = set(counts.index.get_level_values("estimator"))
     columns = [name for name in ORDER if name in present]
-    size = (3.4 * len(columns) + 0.4, 2.0 * len(rows) + 0.6)
+    size = (max(3.4 * len(columns) + 0.4, 6.0), 2.0 * len(rows) + 0.6)  # as wide as the legend
     figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, sharey=True)
     for i, (system, likelihood) in enumerate(rows):
         for j, estimator in enumerate(columns):

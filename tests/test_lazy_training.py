@@ -115,7 +115,7 @@ def test_parts_of_a_sample_are_put_back_in_order(fraction):
     rng = np.random.default_rng(1)
     sample = as_trials([rng.standard_normal((n, 3)) for n in (7, 5, 9, 4, 6)])
     seed = np.random.SeedSequence(4)
-    parts = hold_out(sample, fraction, np.random.default_rng(seed))
+    parts = hold_out(sample, fraction, np.random.default_rng(seed), by_place=True)
     whole = put_back(*parts, fraction, seed)
     np.testing.assert_array_equal(whole.values, sample.values)
     np.testing.assert_array_equal(whole.seen, sample.seen)

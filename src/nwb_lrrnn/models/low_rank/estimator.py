@@ -177,7 +177,8 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         with checkpoint_of(self, whole or trials, device.type, goes_on=warm) as log, one_thread():
             seeds = log.seeds(self.random_state).spawn(self.n_init + 2)
             form = self._form(whole or trials, getattr(torch, self.dtype), device)
-            parts = hold_out(trials, self.validation_fraction, np.random.default_rng(seeds[0]))
+            drawn = np.random.default_rng(seeds[0])
+            parts = hold_out(trials, self.validation_fraction, drawn, by_place=whole is not None)
             asked = self._asked_window(trials)
             if whole is not None and len(trials.lengths) > 1:
                 trials = None  # a copy of the parts

@@ -17,11 +17,14 @@ def held_out_rows(n: int, fraction: float, rng: np.random.Generator) -> tuple[ND
     return np.sort(order[n_held:]), np.sort(order[:n_held])
 
 
-def hold_out(trials: Trials, fraction: float, rng: np.random.Generator) -> tuple[Trials, Trials | None]:
+def hold_out(
+    trials: Trials, fraction: float, rng: np.random.Generator, *, by_place: bool = False
+) -> tuple[Trials, Trials | None]:
     """Return the training trials and the held-out ones; of a single trial, its beginning and its end.
 
     None is held out where `fraction` is 0 or there is too little to share; trials of which nothing is observed, which
-    judge nothing, never are.
+    judge nothing, never are. The same trials are held out in whatever order they come, unless they are drawn
+    `by_place`, as those are which `put_back` and `all_but_held_out` must know again.
     """
     n = len(trials.lengths)
     if fraction == 0:
@@ -30,7 +33,8 @@ def hold_out(trials: Trials, fraction: float, rng: np.random.Generator) -> tuple
     if n > 1 and len(seen) == 1:
         return trials, None
     if n > 1:
-        held = seen[held_out_rows(len(seen), fraction, rng)[1]]
+        drawn = held_out_rows(len(seen), fraction, rng)[1]
+        held = np.sort((seen if by_place else _by_content(trials, seen))[drawn])
         return trials.take(np.setdiff1d(np.arange(n), held)), trials.take(held)
     length = int(trials.lengths[0])
     at = length - round(fraction * length)
@@ -49,7 +53,23 @@ def folds(trials: Trials, fraction: float, rng: np.random.Generator) -> list[NDA
     if fraction == 0 or len(seen) < 2:
         return []
     n = min(len(seen), max(2, round(1 / fraction)))
-    return [np.sort(part) for part in np.array_split(rng.permutation(seen), n)]
+    return [np.sort(part) for part in np.array_split(rng.permutation(_by_content(trials, seen)), n)]
+
+
+def _by_content(trials: Trials, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return trials in an order that what is in them alone decides: how far they are from the mean of all.
+
+    Distances are counted in standard deviations of each unit, so that no unit of measure and no order of units matters.
+    """
+    n = np.maximum(trials.seen.sum(axis=(0, 1)), 1)
+    mean = trials.values.sum(axis=(0, 1)) / n
+    squares = np.zeros((len(rows), trials.n_units))
+    for k, row in enumerate(rows):
+        away = trials.values[row] - mean
+        away = away if trials.observed is None else np.where(trials.observed[row], away, 0.0)
+        squares[k] = (away**2).sum(axis=0)
+    total = squares.sum(axis=0)
+    return rows[np.argsort((squares / np.where(total > 0, total, 1.0)).sum(axis=1), kind="stable")]
 
 
 def put_back(train: Trials, held: Trials | None, fraction: float, seed: np.random.SeedSequence) -> Trials:

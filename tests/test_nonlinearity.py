@@ -57,6 +57,22 @@ def test_noisy_phi_against_quadrature(name, sd):
             np.testing.assert_allclose(got, [average(function, centre) for centre in x], atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["tanh", "softplus"])
+@pytest.mark.parametrize("sd", [31.0, 33.0, 300.0, 1e12])
+def test_noise_of_any_width_costs_the_same(name, sd):
+    x = sd * np.array([-3.0, -0.4, 0.0, 0.7, 5.0])
+    for exact, function in ((noisy_phi, phi), (noisy_slope, slope)):
+        got = exact(name, x, np.full(5, sd**2))
+        if sd < 1e3:  # the trapezoidal rule, nodes a twentieth of the width of tanh apart
+            u = 0.05 * np.arange(-int(200 * sd), int(200 * sd))
+            wanted = [0.05 * np.sum(function(name, c + u) * norm.pdf(u / sd) / sd) for c in x]
+            np.testing.assert_allclose(got, wanted, atol=2e-8)
+        else:  # a step
+            step = {phi: 2 * norm.cdf(x / sd) - 1, slope: 2 * norm.pdf(x / sd) / sd}[function]
+            relu = {phi: sd * (x / sd * norm.cdf(x / sd) + norm.pdf(x / sd)), slope: norm.cdf(x / sd)}[function]
+            np.testing.assert_allclose(got, step if name == "tanh" else relu, rtol=1e-9, atol=1e-300)
+
+
 @pytest.mark.parametrize("name", NONLINEARITIES)
 def test_noisy_phi_against_draws_with_a_variance_per_neuron(rng, name):
     x, variance, h = np.array([-1.0, 0.3]), np.array([0.0, 2.0]), np.ones(2)

@@ -55,7 +55,7 @@ def slope(name: str, x: Array, thresholds: Array | None = None) -> Array:
 
 
 def noisy_phi(name: str, x: Array, variance: Array, thresholds: Array | None = None) -> Array:
-    """Return E phi(x + e) for e ~ N(0, variance (neuron,)): closed form, or to about 1e-10 (tanh, softplus)."""
+    """Return E phi(x + e), e ~ N(0, variance (neuron,)): closed form, or to 1e-10 (tanh, softplus; 1e-8 if sd > 32)."""
     sd = np.sqrt(variance)
     match name:
         case "erf":
@@ -67,7 +67,7 @@ def noisy_phi(name: str, x: Array, variance: Array, thresholds: Array | None = N
         case "identity":
             return x
         case _:
-            return _gaussian_mean(phi, name, x, sd)
+            return _averaged(phi, name, x, sd)
 
 
 def noisy_slope(name: str, x: Array, variance: Array, thresholds: Array | None = None) -> Array:
@@ -84,7 +84,35 @@ def noisy_slope(name: str, x: Array, variance: Array, thresholds: Array | None =
         case "identity":
             return np.ones_like(x)
         case _:
-            return _gaussian_mean(slope, name, x, sd)
+            return _averaged(slope, name, x, sd)
+
+
+# Noise much wider than tanh or softplus: with L of the logistic law, tanh(x) = 2 P(x + L > 0) - 1 (L of scale 1/2) and
+# softplus(x) = E max(x + L, 0) (of scale 1), and L is lost in the noise but for its variance and its fourth cumulant.
+_WIDE = 32.0
+_LOGISTIC = {"tanh": (np.pi**2 / 12, np.pi**4 / 120), "softplus": (np.pi**2 / 3, 2 * np.pi**4 / 15)}
+
+
+def _averaged(function, name: str, x: Array, sd: Array) -> Array:
+    """Return E function(name, x + e), e ~ N(0, sd^2), of tanh or softplus or its slope."""
+    if not sd.max(initial=0.0) > _WIDE:
+        return _gaussian_mean(function, name, x, sd)
+    narrow = _gaussian_mean(function, name, x, np.minimum(sd, _WIDE))
+    return np.where(sd > _WIDE, _under_wide_noise(function, name, x, np.maximum(sd, _WIDE)), narrow)
+
+
+def _under_wide_noise(function, name: str, x: Array, sd: Array) -> Array:
+    """Return the same by an Edgeworth series, to 1e-8: the number of nodes of a quadrature would grow with sd."""
+    variance, fourth = _LOGISTIC[name]
+    s = np.sqrt(sd**2 + variance)
+    z, excess = x / s, fourth / (24.0 * s**4)
+    density = np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi)
+    if name == "tanh" and function is slope:
+        return 2.0 / s * density * (1.0 + excess * (z**4 - 6.0 * z**2 + 3.0))
+    if name == "softplus" and function is phi:
+        return s * (z * ndtr(z) + density * (1.0 + excess * (z**2 - 1.0)))
+    below = ndtr(z) - excess * (z**3 - 3.0 * z) * density
+    return 2.0 * below - 1.0 if name == "tanh" else below
 
 
 def _gaussian_mean(function, name: str, x: Array, sd: Array) -> Array:

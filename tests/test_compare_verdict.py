@@ -77,7 +77,7 @@ def test_a_fit_that_stayed_at_its_linear_start_supports_nothing():
     assert word == "undecided"
     assert "its own fit stayed at its linear start" in why
     assert judged({LDS.format(8): (0.12, 0.03, 0.21)}, stayed_linear=True)[0] == "not supported"
-    little = {LDS.format(2): (-0.002, -0.003, -0.001)}  # above, and less than counts
+    little = {LDS.format(2): (-0.008, -0.009, -0.007)}  # above, and less than counts
     assert judged(little)[0] == "supported"
     assert judged(little, stayed_linear=True)[0] == "not supported"
 
@@ -284,3 +284,10 @@ def test_undecided_names_the_model_that_stands_in_the_way():
     said = judge_nonlinearity(table_of(rows))
     assert said["nonlinear"] == "undecided"
     assert "a linear state space of rank 8 is too close: the model scores +3.00 [-0.2" in said["verdict"]
+
+
+@pytest.mark.parametrize(("high", "word"), [(0.0035, "not supported"), (0.0045, "supported")])
+def test_a_gain_that_is_certain_and_next_to_nothing_supports_nothing(high, word):
+    # the linear model gains 2 - 0.003 over the mean rate: 2 % of it are 0.04, and a tenth of that 0.004
+    said = judge_nonlinearity(table_of({"linear state space (rank 4)": (-0.003, -high, -0.0025)}))
+    assert said["nonlinear"] == word

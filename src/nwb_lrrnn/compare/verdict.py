@@ -20,13 +20,15 @@ WORDS = SUPPORTED, NOT_SUPPORTED, UNDECIDED, CANNOT = "supported", "not supporte
 # one cannot be told. Windows depend on their neighbours, and how far that reaches cannot be seen in fewer than 8.
 FEWEST = 5  # independent trials or blocks
 FEWEST_WINDOWS = 8
+_NEGLIGIBLE = 0.1  # of the smallest gain that counts: certainly less supports nothing
 
 
 def judge_nonlinearity(table: pd.DataFrame, *, smallest_gain: float = 0.02) -> dict[str, Any]:
     """Return the word, `nonlinear`, and the `verdict` in a few sentences; nothing where the model is itself linear.
 
     - "supported": the model scores above every linear model of the table and above what single units do by themselves
-      (`autoregression per unit`), each by a 95 % paired interval that excludes 0.
+      (`autoregression per unit`), each by a 95 % paired interval that excludes 0, and by more than surely a tenth of
+      the smallest gain.
     - "not supported": the upper end of the interval of the model minus the best of those is below the smallest gain.
     - "undecided": neither. The verdict says which difference these data could have shown, and how many held-out trials
       about would decide.
@@ -178,8 +180,9 @@ def _with_intervals(evidence: _Evidence) -> tuple[str, str] | None:
     # 1982), whose chance of a false yes is at most that of one interval, so that nothing is corrected for their number.
     above_all = all(row.low > 0 for row in evidence.rows)
     below_limit = evidence.closest.high < evidence.limit
-    if evidence.attrs.get("stayed_linear") and below_limit:  # what is above is the noise of a bound
-        above_all = False
+    # what is above by so little, be it certain, is the noise of a bound or a linear fit that has not quite converged
+    beyond = evidence.limit if evidence.attrs.get("stayed_linear") else _NEGLIGIBLE * evidence.limit
+    above_all &= evidence.closest.high >= beyond
     if not (above_all or below_limit):
         return None
     if not evidence.table["interval_holds"].to_numpy(bool)[evidence.table["is_linear"].to_numpy(bool)].all():

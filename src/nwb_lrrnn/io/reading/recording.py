@@ -191,7 +191,9 @@ class Recording(Exports):
 
         `align` and `window` cut a window around an event of every trial. `intervals` or `trials` alone cut every trial
         from its start to its stop; shorter trials are padded with unobserved bins. `window` alone cuts one stretch of
-        the session. A last bin that does not fit whole is dropped.
+        the session. Without any of them the recording runs over the obs_intervals of the units table, else from the
+        first to the last spike of any unit: what lies before or after may not have been recorded. A last bin that does
+        not fit whole is dropped.
 
         Parameters
         ----------
@@ -208,7 +210,8 @@ class Recording(Exports):
         on_bad_spikes : {"sort", "raise"}
             Whether NaN and unsorted spike times are repaired with a warning, or refused.
         min_rate : float, optional
-            Leave out units with fewer spikes/s over the recording. By default units without spikes stay, as zeros.
+            Leave out units with fewer spikes/s in the time in which they were observed: that of their obs_intervals
+            where they have any, else all, without invalid_times. By default units without spikes stay, as zeros.
         time_scale : float
             s per unit of the file's spike times: 0.001 where they are in ms.
         table : str, optional
@@ -216,7 +219,7 @@ class Recording(Exports):
 
         Returns
         -------
-        counts : DataArray, dask-backed, uint8 or larger
+        counts : DataArray, dask-backed, int16 (int32 where a bin may hold more than 32767 spikes)
             With the columns of the trial and unit tables as coordinates, electrodes resolved; `observed` where some bin
             was not observed (obs_intervals, invalid_times, padding); attrs bin_size, source and dropped_trials.
 

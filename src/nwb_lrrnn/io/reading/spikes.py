@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,13 @@ from nwb_lrrnn.binning import observed_bins, outside_intervals
 from nwb_lrrnn.io.files.hdf5 import plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.assembly import assemble, report_dropped
-from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed
+from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed, read_catalog
 from nwb_lrrnn.io.reading.entries import InFile, TableEntry
 from nwb_lrrnn.io.reading.grid import Grid
 from nwb_lrrnn.io.reading.intervals import Request, requested_grid
 from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import SpikeCounts, lazy_blocks
+from nwb_lrrnn.io.reading.observed import UnitRates, unit_rates
 from nwb_lrrnn.io.reading.selection import select_rows
 from nwb_lrrnn.io.reading.spike_table import SpikeSummary, SpikeTable
 from nwb_lrrnn.io.reading.tables import Rows, read_ragged, read_rows, repeated_ids, unit_electrodes
@@ -25,7 +27,10 @@ from nwb_lrrnn.io.reading.tables import Rows, read_ragged, read_rows, repeated_i
 if TYPE_CHECKING:
     import xarray as xr
 
+logger = logging.getLogger(__name__)
+
 _ON_BAD_SPIKES = ("sort", "raise")
+_MOST_SHOWN = 2**21  # spikes that are read for a line of the printout
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,17 +86,24 @@ def read_units(source: Source, entry: TableEntry, time_scale: float = 1.0) -> Re
     with source.open() as file:
         rows = read_rows(file, entry)
         columns = {**unit_electrodes(file, entry), **rows.columns}  # the unit's own column wins
-        observed = read_ragged(file, entry.path, "obs_intervals", entry.n_rows)
         object_id = str(plain(file[entry.path].attrs.get("object_id")) or "")
-    if observed is not None:
-        if any(part.size and part.shape[1:] != (2,) for part in observed):
-            raise ValueError(
-                f"{entry.path}/obs_intervals: got {observed[0].ndim} dims, wanted (interval, 2), a start and a stop "
-                "each; repair the file with pynwb"
-            )
-        observed = [part.reshape(-1, 2) * time_scale for part in observed]
-        observed = None if all(not len(part) for part in observed) else observed
+    observed = read_observed(source, entry, time_scale)
     return ReadUnits(replace(rows, columns=columns), observed, object_id)
+
+
+def read_observed(source: Source, entry: TableEntry, time_scale: float = 1.0) -> list[NDArray[np.float64]] | None:
+    """Return the obs_intervals (interval, 2) of each row of a Units table in s; None where it says of no unit."""
+    with source.open() as file:
+        observed = read_ragged(file, entry.path, "obs_intervals", entry.n_rows)
+    if observed is None:
+        return None
+    if any(part.size and part.shape[1:] != (2,) for part in observed):
+        raise ValueError(
+            f"{entry.path}/obs_intervals: got {observed[0].ndim} dims, wanted (interval, 2), a start and a stop "
+            "each; repair the file with pynwb"
+        )
+    observed = [part.reshape(-1, 2) * time_scale for part in observed]
+    return None if all(not len(part) for part in observed) else observed
 
 
 def read_spikes(
@@ -111,14 +123,17 @@ def read_spikes(
         raise ValueError(f"on_bad_spikes: got {on_bad_spikes!r}, wanted one of {', '.join(_ON_BAD_SPIKES)}")
     known = read_units(source, entry, time_scale)
     spikes = SpikeTable(source, entry.path, entry.n_rows, entry.n_spikes or 0, float(time_scale))
-    summary = spikes.summary()
+    invalid = invalid_times(source, catalog)
+    rates = unit_rates(spikes, known.observed, invalid)
+    summary = rates.summary
     index = select_rows(known.rows, units, "unit")
     warnings = _bad_spikes(known.rows, index, summary.problems, on_bad_spikes)
-    stretch = session_stretch(summary, known.observed)
-    index = _fast_enough(index, summary, stretch, min_rate)
+    index = _fast_enough(index, rates, min_rate)
     warnings += looks_like_ms(source, catalog, summary, time_scale)
-    grid, n_asked, more = requested_grid(source, catalog, request, bin_size, stretch)
-    observed = _observed(grid, known.observed, index, invalid_times(source, catalog))
+    grid, n_asked, more = requested_grid(source, catalog, request, bin_size, rates.stretch)
+    for said in _outside(entry.path, known, rates, index):
+        logger.warning("%s", said)
+    observed = _observed(grid, known.observed, index, invalid)
     if observed is not None:
         seen = np.asarray(observed.any(axis=tuple(range(1, observed.ndim))))
         if grid.trials is not None:
@@ -150,22 +165,6 @@ def invalid_times(source: Source, catalog: Catalog) -> NDArray[np.float64] | Non
     with source.open() as file:
         columns = read_rows(file, entry).columns
     return np.stack([columns["start_time"], columns["stop_time"]], axis=1).astype(np.float64)
-
-
-def session_stretch(spikes: SpikeSummary, observed: list[NDArray[np.float64]] | None) -> tuple[float, float]:
-    """Return start and stop of a session in s: those of the observation intervals, else 0 and the last spike.
-
-    A session whose clock does not start at 0 (first spike later than the spikes last) starts at its first spike.
-    """
-    if observed is not None:
-        every = np.concatenate(observed)
-        every = every[np.isfinite(every).all(axis=1)]
-        if len(every):
-            return float(every.min()), float(every.max())
-    if not spikes.n.any():
-        return 0.0, 0.0
-    first, last = float(np.nanmin(spikes.first)), float(np.nanmax(spikes.last))
-    return (first, last) if first < 0 or first > last - first else (0.0, last)
 
 
 def _observed(
@@ -201,17 +200,32 @@ def _bad_spikes(rows: Rows, index: NDArray[np.intp], problems: dict[int, str], o
     return [f"spike times of {len(said)} of {len(index)} units were repaired: {listed(said, at_most=5)}"]
 
 
-def _fast_enough(
-    index: NDArray[np.intp], spikes: SpikeSummary, stretch: tuple[float, float], min_rate: float | None
-) -> NDArray[np.intp]:
-    """Return the rows of units with at least `min_rate` spikes/s over the recording."""
+def _fast_enough(index: NDArray[np.intp], found: UnitRates, min_rate: float | None) -> NDArray[np.intp]:
+    """Return the rows of units with at least `min_rate` spikes/s in the time in which they were observed."""
     if min_rate is None:
         return index
-    duration = max(stretch[1] - stretch[0], 1e-9)
-    rates = spikes.n[index] / duration
+    rates = np.nan_to_num(found.rates[index])  # what was never observed reaches no rate
     if not (rates >= min_rate).any():
-        raise ValueError(f"min_rate: no unit reaches {min_rate} spikes/s, the fastest has {rates.max():.3g}; lower it")
+        raise ValueError(
+            f"min_rate: no unit reaches {min_rate} spikes/s in observed time, the fastest has {rates.max():.3g}; "
+            "lower it"
+        )
     return index[rates >= min_rate]
+
+
+def _outside(path: str, known: ReadUnits, found: UnitRates, index: NDArray[np.intp]) -> list[str]:
+    """Return the sentence that spikes of some units (unit,) lie outside of their obs_intervals, where they do."""
+    if known.observed is None:
+        return []
+    n_outside = found.n_spikes - found.n_inside
+    hit = [row for row in index.tolist() if n_outside[row]]
+    if not hit:
+        return []
+    said = listed([f"{known.rows.ids[row]} ({n_outside[row]} of {found.n_spikes[row]})" for row in hit], at_most=5)
+    return [
+        f"{path}: {len(hit)} of {len(index)} units have spikes outside of their obs_intervals or in invalid_times, "
+        f"where bins count as unobserved: unit {said}"
+    ]
 
 
 def looks_like_ms(source: Source, catalog: Catalog, spikes: SpikeSummary, time_scale: float) -> list[str]:
@@ -256,7 +270,7 @@ def _extent(entry: TableEntry) -> Extent:
 def _size(source: Source, content: Content) -> str:
     """Return how large it is in words."""
     text = f"{content.n_units} units"
-    return text if content.shape is None else f"{text}, {content.shape[0]} spikes{_mean_rate(source, content)}"
+    return text if content.shape is None else f"{text}, {content.shape[0]} spikes{_how_long_and_fast(source, content)}"
 
 
 def _unit_table(source: Source, catalog: Catalog, entry: TableEntry) -> tuple[Rows, str, NDArray[np.intp]]:
@@ -264,30 +278,53 @@ def _unit_table(source: Source, catalog: Catalog, entry: TableEntry) -> tuple[Ro
     return read_units(source, entry).rows, entry.path, np.arange(entry.n_rows)
 
 
-def _mean_rate(source: Source, content: Content) -> str:
-    """Return the mean rate over units as text, from a few numbers of the file; empty where they do not tell.
+def _how_long_and_fast(source: Source, content: Content) -> str:
+    """Return the stretch of a session and the mean rate over units in observed time as text, empty where unknown.
 
-    The duration is that of the observation intervals, else the time of the last unit's last spike: an estimate.
+    From all spikes where they are few and near, else from a few numbers of the file.
     """
     if not content.n_units or not content.shape or not content.shape[0]:
         return ""
     try:
-        duration = _observed_duration(source, content.path)
+        is_near = not source.is_remote and content.shape[0] <= _MOST_SHOWN
+        start, stop, duration, rate = (_measured if is_near else _estimated)(source, content.entry)
     except (OSError, ValueError):  # the file is gone or damaged: printing must work all the same
         return ""
-    if not duration > 0:
+    if not 0 < duration < np.inf:
         return ""
-    return f", about {content.shape[0] / content.n_units / duration:.2g} spikes/s per unit"
+    ends = " to ".join(f"{round(end, 2):.13g}" for end in (start, stop))
+    what = "obs_intervals" if "obs_intervals" in content.entry.columns else "first to last spike"
+    part = "" if duration > 0.999 * (stop - start) else f", {duration:.4g} s observed"
+    return f", {ends} s ({what}{part}), about {rate:.2g} spikes/s per unit"
 
 
-def _observed_duration(source: Source, path: str) -> float:
-    """Return how long units were observed on average, in s."""
+def _measured(source: Source, entry: TableEntry) -> tuple[float, float, float, float]:
+    """Return start and stop of the session, mean observed seconds, and mean rate, from all spikes."""
+    invalid = None
     with source.open() as file:
-        group = file[path]
+        has_invalid = "intervals/invalid_times" in file
+    if has_invalid:
+        invalid = invalid_times(source, read_catalog(source))
+    spikes = SpikeTable(source, entry.path, entry.n_rows, entry.n_spikes or 0)
+    found = unit_rates(spikes, read_observed(source, entry), invalid)
+    rates = found.rates[np.isfinite(found.rates)]
+    return *found.stretch, float(found.seconds.mean()), float(rates.mean()) if len(rates) else np.nan
+
+
+def _estimated(source: Source, entry: TableEntry) -> tuple[float, float, float, float]:
+    """Return the same from obs_intervals, else from the first unit's first and the last unit's last spike."""
+    n_spikes, n_rows = entry.n_spikes or 0, entry.n_rows
+    with source.open() as file:
+        group = file[entry.path]
         if "obs_intervals" in group and group["obs_intervals"].ndim == 2 and len(group["obs_intervals"]):
-            lengths = np.diff(group["obs_intervals"][()], axis=1)
-            return float(lengths[np.isfinite(lengths)].sum()) / len(group["id"])
-        return float(group["spike_times"][-1])
+            intervals = group["obs_intervals"][()]
+            intervals = intervals[np.isfinite(intervals).all(axis=1)]
+            start, stop = float(intervals.min()), float(intervals.max())
+            duration = float(np.diff(intervals, axis=1).sum()) / n_rows
+        else:
+            start, stop = float(group["spike_times"][0]), float(group["spike_times"][-1])
+            duration = stop - start
+    return start, stop, duration, n_spikes / n_rows / duration if duration > 0 else np.nan
 
 
 def _problems(source: Source, catalog: Catalog, table: TableEntry) -> list[str]:
@@ -296,8 +333,10 @@ def _problems(source: Source, catalog: Catalog, table: TableEntry) -> list[str]:
     if reason is not None:
         return [reason]
     try:
-        rows = read_units(source, table).rows
-        spikes = SpikeTable(source, table.path, table.n_rows, table.n_spikes or 0).summary()
+        known = read_units(source, table)
+        rows, spikes = known.rows, SpikeTable(source, table.path, table.n_rows, table.n_spikes or 0)
+        found = unit_rates(spikes, known.observed, invalid_times(source, catalog))
+        spikes = found.summary
     except ValueError as error:
         return [str(error)]
     problems = [f"{table.path}: unit {rows.ids[row]}: {problem}" for row, problem in spikes.problems.items()]
@@ -310,6 +349,7 @@ def _problems(source: Source, catalog: Catalog, table: TableEntry) -> list[str]:
         if flags.any():
             ids = listed(rows.ids[flags].tolist())
             problems.append(f"{table.path}: {flags.sum()} of {len(flags)} units {what}: {ids}")
+    problems += _outside(table.path, known, found, np.arange(table.n_rows))
     return problems + repeated_ids(table.path, rows) + looks_like_ms(source, catalog, spikes, 1.0)
 
 

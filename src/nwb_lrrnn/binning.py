@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 # is far above that rounding error and far below the clock tick of any recording system (30 kHz: 1/300 of 10 ms).
 EDGE_TOLERANCE = 1e-6
 
+_CELLS_AT_ONCE = 2**18  # bins of trials that are looked at together where each takes many bytes
+
 # Of counts, the smallest that holds them: signed, so that a difference of counts can be negative.
 COUNT_TYPES = (np.int16, np.int32)
 
@@ -203,10 +205,16 @@ def observed_bins(intervals: ArrayLike, bin_size: float, starts: ArrayLike, n_bi
     begins, ends = _merged(intervals, slack)
     if begins.size == 0:
         return np.zeros((start_times.size, n_bins), dtype=bool)
-    edges = start_times[:, None] + np.arange(n_bins + 1) * bin_size  # (trial, n_bins + 1)
-    left, right = edges[:, :-1], edges[:, 1:]
-    latest = np.searchsorted(begins, left + slack, side="right") - 1  # last interval that begins before the bin; or -1
-    return (latest >= 0) & (right <= ends[latest] + slack)
+    observed = np.empty((start_times.size, n_bins), dtype=bool)
+    offsets = np.arange(n_bins + 1) * bin_size
+    step = max(1, _CELLS_AT_ONCE // (n_bins + 1))  # the edges of all trials would take many times the result
+    for trial in range(0, start_times.size, step):
+        edges = start_times[trial : trial + step, None] + offsets  # (trial, n_bins + 1)
+        left, right = edges[:, :-1], edges[:, 1:]
+        # The last interval that begins before the bin; or -1.
+        latest = np.searchsorted(begins, left + slack, side="right") - 1
+        observed[trial : trial + step] = (latest >= 0) & (right <= ends[latest] + slack)
+    return observed
 
 
 def outside_intervals(intervals: ArrayLike) -> NDArray[np.float64]:

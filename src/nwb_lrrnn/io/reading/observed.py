@@ -60,7 +60,7 @@ def unit_rates(
 def observed_intervals(
     observed: Sequence[NDArray[np.float64]] | None, invalid: NDArray[np.float64] | None, n_rows: int
 ) -> tuple[bytes, ...] | None:
-    """Return the intervals (interval, 2) in which each row was observed, ascending, disjoint and as bytes; None: always.
+    """Return the intervals (interval, 2) in which each row was observed, ascending, disjoint, as bytes; None: always.
 
     As bytes they can be compared, so that what was learned with them is kept.
     """
@@ -76,6 +76,20 @@ def observed_intervals(
             found[key] = outside_intervals(np.concatenate([outside_intervals(part), never])).tobytes()
         intervals.append(found[key])
     return tuple(intervals)
+
+
+def in_seconds(
+    observed: Sequence[NDArray[np.float64]], spikes: SpikeSummary, time_scale: float
+) -> list[NDArray[np.float64]]:
+    """Return obs_intervals (interval, 2) of each row in s, given the spikes in s, whose unit was `time_scale` s.
+
+    They are in that unit, too, unless they end nearer to the last spike as they are: a file that counts spikes in
+    samples may well hold the intervals in s.
+    """
+    every = np.concatenate([part.reshape(-1) for part in observed])
+    end, last = float(np.max(every, initial=0.0, where=np.isfinite(every))), float(np.nanmax(spikes.last, initial=0.0))
+    is_scaled = not (end > 0 and last > 0 and abs(np.log(end / last)) < abs(np.log(end * time_scale / last)))
+    return [part * (time_scale if is_scaled else 1.0) for part in observed]
 
 
 def session_stretch(spikes: SpikeSummary, observed: Sequence[NDArray[np.float64]] | None) -> tuple[float, float]:

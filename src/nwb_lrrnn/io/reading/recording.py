@@ -213,7 +213,8 @@ class Recording(Exports):
             Leave out units with fewer spikes/s in the time in which they were observed: that of their obs_intervals
             where they have any, else all, without invalid_times. By default units without spikes stay, as zeros.
         time_scale : float
-            s per unit of the file's spike times: 0.001 where they are in ms.
+            s per unit of the file's spike times: 0.001 where they are in ms, 1/30000 where they are sample indices at
+            30 kHz. A warning says where rates and length make another unit than s likely.
         table : str, optional
             Name of the units table, needed only where there are several.
 
@@ -226,8 +227,9 @@ class Recording(Exports):
         Raises
         ------
         ValueError
-            If there are no spikes, a name, id or column is unknown or ambiguous, no trial is left, or spike times are
-            bad and `on_bad_spikes` is "raise".
+            If there are no spikes, a name, id or column is unknown or ambiguous, no trial is left, spike times are bad
+            and `on_bad_spikes` is "raise", or the bins' times and masks would take more than a quarter of the free
+            memory.
 
         Examples
         --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,12 @@ from nwb_lrrnn.io.reading.grid import Grid
 from nwb_lrrnn.io.reading.intervals import Request, requested_grid
 from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import SpikeCounts, lazy_blocks
-from nwb_lrrnn.io.reading.observed import UnitRates, unit_rates
+from nwb_lrrnn.io.reading.memory import check_memory
+from nwb_lrrnn.io.reading.observed import UnitRates, in_seconds, unit_rates
 from nwb_lrrnn.io.reading.selection import select_rows
-from nwb_lrrnn.io.reading.spike_table import SpikeSummary, SpikeTable
+from nwb_lrrnn.io.reading.spike_table import SpikeTable
 from nwb_lrrnn.io.reading.tables import Rows, read_ragged, read_rows, repeated_ids, unit_electrodes
+from nwb_lrrnn.io.reading.time_units import doubtful_unit
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -81,18 +84,18 @@ def why_no_spikes(entry: TableEntry) -> str | None:
     return None
 
 
-def read_units(source: Source, entry: TableEntry, time_scale: float = 1.0) -> ReadUnits:
+def read_units(source: Source, entry: TableEntry) -> ReadUnits:
     """Return the rows of a Units table with the metadata of their electrodes, and their observation intervals."""
     with source.open() as file:
         rows = read_rows(file, entry)
         columns = {**unit_electrodes(file, entry), **rows.columns}  # the unit's own column wins
         object_id = str(plain(file[entry.path].attrs.get("object_id")) or "")
-    observed = read_observed(source, entry, time_scale)
+    observed = read_observed(source, entry)
     return ReadUnits(replace(rows, columns=columns), observed, object_id)
 
 
-def read_observed(source: Source, entry: TableEntry, time_scale: float = 1.0) -> list[NDArray[np.float64]] | None:
-    """Return the obs_intervals (interval, 2) of each row of a Units table in s; None where it says of no unit."""
+def read_observed(source: Source, entry: TableEntry) -> list[NDArray[np.float64]] | None:
+    """Return the obs_intervals (interval, 2) of each row of a Units table; None where it says of no unit."""
     with source.open() as file:
         observed = read_ragged(file, entry.path, "obs_intervals", entry.n_rows)
     if observed is None:
@@ -102,8 +105,14 @@ def read_observed(source: Source, entry: TableEntry, time_scale: float = 1.0) ->
             f"{entry.path}/obs_intervals: got {observed[0].ndim} dims, wanted (interval, 2), a start and a stop "
             "each; repair the file with pynwb"
         )
-    observed = [part.reshape(-1, 2) * time_scale for part in observed]
+    observed = [part.reshape(-1, 2).astype(np.float64) for part in observed]
     return None if all(not len(part) for part in observed) else observed
+
+
+def rates_of_units(source: Source, entry: TableEntry, invalid: NDArray[np.float64] | None) -> UnitRates:
+    """Return how fast the units of a table fired in observed time; `invalid` are the file's invalid_times, or None."""
+    spikes = SpikeTable(source, entry.path, entry.n_rows, entry.n_spikes or 0)
+    return unit_rates(spikes, read_observed(source, entry), invalid)
 
 
 def read_spikes(
@@ -121,16 +130,20 @@ def read_spikes(
     """Return counts as `Recording.spikes` describes them, and warnings for its caller."""
     if on_bad_spikes not in _ON_BAD_SPIKES:
         raise ValueError(f"on_bad_spikes: got {on_bad_spikes!r}, wanted one of {', '.join(_ON_BAD_SPIKES)}")
-    known = read_units(source, entry, time_scale)
-    spikes = SpikeTable(source, entry.path, entry.n_rows, entry.n_spikes or 0, float(time_scale))
+    spikes = SpikeTable(source, entry.path, entry.n_rows, entry.n_spikes or 0, _positive_scale(time_scale))
+    known = read_units(source, entry)
+    if known.observed is not None and time_scale != 1.0:
+        known = replace(known, observed=in_seconds(known.observed, spikes.summary(), time_scale))
     invalid = invalid_times(source, catalog)
     rates = unit_rates(spikes, known.observed, invalid)
     summary = rates.summary
     index = select_rows(known.rows, units, "unit")
     warnings = _bad_spikes(known.rows, index, summary.problems, on_bad_spikes)
     index = _fast_enough(index, rates, min_rate)
-    warnings += looks_like_ms(source, catalog, summary, time_scale)
-    grid, n_asked, more = requested_grid(source, catalog, request, bin_size, rates.stretch)
+    doubt = doubtful_unit(source, catalog, entry, summary) if time_scale == 1.0 else None
+    warnings += [doubt] if doubt else []
+    hint = "or time_scale= where the spike times of the file are not in s" + (f": {doubt}" if doubt else "")
+    grid, n_asked, more = requested_grid(source, catalog, request, bin_size, rates.stretch, hint=hint)
     for said in _outside(entry.path, known, rates, index):
         logger.warning("%s", said)
     observed = _observed(grid, known.observed, index, invalid)
@@ -185,8 +198,22 @@ def _observed(
         if len(masks) == 1:
             every &= next(iter(masks.values()))
         elif not all(mask.all() for mask in masks.values()):
+            what = f"bin_size: {shape[0]} trials of {shape[1]} bins of {len(keys)} units, observed at different times,"
+            check_memory(
+                math.prod(shape) * len(keys), what, "pass a larger bin_size=, a shorter window= or fewer units="
+            )
             every = every[..., None] & np.stack([masks[key] for key in keys], axis=-1)
     return None if every.all() else every
+
+
+def _positive_scale(time_scale: float) -> float:
+    """Return the s per unit of the file's spike times, or raise."""
+    if isinstance(time_scale, int | float | np.number) and 0 < time_scale < np.inf:
+        return float(time_scale)
+    raise ValueError(
+        f"time_scale: got {time_scale!r}, wanted a positive number, the s per unit of the file's spike times: 0.001 "
+        "for ms, 1/30000 for sample indices at 30 kHz"
+    )
 
 
 def _bad_spikes(rows: Rows, index: NDArray[np.intp], problems: dict[int, str], on_bad_spikes: str) -> list[str]:
@@ -225,27 +252,6 @@ def _outside(path: str, known: ReadUnits, found: UnitRates, index: NDArray[np.in
     return [
         f"{path}: {len(hit)} of {len(index)} units have spikes outside of their obs_intervals or in invalid_times, "
         f"where bins count as unobserved: unit {said}"
-    ]
-
-
-def looks_like_ms(source: Source, catalog: Catalog, spikes: SpikeSummary, time_scale: float) -> list[str]:
-    """Return a warning where spike times run far beyond the trials at absurdly low rates: they may be in ms."""
-    trials = next((table for table in catalog.of_type("TimeIntervals") if table.path == "/intervals/trials"), None)
-    spiking = spikes.n > 1
-    if trials is None or "stop_time" not in trials.columns or not spiking.any() or time_scale != 1.0:
-        return []
-    last_spike = float(spikes.last[spiking].max())
-    rate = float(np.median(spikes.n[spiking])) / max(last_spike, 1e-9)
-    if rate >= 0.05:
-        return []
-    with source.open() as file:
-        stops = read_rows(file, trials).columns.get("stop_time", np.zeros(0))
-    last_stop = float(stops[np.isfinite(stops)].max(initial=0.0))
-    if not 0 < last_stop < last_spike / 10:
-        return []
-    return [
-        f"spike times run to {last_spike:g} s but trials end at {last_stop:g} s, and the median rate is {rate:.2g} "
-        "spikes/s: they may be in ms; if so, pass time_scale=0.001"
     ]
 
 
@@ -305,8 +311,7 @@ def _measured(source: Source, entry: TableEntry) -> tuple[float, float, float, f
         has_invalid = "intervals/invalid_times" in file
     if has_invalid:
         invalid = invalid_times(source, read_catalog(source))
-    spikes = SpikeTable(source, entry.path, entry.n_rows, entry.n_spikes or 0)
-    found = unit_rates(spikes, read_observed(source, entry), invalid)
+    found = rates_of_units(source, entry, invalid)
     rates = found.rates[np.isfinite(found.rates)]
     return *found.stretch, float(found.seconds.mean()), float(rates.mean()) if len(rates) else np.nan
 
@@ -334,8 +339,7 @@ def _problems(source: Source, catalog: Catalog, table: TableEntry) -> list[str]:
         return [reason]
     try:
         known = read_units(source, table)
-        rows, spikes = known.rows, SpikeTable(source, table.path, table.n_rows, table.n_spikes or 0)
-        found = unit_rates(spikes, known.observed, invalid_times(source, catalog))
+        rows, found = known.rows, rates_of_units(source, table, invalid_times(source, catalog))
         spikes = found.summary
     except ValueError as error:
         return [str(error)]
@@ -350,7 +354,8 @@ def _problems(source: Source, catalog: Catalog, table: TableEntry) -> list[str]:
             ids = listed(rows.ids[flags].tolist())
             problems.append(f"{table.path}: {flags.sum()} of {len(flags)} units {what}: {ids}")
     problems += _outside(table.path, known, found, np.arange(table.n_rows))
-    return problems + repeated_ids(table.path, rows) + looks_like_ms(source, catalog, spikes, 1.0)
+    doubt = doubtful_unit(source, catalog, table, spikes)
+    return problems + repeated_ids(table.path, rows) + ([doubt] if doubt else [])
 
 
 UNITS = Population(

@@ -143,16 +143,16 @@ def read_clock(source: Source, entry: SeriesEntry, n_samples: int, repair: str |
 
 def _regular_clock(source: Source, entry: SeriesEntry, n_samples: int) -> Clock:
     """Return the clock of a series with a rate."""
-    if entry.rate is None or entry.starting_time is None or not entry.rate > 0:
+    start, rate = entry.starting_time, entry.rate
+    if rate is None or start is None or not (0 < rate < math.inf and math.isfinite(start)):
         raise InvalidTimestampsError(
             f"{entry.path}: got starting_time {entry.starting_time} and rate {entry.rate} without timestamps, wanted "
             "one starting_time in s and one positive rate in Hz; repair the file"
         )
     if not n_samples:
         raise InvalidTimestampsError(f"{entry.path}: the series is empty, wanted at least one sample")
-    stop = entry.starting_time + (n_samples - 1) / entry.rate
     no_gaps = np.zeros(0, dtype=np.intp)
-    return Clock(source, entry.path, n_samples, entry.starting_time, stop, 1 / entry.rate, entry.rate, no_gaps)
+    return Clock(source, entry.path, n_samples, start, start + (n_samples - 1) / rate, 1 / rate, rate, no_gaps)
 
 
 def read_timestamps(source: Source, path: str) -> NDArray[np.float64]:

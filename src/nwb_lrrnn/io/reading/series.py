@@ -21,7 +21,7 @@ from nwb_lrrnn.io.reading.intervals import Request, requested_grid
 from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import BinnedSeries, SampledSeries, lazy_blocks
 from nwb_lrrnn.io.reading.selection import select_rows
-from nwb_lrrnn.io.reading.series_columns import column_table, describe
+from nwb_lrrnn.io.reading.series_columns import column_table, describe, value_problems
 from nwb_lrrnn.io.reading.spikes import invalid_times
 from nwb_lrrnn.io.reading.tables import Rows
 
@@ -291,6 +291,7 @@ def series_problems(source: Source, catalog: Catalog, entry: SeriesEntry) -> lis
     problems = [shape.oddity] if shape.oddity else []
     if shape.transposed:
         problems.append(f"{entry.path}: the data are stored (unit, time); they are read as (time, unit)")
+    problems += value_problems(source, entry, shape.n_columns)
     try:
         clock = read_clock(source, entry, shape.n_samples)
     except ValueError as error:

@@ -156,6 +156,10 @@ def find_dataset(group: H5, name: str) -> tuple[H5 | None, str | None]:
     return None, None
 
 
+# Where nothing else tells which dim is time: so many columns, and so many times more of them than samples, are odd.
+_MANY_COLUMNS, _MORE_COLUMNS = 20, 2
+
+
 @dataclass(frozen=True)
 class SeriesLayout:
     """How the data of a series lie: samples, columns, whether the file holds (column, time), and what is odd."""
@@ -185,7 +189,13 @@ def layout(entry: SeriesEntry) -> SeriesLayout:
     else:
         transposed = False  # as the schema says: time first
     n_samples, n_columns = (columns, rows) if transposed else (rows, columns)
-    return SeriesLayout(n_samples, n_columns, transposed, _region_oddity(entry, n_columns))
+    oddity = _region_oddity(entry, n_columns)
+    if n_times is None and not entry.n_region and columns >= _MANY_COLUMNS and columns > _MORE_COLUMNS * rows:
+        oddity = (
+            f"{entry.path}: the data of shape {entry.shape} are read as {rows} samples of {columns} columns, as NWB "
+            "has it, but have far more columns than samples: time may come second; if so, write them as (time, column)"
+        )
+    return SeriesLayout(n_samples, n_columns, transposed, oddity)
 
 
 def series_kind(entry: SeriesEntry) -> str:
@@ -266,15 +276,16 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _finite(value: Any, default: Any, name: str, odd: list[str]) -> Any:
+def _finite(attribute: Any, default: Any, name: str, odd: list[str]) -> Any:
     """Return a float from an attribute, the default where it is missing; anything else is said in `odd`."""
     import h5py
 
-    value = plain(value)
+    value = plain(attribute)
     if value is None or isinstance(value, h5py.Empty):
         return default
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
-    what = f"{len(value)} values" if hasattr(value, "shape") and value.shape else repr(value)
+    n_values = getattr(value, "size", 1)
+    what = f"{n_values} values" if n_values != 1 else repr(value)
     odd.append(f"`{name}` is {what}, wanted one finite number")
     return default

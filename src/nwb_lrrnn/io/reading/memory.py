@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 _SHARE = 4  # at most one part of so many of what is free is taken without asking
 _CGROUPS = (
@@ -25,6 +28,13 @@ def check_memory(n_bytes: float, what: str, fix: str) -> None:
         f"{what} take {_amount(n_bytes)} of memory, of which {_amount(free)} are free, wanted at most a quarter of "
         f"that; {fix}"
     )
+
+
+def tell_memory(n_bytes: float, what: str) -> None:
+    """Log a warning where `n_bytes`, which `what` takes and has to, are more than a quarter of the free memory."""
+    free = free_memory()
+    if free is not None and n_bytes > free / _SHARE:
+        logger.warning("%s take up to %s of memory, of which %s are free", what, _amount(n_bytes), _amount(free))
 
 
 def free_memory() -> int | None:

@@ -273,8 +273,9 @@ class Recording(Exports):
     ) -> xr.DataArray:
         """Return a sampled series: a population (trial, time, unit) or (time, unit), or an input at the bins of `like`.
 
-        Without `bin_size` at the series' own rate, else averaged into bins. Values are in the series' unit of measure:
-        conversion, channel_conversion and offset are applied. Gaps in the timestamps are never bridged: trials whose
+        Without `bin_size` at the series' own rate, else averaged into bins. Timestamps within a quarter of a step of
+        an even grid are taken for regular there, and the log says so; `bin_size` averages at their own times. Values are in
+        the series' unit of measure: conversion, channel_conversion and offset are applied. Gaps in the timestamps are never bridged: trials whose
         window crosses one are dropped and reported, bins of a long stretch in one are unobserved.
 
         Counts that the file holds around events (BinnedAlignedSpikes) come as (trial, time, unit), signed integers in
@@ -296,7 +297,8 @@ class Recording(Exports):
             Widest distance in s between samples to interpolate across in bins without samples; by default 1.5 steps of
             the series, or one bin where that is wider.
         repair : {None, "sort"}
-            "sort" accepts timestamps that do not ascend: samples are sorted, repeated times left out.
+            "sort" accepts timestamps that do not ascend: samples are sorted, and those of repeated times or none left
+            out, which the log says. Refused where these are more than a third.
 
         Returns
         -------
@@ -307,8 +309,9 @@ class Recording(Exports):
         Raises
         ------
         ValueError
-            If the name is unknown or ambiguous, or the series cannot be read; InvalidTimestampsError
-            (`nwb_lrrnn.io.errors`) if its times are no ascending sequence.
+            If the name is unknown or ambiguous, the series cannot be read, or the bins' times and masks would take more
+            than a quarter of the free memory; InvalidTimestampsError (`nwb_lrrnn.io.errors`) if its times are no
+            ascending sequence, MisreadValuesError if its channel_conversion is not that of its columns.
 
         Examples
         --------

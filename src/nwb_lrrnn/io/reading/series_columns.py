@@ -71,8 +71,10 @@ def _gain(group: H5, entry: SeriesEntry, n_columns: int) -> NDArray[np.float64] 
     if per_channel is None and why is None:
         return entry.conversion
     path = f"{entry.path}/channel_conversion"
-    if per_channel is None or per_channel.dtype.kind not in "fiu":
-        raise MisreadValuesError(f"{path}: {why or f'got dtype {per_channel.dtype}'}, wanted numbers; repair the file")
+    if per_channel is None:
+        raise MisreadValuesError(f"{path}: {why}; repair the file")
+    if per_channel.dtype.kind not in "fiu":
+        raise MisreadValuesError(f"{path}: got dtype {per_channel.dtype}, wanted numbers; repair the file")
     values = np.asarray(per_channel[()], dtype=np.float64).reshape(-1)
     if len(values) != n_columns:
         raise MisreadValuesError(

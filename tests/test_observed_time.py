@@ -111,3 +111,37 @@ def test_infinite_obs_intervals_end_with_the_spikes(tmp_path):
     assert float(X.time[0]) == 2.5
     assert X.sizes["time"] == 10
     assert recording.spikes(1.0, min_rate=0.2).sizes["unit"] == 2
+
+
+def test_trials_outside_of_all_spikes_are_said(tmp_path, rng, caplog):
+    spikes = [np.sort(rng.uniform(100, 200, 500)) for _ in range(3)]
+    with new_nwb(tmp_path / "a.nwb") as file:
+        add_units(file, spikes)
+        add_trials(file, [0.0, 50.0, 110.0, 150.0, 300.0], [20.0, 60.0, 130.0, 170.0, 320.0])
+    recording = lr.open_nwb(tmp_path / "a.nwb")
+    text = "3 of 5 trials lie outside of the time in which any unit has spikes, 100"
+    assert any(f"/intervals/trials: {text}" in problem for problem in recording.problems)
+    with caplog.at_level(logging.WARNING, "nwb_lrrnn"):
+        recording.spikes(0.5, intervals="trials")
+    assert text in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "nwb_lrrnn"):
+        recording.spikes(0.5, trials=[2, 3])
+    assert not caplog.records
+
+
+def test_spike_times_too_coarse_for_their_bins_are_said(tmp_path, rng, caplog):
+    with new_nwb(tmp_path / "a.nwb") as file:
+        units = add_units(file, [np.sort(rng.uniform(2e5, 2e5 + 60, 400))])
+        times = units["spike_times"][()].astype(np.float32)
+        del units["spike_times"]
+        units["spike_times"] = times
+    recording = lr.open_nwb(tmp_path / "a.nwb")
+    assert any("float32, which tells times near 200060 s no nearer than 0.016 s" in text for text in recording.problems)
+    with caplog.at_level(logging.WARNING, "nwb_lrrnn"):
+        recording.spikes(0.02)
+    assert "no nearer than 0.016 s apart" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "nwb_lrrnn"):
+        recording.spikes(0.5)
+    assert not caplog.records

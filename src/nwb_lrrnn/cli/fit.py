@@ -63,14 +63,14 @@ def fit_recording(
     with open_nwb(uri) as recording:
         select = {"align": align, "window": window, "intervals": intervals, "trials": _ids_or_query(trials)}
         X = _population(recording, series, bin_size, _ids_or_query(units), select, time_scale)
-        u = _inputs(recording, inputs, X)
-        is_cut = X.ndim == 2
-        X, u, shortage = _as_trials(X, u, chop, test_fraction)
         check_memory(
             X.size * 8,  # the fit needs it as float64
             f"--bin-size: {' x '.join(f'{size} {dim}s' for dim, size in X.sizes.items())}",
-            "pass a larger --bin-size, a shorter --window, or fewer --units or --trials",
+            "pass a larger --bin-size, a shorter --window, fewer --units or --trials, or the right --time-scale",
         )
+        u = _inputs(recording, inputs, X)
+        is_cut = X.ndim == 2
+        X, u, shortage = _as_trials(X, u, chop, test_fraction)
         X = X.load()  # everything below needs all of it, several times
         _check(estimator, X, u)
         click.echo(f"Data: {_described(X)} of {recording.source.name}")

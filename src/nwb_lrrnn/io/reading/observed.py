@@ -78,6 +78,20 @@ def observed_intervals(
     return tuple(intervals)
 
 
+def trials_outside(
+    starts: NDArray[np.float64], stops: NDArray[np.float64], found: UnitRates
+) -> str | None:  # the sentence, which goes on from the name of the trials
+    """Return that trials (trial,) lie outside of the stretch of a session, where all are silent; None: none does."""
+    first, last = found.stretch
+    n_outside = int(((stops <= first) | (starts >= last)).sum())
+    if not n_outside or not found.n_spikes.any():
+        return None
+    return (
+        f"{n_outside} of {len(starts)} trials lie outside of the time in which any unit has spikes, {first:g} to "
+        f"{last:g} s: it may not have been recorded, or the times of one of them are not in s or have another zero"
+    )
+
+
 def in_seconds(
     observed: Sequence[NDArray[np.float64]], spikes: SpikeSummary, time_scale: float
 ) -> list[NDArray[np.float64]]:

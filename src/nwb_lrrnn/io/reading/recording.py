@@ -274,9 +274,10 @@ class Recording(Exports):
         """Return a sampled series: a population (trial, time, unit) or (time, unit), or an input at the bins of `like`.
 
         Without `bin_size` at the series' own rate, else averaged into bins. Timestamps within a quarter of a step of
-        an even grid are taken for regular there, and the log says so; `bin_size` averages at their own times. Values are in
-        the series' unit of measure: conversion, channel_conversion and offset are applied. Gaps in the timestamps are never bridged: trials whose
-        window crosses one are dropped and reported, bins of a long stretch in one are unobserved.
+        an even grid are taken for regular there, and the log says so; `bin_size` averages at their own times. Values
+        are in the series' unit of measure: conversion, channel_conversion and offset are applied. Gaps in the
+        timestamps are never bridged: trials whose window crosses one are dropped and reported, bins of a long stretch
+        in one are unobserved.
 
         Counts that the file holds around events (BinnedAlignedSpikes) come as (trial, time, unit), signed integers in
         the bins and trials of the file: leave `bin_size`, `align`, `window` and `intervals` out. `trials` are numbers

@@ -17,15 +17,15 @@ from nwb_lrrnn.io.reading.assembly import assemble, report_dropped
 from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed, read_catalog
 from nwb_lrrnn.io.reading.entries import InFile, TableEntry
 from nwb_lrrnn.io.reading.grid import Grid
-from nwb_lrrnn.io.reading.intervals import Request, requested_grid
+from nwb_lrrnn.io.reading.intervals import Request, read_intervals, requested_grid
 from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import SpikeCounts, lazy_blocks
 from nwb_lrrnn.io.reading.memory import check_memory
-from nwb_lrrnn.io.reading.observed import UnitRates, in_seconds, unit_rates
+from nwb_lrrnn.io.reading.observed import UnitRates, in_seconds, trials_outside, unit_rates
 from nwb_lrrnn.io.reading.selection import select_rows
 from nwb_lrrnn.io.reading.spike_table import SpikeTable
 from nwb_lrrnn.io.reading.tables import Rows, read_ragged, read_rows, repeated_ids, unit_electrodes
-from nwb_lrrnn.io.reading.time_units import doubtful_unit
+from nwb_lrrnn.io.reading.time_units import coarse_times, doubtful_unit
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 _ON_BAD_SPIKES = ("sort", "raise")
 _MOST_SHOWN = 2**21  # spikes that are read for a line of the printout
+_USUAL_BIN = 0.02  # s; spike times that are too coarse for it are a problem of the file
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +145,11 @@ def read_spikes(
     warnings += [doubt] if doubt else []
     hint = "or time_scale= where the spike times of the file are not in s" + (f": {doubt}" if doubt else "")
     grid, n_asked, more = requested_grid(source, catalog, request, bin_size, rates.stretch, hint=hint)
-    for said in _outside(entry.path, known, rates, index):
-        logger.warning("%s", said)
+    said = [*_outside(entry.path, known, rates, index), coarse_times(source, entry, summary, grid.bin_size)]
+    if grid.trials is not None and known.observed is None:
+        said.append(trials_outside(grid.starts, grid.starts + grid.n_bins * grid.bin_size, rates))
+    for text in filter(None, said):
+        logger.warning("%s", text)
     observed = _observed(grid, known.observed, index, invalid)
     if observed is not None:
         seen = np.asarray(observed.any(axis=tuple(range(1, observed.ndim))))
@@ -354,8 +358,15 @@ def _problems(source: Source, catalog: Catalog, table: TableEntry) -> list[str]:
             ids = listed(rows.ids[flags].tolist())
             problems.append(f"{table.path}: {flags.sum()} of {len(flags)} units {what}: {ids}")
     problems += _outside(table.path, known, found, np.arange(table.n_rows))
-    doubt = doubtful_unit(source, catalog, table, spikes)
-    return problems + repeated_ids(table.path, rows) + ([doubt] if doubt else [])
+    problems += repeated_ids(table.path, rows)
+    said = [doubtful_unit(source, catalog, table, spikes), coarse_times(source, table, spikes, _USUAL_BIN)]
+    trials = next((table for table in catalog.of_type("TimeIntervals") if table.path == "/intervals/trials"), None)
+    if trials is not None and known.observed is None and said[0] is None:
+        columns = read_intervals(source, trials).columns
+        starts = columns.get("start_time", np.zeros(0))
+        text = trials_outside(starts, columns.get("stop_time", starts), found)
+        said.append(text and f"{trials.path}: {text}")
+    return problems + [text for text in said if text]
 
 
 UNITS = Population(

@@ -72,6 +72,21 @@ def doubtful_unit(source: Source, catalog: Catalog, table: TableEntry, spikes: S
     )
 
 
+def coarse_times(source: Source, table: TableEntry, spikes: SpikeSummary, bin_size: float) -> str | None:
+    """Return that spike times in float32 are not told apart by a tenth of a bin of that many s, None where they are."""
+    last = float(np.nanmax(np.abs([spikes.first, spikes.last]), initial=0.0))
+    apart = float(np.spacing(np.float32(last)))
+    if not apart > 0.1 * bin_size:
+        return None
+    with source.open() as file:
+        if file[f"{table.path}/spike_times"].dtype.itemsize > 4:
+            return None
+    return (
+        f"{table.path}: spike times are float32, which tells times near {last:.6g} s no nearer than {apart:.2g} s "
+        "apart; counts in bins that are not much wider are wrong"
+    )
+
+
 def _sampled(rates: Sequence[float], last: float, end: float | None) -> Scale:
     """Return sample indices as a unit of time: at the first of some rates in Hz at which spikes outlast all else."""
     longer = [rate for rate in rates if end is not None and last / rate > 0.95 * end]

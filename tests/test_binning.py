@@ -12,7 +12,7 @@ TICKS_PER_SECOND = 30_000
 
 def test_count_spikes_by_hand():
     counts = count_spikes([np.array([0.01, 0.05, 0.15]), np.array([]), np.array([0.1, 0.3])], 0.1, [0.0], 3)
-    assert counts.dtype == np.uint8
+    assert counts.dtype == np.int16
     np.testing.assert_array_equal(counts[0], [[2, 0, 0], [1, 0, 1], [0, 0, 0]])
 
 
@@ -61,7 +61,7 @@ def test_one_long_window_equals_many_short_ones():
     np.testing.assert_array_equal(pieces.reshape(1000, 4), whole[0])
 
 
-@pytest.mark.parametrize(("n_spikes", "dtype"), [(255, np.uint8), (256, np.uint16), (65_536, np.uint32)])
+@pytest.mark.parametrize(("n_spikes", "dtype"), [(255, np.int16), (32_767, np.int16), (32_768, np.int32)])
 def test_counts_widen_when_they_overflow(n_spikes, dtype):
     many = np.full(n_spikes, 0.05)
     counts = count_spikes([np.array([0.15]), many, np.array([0.05])], 0.1, [0.0], 2)

@@ -89,7 +89,7 @@ def test_units_become_a_group_with_their_columns(objects):
     assert units.get_info("location").tolist() == ["b", "a"]
     assert units.get_info("unit_rate").tolist() == [1.0, 2.0]  # `rate` is pynapple's own
     assert units.get_info("depth__um_").tolist() == [3.0, 4.0]
-    assert units.time_support.values.tolist() == [[0.0, 0.7]]
+    assert units.time_support.values.tolist() == [[0.2, 0.7]]
 
 
 def test_intervals_are_in_order_and_keep_their_columns(objects):

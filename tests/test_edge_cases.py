@@ -90,7 +90,6 @@ def test_what_cannot_be_read_ends_in_one_sentence(make, build, text):
         lambda file: add_units(file, [[0.1, 0.9]]).attrs.update(colnames="spike_times"),
         lambda file: add_units(file, [[0.1, 0.9]], obs_intervals=[np.zeros(0)]),
         lambda file: add_series(file, "acquisition/x", ramp(4), rate=1.0).attrs.update(neurodata_type=3),
-        lambda file: add_series(file, "acquisition/x", ramp(4), rate=1.0, conversion="0.5"),
         lambda file: add_series(add_series(file, "acquisition/x", ramp(4), rate=1.0), "inner", ramp(4), rate=1.0),
         lambda file: add_series(file, "acquisition/odd name.1%", ramp(4), rate=1.0),
         lambda file: add_series(file, "acquisition/x", ramp(4), timestamps=np.arange(-4.0, 0.0)),

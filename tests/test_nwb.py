@@ -45,9 +45,9 @@ def path(tmp_path):
 def test_whole_recording(path):
     X = open_nwb(path).spikes(bin_size=0.5)
     assert X.dims == ("time", "unit")
-    assert X.dtype == np.uint8
+    assert X.dtype == np.int16
     assert X.values.T.tolist() == [[3, 0, 1], [0, 1, 1], [0, 0, 0]]  # the last bin, up to 1.95 s, is not whole
-    assert X.time.values.tolist() == [0.25, 0.75, 1.25]
+    assert X.time.values.tolist() == [0.3, 0.8, 1.3]  # from the first spike on, at 0.05 s
     assert X.unit.values.tolist() == [10, 11, 12]
     assert float(X.align_time) == 0.0
     assert str(X.unit_kind.values) == "unit"

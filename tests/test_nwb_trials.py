@@ -163,7 +163,7 @@ def test_events_of_series_and_ambiguous_columns(tmp_path):
         add_trials(file, [0.0], [1.0], path="intervals/a", cue=[0.2])
         add_trials(file, [0.0], [1.0], path="intervals/b", cue=[0.7])
     recording = open_nwb(tmp_path / "a.nwb")
-    X = recording.spikes(0.5)
+    X = recording.spikes(0.5, window=(0.0, 2.0))
     assert recording.events("lick", like=X).values[:, 0].tolist() == [0, 1, 0, 1]
     assert recording.events("lights", like=X).values[:, 0].tolist() == [1, 0, 0, 1]
     with pytest.raises(ValueError, match="'cue' is a column of 2 interval tables.*intervals='a'"):

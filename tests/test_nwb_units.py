@@ -85,7 +85,7 @@ def test_observation_intervals_of_all_units_alike(tmp_path):
     assert X.time.values.tolist() == [0.75, 1.25, 1.75, 2.25, 2.75]
     assert X.observed.dims == ("time",)
     assert X.observed.values.tolist() == [True, True, False, True, True]
-    assert X.dtype == np.uint8
+    assert X.dtype == np.int16
 
 
 def test_observation_intervals_that_differ_between_units(tmp_path):
@@ -104,7 +104,7 @@ def test_invalid_times_are_unobserved(tmp_path):
     with new_nwb(tmp_path / "a.nwb") as file:
         add_units(file, [[0.1, 2.0]])
         add_trials(file, [0.6], [0.9], path="intervals/invalid_times")
-    X = open_nwb(tmp_path / "a.nwb").spikes(0.5)
+    X = open_nwb(tmp_path / "a.nwb").spikes(0.5, window=(0.0, 2.0))
     assert X.observed.values.tolist() == [True, False, True, True]
 
 
@@ -160,11 +160,14 @@ def test_damaged_index(tmp_path):
     assert any("no spike_times_index" in text for text in recording.problems)
 
 
-def test_counts_above_255(tmp_path):
+def test_counts_are_signed_and_as_wide_as_they_need(tmp_path):
     with new_nwb(tmp_path / "a.nwb") as file:
-        add_units(file, [np.arange(300) * 1e-3, [0.5]])
-    X = open_nwb(tmp_path / "a.nwb").spikes(0.25)
-    assert X.dtype == np.uint8
-    X = open_nwb(tmp_path / "a.nwb").spikes(0.5)
-    assert X.dtype == np.uint16
-    assert X.values.tolist() == [[300, 0]]
+        add_units(file, [np.arange(40_000) * 1e-5, [0.4]])
+    X = open_nwb(tmp_path / "a.nwb").spikes(0.2)
+    assert X.dtype == np.int16
+    assert (X - 1).values.tolist() == [[19_999, -1], [19_999, -1]]
+    assert X.diff("time").values.tolist() == [[0, 0]]
+    assert np.sqrt(X).dtype == np.float32
+    X = open_nwb(tmp_path / "a.nwb").spikes(0.4)
+    assert X.dtype == np.int32
+    assert X.values.tolist() == [[40_000, 0]]

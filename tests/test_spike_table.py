@@ -54,7 +54,7 @@ def _little_memory(monkeypatch):
 
 REQUESTS = [
     {"bin_size": 0.05},
-    {"bin_size": 1.0},  # more than 255 spikes in a bin
+    {"bin_size": 1.0},  # more than 300 spikes in a bin
     {"bin_size": 0.02, "align": "start_time", "window": (-0.5, 1.0)},
     {"bin_size": 0.1, "trials": [1, 4, 5], "units": [60, 0, 40]},
     {"bin_size": 0.1, "units": "quality == 'b'"},
@@ -95,10 +95,10 @@ def test_small_tables_are_read_once_and_large_ones_once_a_pass(path, monkeypatch
     assert reads == [(0, 1491)]
     _little_memory(monkeypatch)
     reads.clear()
-    X = lr.open_nwb(path).spikes(0.05)
+    X = lr.open_nwb(path).spikes(0.1)
     batches = [(0, 430), (430, 681), (681, 1281), (1281, 1491)]  # of at most 500 spikes, or of one unit
     assert reads == batches
-    lr.open_nwb(path).spikes(0.1, align="start_time", window=(0, 1))
+    lr.open_nwb(path).spikes(0.2, align="start_time", window=(0, 1))
     assert reads == batches  # what was learned is kept
     assert X.chunks[-1] == (3, 1, 1, 2)
     reads.clear()
@@ -112,7 +112,7 @@ def test_small_tables_are_read_once_and_large_ones_once_a_pass(path, monkeypatch
 @pytest.mark.filterwarnings("ignore:spike times of 1 of")
 def test_blocks_of_units_are_small_in_counts_too(path, monkeypatch, reads):
     _little_memory(monkeypatch)
-    X = lr.open_nwb(path).spikes(0.02)  # 2000 bins of a byte: two units make 4000 bytes
+    X = lr.open_nwb(path).spikes(0.04)  # 1000 bins of two bytes: two units make 4000 bytes
     assert X.chunks[-1] == (2, 2, 1, 2)
 
 

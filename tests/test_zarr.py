@@ -137,8 +137,39 @@ def test_a_store_that_changed_or_went_is_not_read(store):
         X.compute()
 
 
-def test_chunks_that_were_never_written_hold_the_fill_value(store):
+def test_chunks_that_are_lost_are_said_and_never_zeros(store):
     (store / "processing/ecephys/LFP/lfp/data/1.0").unlink()
+    recording = open_nwb(store)
+    assert any("lfp/data: 1 chunks of the store are missing (1.0)" in problem for problem in recording.problems)
+    X = recording.series("lfp")
+    with pytest.raises(
+        TruncatedFileError, match=r"lfp/data: the chunk 1\.0 is missing, and hdmf-zarr writes every chunk"
+    ):
+        X.compute()
+    with resolve(store).open() as file:
+        data = file["processing/ecephys/LFP/lfp/data"]
+        np.testing.assert_array_equal(data[600:], KNOWN["lfp"]()[600:])
+
+
+@pytest.mark.parametrize(
+    "column", ["units/spike_times/0", "units/spike_times_index/0", "intervals/trials/start_time/0"]
+)
+def test_columns_that_are_lost_are_said(store, column):
+    (store / column).unlink()
+    recording = open_nwb(store)
+    name = column.rsplit("/", 1)[0]
+    assert any(f"/{name}: the chunk 0 is missing" in problem for problem in recording.problems)
+    with pytest.raises(TruncatedFileError, match=f"{name}: the chunk 0 is missing"):
+        recording.spikes(0.1, intervals="trials")
+
+
+def test_chunks_of_other_writers_that_were_never_written_hold_the_fill_value(store):
+    folder = store / "processing/ecephys/LFP/lfp/data"
+    (folder / "1.0").unlink()
+    (store / ".zmetadata").unlink()
+    attributes = json.loads((folder / ".zattrs").read_text())
+    del attributes["zarr_dtype"]
+    (folder / ".zattrs").write_text(json.dumps(attributes))
     expected = KNOWN["lfp"]()
     expected[300:600, :2] = 0
     with resolve(store).open() as file:

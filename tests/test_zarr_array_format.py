@@ -106,7 +106,6 @@ def test_many_chunks_are_read_side_by_side(tmp_path):
         ("<f8", "NaN", np.nan),
         ("<f4", "-Infinity", -np.inf),
         ("<i2", 7, 7),
-        ("<i2", None, 0),
         ("|b1", True, True),
         ("|S3", "YWJj", b"abc"),
         ([["x", "<u2"], ["y", "<u2"]], "AQACAA==", (1, 2)),
@@ -117,6 +116,14 @@ def test_fill_values(tmp_path, dtype, fill, expected):
     read = ZarrFile(local_store(str(folder)))["values"]
     np.testing.assert_array_equal(read[()], np.full(2, expected, dtype=read.dtype) if dtype[0] != ["x", "<u2"] else
                                   np.array([expected] * 2, dtype=read.dtype))  # fmt: skip
+
+
+def test_chunks_without_a_fill_value_are_missed(tmp_path):
+    folder = write(tmp_path / "a.zarr", nwb({"values/.zarray": array((2,), (1,), "<i2", fill_value=None)}))
+    with pytest.raises(
+        TruncatedFileError, match="the chunk 0 is missing, and the array names no value that would stand"
+    ):
+        ZarrFile(local_store(str(folder)))["values"][()]
 
 
 @pytest.mark.parametrize("codec", [numcodecs.VLenUTF8(), numcodecs.VLenBytes(), numcodecs.JSON(), numcodecs.Pickle()])

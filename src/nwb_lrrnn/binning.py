@@ -12,6 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 # is far above that rounding error and far below the clock tick of any recording system (30 kHz: 1/300 of 10 ms).
 EDGE_TOLERANCE = 1e-6
 
+_CELLS_AT_ONCE = 2**18  # bins of trials that are looked at together where each takes many bytes
+
+# Of counts, the smallest that holds them: signed, so that a difference of counts can be negative.
+COUNT_TYPES = (np.int16, np.int32)
+
 _ON_BAD_SPIKES = ("sort", "raise")
 
 
@@ -120,7 +125,7 @@ def window_bins(window: tuple[float, float], bin_size: float) -> tuple[int, NDAr
 
 def count_spikes(
     spike_times: Sequence[NDArray[np.floating[Any]]], bin_size: float, starts: ArrayLike, n_bins: int
-) -> NDArray[np.unsignedinteger[Any]]:
+) -> NDArray[np.signedinteger[Any]]:
     """Return the number of spikes of each unit in each bin of each trial.
 
     A spike at time t belongs to bin floor((t - start) / bin_size + 1e-6): the left edge is inside, and the tolerance
@@ -141,7 +146,7 @@ def count_spikes(
     Returns
     -------
     counts : ndarray, shape (trial, n_bins, unit)
-        uint8, or uint16 or uint32 where a count does not fit. A view in which each unit is contiguous in memory.
+        int16, or int32 where a count does not fit. A view in which each unit is contiguous in memory.
 
     Raises
     ------
@@ -151,16 +156,16 @@ def count_spikes(
     Examples
     --------
     >>> count_spikes([np.array([0.01, 0.29, 0.30])], bin_size=0.1, starts=[0.0], n_bins=4)[0, :, 0]
-    array([1, 0, 1, 1], dtype=uint8)
+    array([1, 0, 1, 1], dtype=int16)
     """
     bin_size, start_times, n_bins = _checked_grid(bin_size, starts, n_bins)
     n_units, n_trials = len(spike_times), start_times.size
-    counts = np.zeros((n_units, n_trials, n_bins), dtype=np.uint8)
+    counts = np.zeros((n_units, n_trials, n_bins), dtype=COUNT_TYPES[0])
     for unit, times in enumerate(spike_times):
         cells, repeats = _occupied_cells(_checked_sorted(times, unit), bin_size, start_times, n_bins)
         largest = int(repeats.max(initial=0))
         if largest > np.iinfo(counts.dtype).max:
-            counts = counts.astype(np.min_scalar_type(largest))
+            counts = counts.astype(COUNT_TYPES[1])
         counts[unit].reshape(-1)[cells] = repeats
     return counts.transpose(1, 2, 0)  # (trial, n_bins, unit)
 
@@ -200,10 +205,16 @@ def observed_bins(intervals: ArrayLike, bin_size: float, starts: ArrayLike, n_bi
     begins, ends = _merged(intervals, slack)
     if begins.size == 0:
         return np.zeros((start_times.size, n_bins), dtype=bool)
-    edges = start_times[:, None] + np.arange(n_bins + 1) * bin_size  # (trial, n_bins + 1)
-    left, right = edges[:, :-1], edges[:, 1:]
-    latest = np.searchsorted(begins, left + slack, side="right") - 1  # last interval that begins before the bin; or -1
-    return (latest >= 0) & (right <= ends[latest] + slack)
+    observed = np.empty((start_times.size, n_bins), dtype=bool)
+    offsets = np.arange(n_bins + 1) * bin_size
+    step = max(1, _CELLS_AT_ONCE // (n_bins + 1))  # the edges of all trials would take many times the result
+    for trial in range(0, start_times.size, step):
+        edges = start_times[trial : trial + step, None] + offsets  # (trial, n_bins + 1)
+        left, right = edges[:, :-1], edges[:, 1:]
+        # The last interval that begins before the bin; or -1.
+        latest = np.searchsorted(begins, left + slack, side="right") - 1
+        observed[trial : trial + step] = (latest >= 0) & (right <= ends[latest] + slack)
+    return observed
 
 
 def outside_intervals(intervals: ArrayLike) -> NDArray[np.float64]:

@@ -19,6 +19,24 @@ _USER_ERRORS = (ValueError, TypeError, OSError, ImportError, ArithmeticError, Me
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
+class _PositiveFraction(click.ParamType):
+    """A positive number that may be written as a fraction, such as 1/30000."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return it as a float."""
+        from fractions import Fraction
+
+        try:
+            number = float(Fraction(str(value)))
+        except (ValueError, ZeroDivisionError):
+            number = 0.0
+        if not number > 0:
+            self.fail(f"got {value!r}, wanted a positive number, such as 0.001 or 1/30000", param, ctx)
+        return number
+
+
 @dataclass
 class SharedOptions:
     """What the options that every command has say."""
@@ -188,6 +206,7 @@ def _needed(recording: Any) -> str:
 @click.option("--units", help="Which units: ids (3,4,5) or a query such as \"quality == 'good'\".")
 @click.option("--inputs", multiple=True, metavar="SERIES", help="A series that drives the network; may be repeated.")
 @click.option("--chop", type=_POSITIVE, metavar="SECONDS", help="Window length for recordings without trials.")
+@click.option("--time-scale", type=_PositiveFraction(), default=1.0, help="Seconds per unit of spike times: 1/30000.")
 @click.option("--test-fraction", default=0.25, show_default=True, help="Share of the trials held out.")
 @click.option("--no-compare", is_flag=True, help="Hold nothing out and compare with no baselines.")
 @click.option("--max-epochs", type=int, help="Most epochs of the fit.")

@@ -41,6 +41,7 @@ def fit_recording(
     units: str | None,
     inputs: Sequence[str],
     chop: float | None,
+    time_scale: float,
     test_fraction: float,
     no_compare: bool,
     max_epochs: int | None,
@@ -56,11 +57,17 @@ def fit_recording(
     estimator = _estimator(model, rank=rank, max_epochs=max_epochs, seed=seed, device=device, assignments=assignments)
     output = _output(output, uri, overwrite)
 
+    from nwb_lrrnn.io.reading.memory import check_memory
     from nwb_lrrnn.io.reading.recording import open_nwb
 
     with open_nwb(uri) as recording:
         select = {"align": align, "window": window, "intervals": intervals, "trials": _ids_or_query(trials)}
-        X = _population(recording, series, bin_size, _ids_or_query(units), select)
+        X = _population(recording, series, bin_size, _ids_or_query(units), select, time_scale)
+        check_memory(
+            X.size * 8,  # the fit needs it as float64
+            f"--bin-size: {' x '.join(f'{size} {dim}s' for dim, size in X.sizes.items())}",
+            "pass a larger --bin-size, a shorter --window, fewer --units or --trials, or the right --time-scale",
+        )
         u = _inputs(recording, inputs, X)
         is_cut = X.ndim == 2
         X, u, shortage = _as_trials(X, u, chop, test_fraction)
@@ -166,7 +173,12 @@ def _output(output: Path | None, uri: str, overwrite: bool) -> Path:
 
 
 def _population(
-    recording: "Recording", series: str | None, bin_size: float | None, units: Any, select: dict[str, Any]
+    recording: "Recording",
+    series: str | None,
+    bin_size: float | None,
+    units: Any,
+    select: dict[str, Any],
+    time_scale: float,
 ) -> "xr.DataArray":
     """Return what is fitted: the series that is named, else the spikes, else the only series."""
     if recording.reason:
@@ -177,7 +189,8 @@ def _population(
     if not any(select.values()) and "trials" in recording.intervals:
         each_trial = select | {"intervals": "trials"}
     if series is None and any(content.method == "spikes" for content in recording.fittable):
-        return recording.spikes(0.02 if bin_size is None else bin_size, units=units, **each_trial)
+        width = 0.02 if bin_size is None else bin_size
+        return recording.spikes(width, units=units, time_scale=time_scale, **each_trial)
     names = [content.name for content in recording.fittable]
     if series is None and len(names) > 1:
         raise ValueError(f"--series: the file holds {', '.join(names)}; say which, such as --series {names[0]}")

@@ -49,6 +49,10 @@ class AddressError(ValueError):
     """The text names no single file in a network."""
 
 
+class MisreadValuesError(ValueError):
+    """The values of a series would be wrong: its conversion is no number, or that of other columns."""
+
+
 class InvalidTimestampsError(ValueError):
     """The times of a series are missing, or are not an ascending sequence with one time per sample."""
 

@@ -1,8 +1,11 @@
 """When the samples of a series were taken: by rate or by timestamps, with the gaps between them."""
 
+from __future__ import annotations
+
 import functools
+import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +15,40 @@ from nwb_lrrnn.io.errors import ChangedFileError, InvalidTimestampsError
 from nwb_lrrnn.io.files.hdf5 import H5
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.entries import SeriesEntry
+from nwb_lrrnn.io.reading.memory import tell_memory
+
+logger = logging.getLogger(__name__)
 
 # A step of more than 1.5 median steps is a gap: a hole in the recording, never bridged in silence.
 _GAP = 1.5
 # Timestamps within a ten-thousandth of a step of an even grid are that grid, written out.
 _EVEN = 1e-4
+# Cameras and microscopes jitter. Within a quarter of a step of an even grid every bin of the grid holds its own sample,
+# and none is further from its place than what a bin blurs anyway.
+JITTER = 0.25
+# Leaving out more samples than this is no repair.
+_MOST_LEFT_OUT = 1 / 3
+_BYTES_OF_TIME = 40  # of each timestamp, with what is made to check it
+_CELLS_AT_ONCE = 2**18  # bins of trials that are looked at together
+
+
+@dataclass(frozen=True, eq=False)
+class EvenGrid:
+    """Even times near those of samples.
+
+    In each gapless stretch they begin at one of `starts` (stretch,), at the sample of that number in `firsts`
+    (stretch,), and go on by `step` in s. `off` is how far a sample is from its own at most, in steps.
+    """
+
+    starts: NDArray[np.float64]
+    firsts: NDArray[np.intp]
+    step: float
+    off: float
+
+    def time(self, sample: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the even times of samples."""
+        stretch = np.searchsorted(self.firsts, sample, side="right") - 1
+        return self.starts[stretch] + (sample - self.firsts[stretch]) * self.step
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +104,10 @@ class Clock:
         self, starts: NDArray[np.float64], bin_size: float, n_bins: int, max_gap: float
     ) -> NDArray[np.bool_]:  # (trial, n_bins)
         """Return which bins have neither a sample inside nor neighbours near enough to interpolate between."""
+        step = max(1, _CELLS_AT_ONCE // (n_bins + 1))
+        if len(starts) > step:  # the edges of all trials would take many times the result
+            parts = [starts[k : k + step] for k in range(0, len(starts), step)]
+            return np.concatenate([self.holes(part, bin_size, n_bins, max_gap) for part in parts])
         edges = starts[:, None] + np.arange(n_bins + 1) * bin_size
         empty = np.diff(self.index(edges), axis=1) == 0
         holes = empty.copy()
@@ -90,13 +126,54 @@ class Clock:
         """Return the number of the gapless stretch that each sample belongs to."""
         return np.searchsorted(self.segments, sample, side="right")
 
+    @functools.cached_property
+    def even(self) -> EvenGrid:
+        """Return the even grid nearest to the samples, which begins anew in every gapless stretch."""
+        bounds = np.append(0, self.segments).astype(np.intp)
+        if self.rate is not None:
+            return EvenGrid(np.array([self.start]), bounds, self.step, 0.0)
+        times = self.times()
+        lengths = np.diff(bounds, append=len(times))
+        middles = np.add.reduceat(times, bounds) / lengths
+        number = np.arange(len(times), dtype=np.float64)
+        number -= np.repeat(bounds + (lengths - 1) / 2, lengths)
+        off = times - np.repeat(middles, lengths)
+        spread = float(number @ number)
+        step = float(number @ off) / spread if spread else math.inf
+        if not 0 < step < math.inf:
+            return EvenGrid(times[bounds], bounds, self.step, math.inf)
+        variance = max(0.0, float(off @ off) - step**2 * spread) / max(1, len(times) - len(bounds) - 1)
+        step = _roundest(step, 3 * math.sqrt(variance / spread))
+        number *= step
+        off -= number
+        return EvenGrid(middles - (lengths - 1) / 2 * step, bounds, step, float(max(off.max(), -off.min())) / step)
+
     @property
     def is_even(self) -> bool:
-        """Whether steps between gaps are all alike (to a hundredth), so that samples can serve as bins."""
-        if self.rate is not None or self.n_samples < 2:
-            return self.rate is not None
-        steps = np.delete(np.diff(self.times()), self.segments - 1)
-        return bool((np.abs(steps - self.step) < 0.01 * self.step).all())
+        """Whether the samples between gaps lie within a quarter of a step of an even grid, so that they can be bins."""
+        return self.even.off <= JITTER
+
+    def evened(self) -> Clock:
+        """Return the clock of the even grid nearest to the samples where they have one and no gaps, else this clock."""
+        if self.rate is not None or not self.is_even or len(self.segments) or self.sorted_order:
+            return self
+        if self.even.off > _EVEN:
+            logger.warning(
+                "%s jitter by up to %.2g of a step, less than the %g that are taken for regular: the samples are read "
+                "at %.6g Hz; bin_size= reads them at their own times",
+                self.path, self.even.off, JITTER, 1 / self.even.step,
+            )  # fmt: skip
+        start, step = float(self.even.starts[0]), self.even.step
+        return replace(self, start=start, stop=start + (self.n_samples - 1) * step, step=step, rate=1 / step)
+
+
+def _roundest(step: float, error: float) -> float:
+    """Return the step in s, within an error, whose rate in Hz has the fewest digits: jitter blurs a rate of 30 Hz."""
+    for digits in range(2, 8):
+        rate = float(f"{1 / step:.{digits}g}")
+        if abs(1 / rate - step) <= error:
+            return 1 / rate
+    return step
 
 
 def read_clock(source: Source, entry: SeriesEntry, n_samples: int, repair: str | None = None) -> Clock:
@@ -115,21 +192,10 @@ def read_clock(source: Source, entry: SeriesEntry, n_samples: int, repair: str |
             f"{path}: got shape {entry.timestamps_shape} for {n_samples} samples, wanted ({n_samples},), "
             "one time per sample; repair the file"
         )
+    stored, _ = _timestamps(source.current(), path, False)
+    _check_ascending(stored, path, repair)
     times, order = _timestamps(source.current(), path, repair == "sort")
     steps = np.diff(times)
-    bad = np.flatnonzero(~(steps > 0)) + 1
-    if len(times) and not math.isfinite(times[0]):
-        bad = np.insert(bad, 0, 0)
-    if len(bad):
-        first = int(bad[0])
-        what = "repeat" if first and times[first] == times[first - 1] else "do not ascend"
-        before = f" after {times[first - 1]:g}" if first else ""
-        raise InvalidTimestampsError(
-            f"{path}: the times {what} at index {first} ({times[first]:g}{before}), wanted ascending times; "
-            "repair='sort' sorts the samples and leaves out repeated times"
-        )
-    if not len(times):
-        raise InvalidTimestampsError(f"{path}: the series is empty, wanted at least one sample")
     step = float(np.median(steps)) if len(steps) else math.inf
     segments = np.flatnonzero(steps > _GAP * step) + 1
     rate = None
@@ -141,18 +207,65 @@ def read_clock(source: Source, entry: SeriesEntry, n_samples: int, repair: str |
     return Clock(source, path, len(times), *ends, step, rate, segments, sorted_order=order is not None)
 
 
+def _check_ascending(times: NDArray[np.float64], path: str, repair: str | None) -> None:
+    """Raise where timestamps do not ascend and are not, or cannot be, repaired; say what a repair leaves out."""
+    if not len(times):
+        raise InvalidTimestampsError(f"{path}: the series is empty, wanted at least one sample")
+    known = np.isfinite(times)
+    if not known.any():
+        raise InvalidTimestampsError(
+            f"{path}: all {len(times)} times are NaN, a placeholder for no samples or events at all; there is nothing "
+            "to read"
+        )
+    bad = np.flatnonzero(~(np.diff(times, prepend=-np.inf) > 0) | ~known)
+    if not len(bad):
+        return
+    left_out = len(times) - len(np.unique(times[known]))
+    if repair is not None and left_out <= _MOST_LEFT_OUT * len(times):
+        if left_out:
+            logger.warning(
+                "%s: repair='sort' leaves out %d of %d samples, whose times are repeated or missing",
+                path, left_out, len(times),
+            )  # fmt: skip
+        return
+    first = int(bad[0])
+    what = "repeat" if first and times[first] == times[first - 1] else "do not ascend"
+    before = f" after {times[first - 1]:g}" if first else ""
+    odd = f": {int((~known).sum())} of {len(times)} are NaN or infinite" if not known.all() else _coarse(times)
+    if left_out > _MOST_LEFT_OUT * len(times):
+        fix = (
+            f"repair='sort' would leave out {left_out} of {len(times)} samples, which is no repair; write the times "
+            "anew as float64, or starting_time and rate in their place"
+        )
+    else:
+        fix = f"repair='sort' sorts the samples and leaves out {left_out} of {len(times)}, repeated or without a time"
+    raise InvalidTimestampsError(
+        f"{path}: the times {what} at index {first} ({times[first]:g}{before}){odd}; wanted ascending times; {fix}"
+    )
+
+
+def _coarse(times: NDArray[np.float64]) -> str:
+    """Return that repeated times are those of float32 where they are; empty where not."""
+    stored = times.astype(np.float32)
+    largest = float(np.abs(times).max())
+    if not np.array_equal(stored, times) or np.array_equal(times, np.round(times)):
+        return ""
+    apart = float(np.spacing(np.float32(largest)))
+    return f": they are float32, too coarse to tell times near {largest:g} s apart by less than {apart:.2g} s"
+
+
 def _regular_clock(source: Source, entry: SeriesEntry, n_samples: int) -> Clock:
     """Return the clock of a series with a rate."""
-    if entry.rate is None or entry.starting_time is None or not entry.rate > 0:
+    start, rate = entry.starting_time, entry.rate
+    if rate is None or start is None or not (0 < rate < math.inf and math.isfinite(start)):
         raise InvalidTimestampsError(
             f"{entry.path}: got starting_time {entry.starting_time} and rate {entry.rate} without timestamps, wanted "
             "one starting_time in s and one positive rate in Hz; repair the file"
         )
     if not n_samples:
         raise InvalidTimestampsError(f"{entry.path}: the series is empty, wanted at least one sample")
-    stop = entry.starting_time + (n_samples - 1) / entry.rate
     no_gaps = np.zeros(0, dtype=np.intp)
-    return Clock(source, entry.path, n_samples, entry.starting_time, stop, 1 / entry.rate, entry.rate, no_gaps)
+    return Clock(source, entry.path, n_samples, start, start + (n_samples - 1) / rate, 1 / rate, rate, no_gaps)
 
 
 def read_timestamps(source: Source, path: str) -> NDArray[np.float64]:
@@ -173,7 +286,8 @@ def _timestamps(source: Source, path: str, repair: bool) -> tuple[NDArray[np.flo
     """Return timestamps and their order; kept, since every block of trials needs them."""
     with source.open() as file:
         check_times(file[path], path)
-        times: NDArray[Any] = file[path][()].astype(np.float64)
+        tell_memory(_BYTES_OF_TIME * file[path].size, f"{path}: the times of {file[path].size} samples")
+        times: NDArray[Any] = file[path][()].astype(np.float64, copy=False)
     if not repair:
         return times, None
     order = np.argsort(times, kind="stable")

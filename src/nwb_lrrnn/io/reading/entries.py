@@ -1,5 +1,6 @@
 """Series and tables of a file as a catalogue lists them: where they lie, what their attributes say, what they are."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,8 @@ class SeriesEntry(InFile):
     """A time series of the file: where it lies and what its attributes say.
 
     `shape` is None where there is no `data`; `timestamps_shape` is None where the series has a rate. `starting_time`
-    and `rate` are None where they are missing or no single numbers. `fault` says why the data cannot be reached.
+    and `rate` are None where they are missing or no single numbers. `fault` says why the data cannot be reached,
+    `misread` why their values would be wrong: a conversion that is no number, for instance.
     """
 
     path: str
@@ -53,6 +55,7 @@ class SeriesEntry(InFile):
     n_region: int
     parents: tuple[str, ...]
     fault: str | None = None
+    misread: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,11 @@ def series_entry(group: H5, path: str, kind: str, parents: tuple[str, ...]) -> S
     if start is not None and timestamps is None:
         starting_time = _number(start[()])
         rate = _number(start.attrs.get("rate"))
+    odd: list[str] = []
+    conversion = _finite(attributes.get("conversion"), 1.0, "conversion", odd)
+    offset = _finite(attributes.get("offset"), 0.0, "offset", odd)
+    if conversion == 0:
+        odd.append("`conversion` is 0, which would make all values alike")
     region = next((name for name in ("rois", "electrodes") if name in group), None)
     region_data, _ = find_dataset(group, region) if region else (None, None)
     return SeriesEntry(
@@ -96,8 +104,8 @@ def series_entry(group: H5, path: str, kind: str, parents: tuple[str, ...]) -> S
         shape=None if data is None else data.shape,
         dtype="" if data is None else _name_of(data.dtype),
         units=str(plain(attributes.get("unit")) or "unknown"),
-        conversion=_number(attributes.get("conversion"), default=1.0),
-        offset=_number(attributes.get("offset"), default=0.0),
+        conversion=conversion,
+        offset=offset,
         starting_time=starting_time,
         rate=rate,
         timestamps_shape=None if timestamps is None else timestamps.shape,
@@ -105,6 +113,7 @@ def series_entry(group: H5, path: str, kind: str, parents: tuple[str, ...]) -> S
         n_region=region_data.shape[0] if region_data is not None and region_data.ndim == 1 else 0,
         parents=parents,
         fault=fault or timestamps_fault,
+        misread=f"{'; '.join(odd)}; repair the file" if odd else None,
     )
 
 
@@ -147,6 +156,10 @@ def find_dataset(group: H5, name: str) -> tuple[H5 | None, str | None]:
     return None, None
 
 
+# Where nothing else tells which dim is time: so many columns, and so many times more of them than samples, are odd.
+_MANY_COLUMNS, _MORE_COLUMNS = 20, 2
+
+
 @dataclass(frozen=True)
 class SeriesLayout:
     """How the data of a series lie: samples, columns, whether the file holds (column, time), and what is odd."""
@@ -176,7 +189,13 @@ def layout(entry: SeriesEntry) -> SeriesLayout:
     else:
         transposed = False  # as the schema says: time first
     n_samples, n_columns = (columns, rows) if transposed else (rows, columns)
-    return SeriesLayout(n_samples, n_columns, transposed, _region_oddity(entry, n_columns))
+    oddity = _region_oddity(entry, n_columns)
+    if n_times is None and not entry.n_region and columns >= _MANY_COLUMNS and columns > _MORE_COLUMNS * rows:
+        oddity = (
+            f"{entry.path}: the data of shape {entry.shape} are read as {rows} samples of {columns} columns, as NWB "
+            "has it, but have far more columns than samples: time may come second; if so, write them as (time, column)"
+        )
+    return SeriesLayout(n_samples, n_columns, transposed, oddity)
 
 
 def series_kind(entry: SeriesEntry) -> str:
@@ -220,6 +239,8 @@ def why_not_read(entry: SeriesEntry) -> str | None:
         return f"{path}: the series is empty (shape {entry.shape})"
     if len(entry.shape) > 2:
         return f"{path}: the data have {len(entry.shape)} dims {entry.shape}, wanted (time, unit)"
+    if entry.misread and series_kind(entry) != "events":  # whose times are right all the same
+        return f"{path}: {entry.misread}"
     if entry.timestamps_shape is None and entry.rate is None:
         return f"{path}: the series has neither timestamps nor a single starting_time with a rate"
     try:
@@ -249,7 +270,22 @@ def _name_of(dtype: Any) -> str:
     return dtype.str if dtype.names is None else "compound"
 
 
-def _number(value: Any, default: Any = None) -> Any:
-    """Return a float from an attribute or scalar; the default where it is missing or no single number."""
+def _number(value: Any) -> float | None:
+    """Return a float from an attribute or scalar, None where it is missing or no single number."""
     value = plain(value)
-    return float(value) if isinstance(value, int | float) else default
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _finite(attribute: Any, default: Any, name: str, odd: list[str]) -> Any:
+    """Return a float from an attribute, the default where it is missing; anything else is said in `odd`."""
+    import h5py
+
+    value = plain(attribute)
+    if value is None or isinstance(value, h5py.Empty):
+        return default
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    n_values = getattr(value, "size", 1)
+    what = f"{n_values} values" if n_values != 1 else repr(value)
+    odd.append(f"`{name}` is {what}, wanted one finite number")
+    return default

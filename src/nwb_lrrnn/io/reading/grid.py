@@ -11,10 +11,15 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.binning import EDGE_TOLERANCE, positive_bin_size, window_bins
 from nwb_lrrnn.io.reading.catalog import listed
+from nwb_lrrnn.io.reading.memory import check_memory
 from nwb_lrrnn.io.reading.tables import Rows
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+# Of every bin of a trial: its time, with what is made on the way to it; of every bin, whether it is inside.
+_BYTES_OF_TIME, _BYTES_OF_MASK = 24, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +70,10 @@ class Grid:
         )
 
 
-def session_grid(start: float, stop: float, bin_size: float) -> Grid:
+def session_grid(start: float, stop: float, bin_size: float, hint: str = "") -> Grid:
     """Return the bins of one stretch of the session, `start` to `stop` in s; raise where that is shorter than a bin.
+
+    Bins that would fill the memory are refused, too, with a `hint` to what may be wrong.
 
     >>> session_grid(0.0, 1.0, 0.25).time
     array([0.125, 0.375, 0.625, 0.875])
@@ -76,15 +83,19 @@ def session_grid(start: float, stop: float, bin_size: float) -> Grid:
         raise ValueError(f"window: got ({start:g}, {stop:g}), wanted (start, stop) in seconds with start < stop")
     if not stop > start:
         raise ValueError(f"the recording runs from {start:g} s to {stop:g} s: too short for one bin of {bin_size!r} s")
+    _check_bins(1, (start, stop), bin_size, hint)
     _, time = window_bins((start, stop), bin_size)
     return Grid(np.array([start]), float(bin_size), time, np.zeros(1))
 
 
-def trial_grid(trials: Rows, bin_size: float, align: Any = None, window: tuple[float, float] | None = None) -> Grid:
+def trial_grid(
+    trials: Rows, bin_size: float, align: Any = None, window: tuple[float, float] | None = None, hint: str = ""
+) -> Grid:
     """Return the bins of trials: a `window` in s around `align`, or each trial from start to stop.
 
     `align` is a column of session times, or such times by trial id; start_time by default. Trials where it is NaN are
-    left out. Without a window, trials of unequal length are padded to the longest, with `inside` False.
+    left out. Without a window, trials of unequal length are padded to the longest, with `inside` False. Bins that would
+    fill the memory are refused, with a `hint` to what may be wrong.
     """
     bin_size = positive_bin_size(bin_size)
     align_time = _align_times(trials, "start_time" if align is None else align)
@@ -93,6 +104,7 @@ def trial_grid(trials: Rows, bin_size: float, align: Any = None, window: tuple[f
     trials = trials.take(~missing, [(id_, f"{name} is NaN") for id_ in trials.ids[missing].tolist()])
     align_time = align_time[~missing]
     if window is not None:
+        _check_bins(len(trials), window, bin_size, hint)
         _, time = window_bins(window, bin_size)
         return Grid(align_time + float(window[0]), float(bin_size), time, align_time, trials).checked()
     Grid(align_time, float(bin_size), np.zeros(1), align_time, trials).checked()
@@ -102,6 +114,7 @@ def trial_grid(trials: Rows, bin_size: float, align: Any = None, window: tuple[f
         raise ValueError("window: the table holds instants without stop_time, so pass window=(start, stop) in s")
     # The first edge is a whole number of bins from the alignment, so that time 0 is an edge in every trial.
     first_edge = math.floor(begins.min() / float(bin_size) + EDGE_TOLERANCE) * float(bin_size)
+    _check_bins(len(trials), (first_edge, float(ends.max())), bin_size, hint)
     _, time = window_bins((first_edge, float(ends.max())), bin_size)
     first = np.ceil((begins - first_edge) / bin_size - EDGE_TOLERANCE)
     last = np.floor((ends - first_edge) / bin_size + EDGE_TOLERANCE)
@@ -110,6 +123,21 @@ def trial_grid(trials: Rows, bin_size: float, align: Any = None, window: tuple[f
     grid = Grid(align_time + first_edge, float(bin_size), time, align_time, trials, inside)
     grid = grid.drop(~inside.any(axis=1), "shorter than one bin")
     return replace(grid, inside=None) if grid.inside is not None and grid.inside.all() else grid
+
+
+def _check_bins(n_trials: int, window: Any, bin_size: float, hint: str) -> None:
+    """Raise where the times and masks of the bins of one window in each trial would fill the memory."""
+    pair = np.asarray(window, dtype=np.float64)
+    if pair.shape != (2,) or not np.isfinite(pair).all():
+        return  # refused for what it is
+    length = float(pair[1] - pair[0])
+    n_bins = max(0.0, length / bin_size)
+    each = "" if n_trials == 1 else f" in each of {n_trials} trials"
+    check_memory(
+        n_bins * (_BYTES_OF_TIME + _BYTES_OF_MASK * n_trials),
+        f"bin_size: {n_bins * n_trials:.4g} bins of {bin_size:g} s over {length:.6g} s{each}, whose times and masks",
+        "pass a larger bin_size=, a shorter window=" + (f", {hint}" if hint else ""),
+    )
 
 
 def grid_like(X: xr.DataArray) -> Grid:

@@ -102,19 +102,21 @@ def requested_grid(
     request: Request,
     bin_size: float,
     stretch: tuple[float, float],
+    hint: str = "",
 ) -> tuple[Grid, int, list[str]]:
     """Return the bins of a request, the number of trials asked for and warnings.
 
-    A request without trials and window asks for the whole `stretch` (start and stop of the recording in s).
+    A request without trials and window asks for the whole `stretch` (start and stop of the recording in s). Bins that
+    would fill the memory are refused; `hint` is what may be done about it beside what the error says.
     """
     if not request.wants_trials:
         start, stop = request.window if request.window is not None else stretch
-        return session_grid(start, stop, bin_size), 0, []
+        return session_grid(start, stop, bin_size, hint), 0, []
     trials = read_intervals(source, choose_intervals(catalog, request.intervals))
     if request.trials is not None:
         trials = replace(trials.take(select_rows(trials, request.trials, "trial")), dropped=())
     n_asked = len(trials) + len(trials.dropped)
-    grid = trial_grid(trials, bin_size, request.align, request.window)
+    grid = trial_grid(trials, bin_size, request.align, request.window, hint)
     warning = looks_relative(trials, request.align)
     return grid, n_asked, [warning] if warning else []
 

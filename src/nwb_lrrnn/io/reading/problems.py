@@ -6,7 +6,7 @@ import numpy as np
 
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, listed
-from nwb_lrrnn.io.reading.entries import TableEntry
+from nwb_lrrnn.io.reading.entries import TableEntry, series_kind
 from nwb_lrrnn.io.reading.intervals import interval_tables, read_intervals
 from nwb_lrrnn.io.reading.populations import population_of
 from nwb_lrrnn.io.reading.series import series_problems
@@ -21,11 +21,16 @@ def find_problems(source: Source, catalog: Catalog) -> list[str]:
         if population is not None:
             problems += population.problems(source, catalog, table)
     for table in interval_tables(catalog):
-        problems += _interval_problems(source, table)
+        try:
+            problems += _interval_problems(source, table)
+        except ValueError as error:  # a part of the table is missing or damaged
+            problems.append(str(error))
     for entry in catalog.series:
         population = population_of(entry)
         find = series_problems if population is None else population.problems
         problems += find(source, catalog, entry)
+        if entry.misread and series_kind(entry) == "events":
+            problems.append(f"{entry.path}: {entry.misread}")
     return problems
 
 

@@ -191,7 +191,9 @@ class Recording(Exports):
 
         `align` and `window` cut a window around an event of every trial. `intervals` or `trials` alone cut every trial
         from its start to its stop; shorter trials are padded with unobserved bins. `window` alone cuts one stretch of
-        the session. A last bin that does not fit whole is dropped.
+        the session. Without any of them the recording runs over the obs_intervals of the units table, else from the
+        first to the last spike of any unit: what lies before or after may not have been recorded. A last bin that does
+        not fit whole is dropped.
 
         Parameters
         ----------
@@ -208,23 +210,26 @@ class Recording(Exports):
         on_bad_spikes : {"sort", "raise"}
             Whether NaN and unsorted spike times are repaired with a warning, or refused.
         min_rate : float, optional
-            Leave out units with fewer spikes/s over the recording. By default units without spikes stay, as zeros.
+            Leave out units with fewer spikes/s in the time in which they were observed: that of their obs_intervals
+            where they have any, else all, without invalid_times. By default units without spikes stay, as zeros.
         time_scale : float
-            s per unit of the file's spike times: 0.001 where they are in ms.
+            s per unit of the file's spike times: 0.001 where they are in ms, 1/30000 where they are sample indices at
+            30 kHz. A warning says where rates and length make another unit than s likely.
         table : str, optional
             Name of the units table, needed only where there are several.
 
         Returns
         -------
-        counts : DataArray, dask-backed, uint8 or larger
+        counts : DataArray, dask-backed, int16 (int32 where a bin may hold more than 32767 spikes)
             With the columns of the trial and unit tables as coordinates, electrodes resolved; `observed` where some bin
             was not observed (obs_intervals, invalid_times, padding); attrs bin_size, source and dropped_trials.
 
         Raises
         ------
         ValueError
-            If there are no spikes, a name, id or column is unknown or ambiguous, no trial is left, or spike times are
-            bad and `on_bad_spikes` is "raise".
+            If there are no spikes, a name, id or column is unknown or ambiguous, no trial is left, spike times are bad
+            and `on_bad_spikes` is "raise", or the bins' times and masks would take more than a quarter of the free
+            memory.
 
         Examples
         --------
@@ -268,9 +273,11 @@ class Recording(Exports):
     ) -> xr.DataArray:
         """Return a sampled series: a population (trial, time, unit) or (time, unit), or an input at the bins of `like`.
 
-        Without `bin_size` at the series' own rate, else averaged into bins. Values are in the series' unit of measure:
-        conversion, channel_conversion and offset are applied. Gaps in the timestamps are never bridged: trials whose
-        window crosses one are dropped and reported, bins of a long stretch in one are unobserved.
+        Without `bin_size` at the series' own rate, else averaged into bins. Timestamps within a quarter of a step of
+        an even grid are taken for regular there, and the log says so; `bin_size` averages at their own times. Values
+        are in the series' unit of measure: conversion, channel_conversion and offset are applied. Gaps in the
+        timestamps are never bridged: trials whose window crosses one are dropped and reported, bins of a long stretch
+        in one are unobserved.
 
         Counts that the file holds around events (BinnedAlignedSpikes) come as (trial, time, unit), signed integers in
         the bins and trials of the file: leave `bin_size`, `align`, `window` and `intervals` out. `trials` are numbers
@@ -291,7 +298,8 @@ class Recording(Exports):
             Widest distance in s between samples to interpolate across in bins without samples; by default 1.5 steps of
             the series, or one bin where that is wider.
         repair : {None, "sort"}
-            "sort" accepts timestamps that do not ascend: samples are sorted, repeated times left out.
+            "sort" accepts timestamps that do not ascend: samples are sorted, and those of repeated times or none left
+            out, which the log says. Refused where these are more than a third.
 
         Returns
         -------
@@ -302,8 +310,9 @@ class Recording(Exports):
         Raises
         ------
         ValueError
-            If the name is unknown or ambiguous, or the series cannot be read; InvalidTimestampsError
-            (`nwb_lrrnn.io.errors`) if its times are no ascending sequence.
+            If the name is unknown or ambiguous, the series cannot be read, or the bins' times and masks would take more
+            than a quarter of the free memory; InvalidTimestampsError (`nwb_lrrnn.io.errors`) if its times are no
+            ascending sequence, MisreadValuesError if its channel_conversion is not that of its columns.
 
         Examples
         --------

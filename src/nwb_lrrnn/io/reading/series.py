@@ -14,14 +14,14 @@ from nwb_lrrnn.binning import observed_bins, outside_intervals
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.assembly import assemble, report_dropped
 from nwb_lrrnn.io.reading.catalog import Catalog, choose
-from nwb_lrrnn.io.reading.clock import Clock, read_clock
+from nwb_lrrnn.io.reading.clock import JITTER, Clock, read_clock
 from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, layout, series_kind, why_not_read
 from nwb_lrrnn.io.reading.grid import Grid, grid_like
 from nwb_lrrnn.io.reading.intervals import Request, requested_grid
 from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import BinnedSeries, SampledSeries, lazy_blocks
 from nwb_lrrnn.io.reading.selection import select_rows
-from nwb_lrrnn.io.reading.series_columns import column_table, describe
+from nwb_lrrnn.io.reading.series_columns import column_table, describe, value_problems
 from nwb_lrrnn.io.reading.spikes import invalid_times
 from nwb_lrrnn.io.reading.tables import Rows
 
@@ -52,6 +52,7 @@ def read_series(
     """Return a series (trial, time, unit) or (time, unit) as `Recording.series` describes it, and warnings."""
     series, rows, attrs = _sampled(source, entry, units)
     clock = read_clock(source, entry, series.shape[0], repair)
+    clock = clock.evened() if bin_size is None else clock
     oddity = layout(entry).oddity
     warnings = [oddity] if oddity else []
     if bin_size is None and not request.wants_trials and request.window is None:
@@ -144,7 +145,6 @@ def _at_own_rate(
         time_index = xr.Coordinates.from_xindex(RangeIndex.linspace(clock.start, last, clock.n_samples, dim="time"))
     else:
         times = clock.times()
-        attrs |= {"bin_size": clock.step} if clock.is_even and not len(clock.segments) else {}
     grid = Grid(np.array([clock.start]), clock.step, times, np.zeros(1))
     observed = None
     if invalid is not None:
@@ -158,16 +158,27 @@ def _at_own_rate(
             "between them; pass bin_size= to mark the bins in gaps as unobserved",
             entry.path, len(clock.segments), clock.times()[clock.segments[0]],
         )  # fmt: skip
+    elif clock.rate is None and clock.is_even:
+        array.attrs["bin_size"] = clock.even.step
+    elif clock.rate is None and clock.n_samples > 1:
+        logger.warning("%s; pass bin_size= in s for the fixed rate that a model needs", _uneven(clock, entry))
     return array.rename(entry.name)
 
 
 def _own_bin(clock: Clock, entry: SeriesEntry) -> float:
     """Return the step of a series as the width of its bins, or raise where it has none."""
     if clock.is_even:
-        return clock.step if clock.rate is None else 1 / clock.rate
+        return clock.even.step
     raise ValueError(
-        f"bin_size: the samples of {entry.path} are unevenly spaced (median step {clock.step:g} s), so that trials "
-        "cannot be cut at its own rate; pass bin_size= in s"
+        f"bin_size: {_uneven(clock, entry)}, so that trials cannot be cut at its own rate; pass bin_size= in s"
+    )
+
+
+def _uneven(clock: Clock, entry: SeriesEntry) -> str:
+    """Return that samples are not evenly spaced, and by how much."""
+    return (
+        f"the samples of {entry.path} are unevenly spaced (median step {clock.step:g} s, up to {clock.even.off:.2g} "
+        f"steps off an even grid, wanted at most {JITTER:g})"
     )
 
 
@@ -177,10 +188,9 @@ def _snapped(grid: Grid, clock: Clock) -> Grid:
     if clock.rate is not None:  # also outside of the recording, where the trial is dropped by its holes
         snapped = clock.start + np.ceil((grid.starts - clock.start) * clock.rate - 1e-6) / clock.rate
     else:
-        times = clock.times()
         outside = (grid.starts < clock.start - clock.step) | (grid.starts > clock.stop)
-        snapped = np.where(outside, grid.starts, times[first])
-    return replace(grid, starts=snapped - clock.step / 2)
+        snapped = np.where(outside, grid.starts, clock.even.time(first))
+    return replace(grid, starts=snapped - grid.bin_size / 2)
 
 
 def _without_gaps(grid: Grid, clock: Clock, max_gap: float, own_rate: bool) -> tuple[Grid, NDArray[np.bool_] | None]:
@@ -291,6 +301,7 @@ def series_problems(source: Source, catalog: Catalog, entry: SeriesEntry) -> lis
     problems = [shape.oddity] if shape.oddity else []
     if shape.transposed:
         problems.append(f"{entry.path}: the data are stored (unit, time); they are read as (time, unit)")
+    problems += value_problems(source, entry, shape.n_columns)
     try:
         clock = read_clock(source, entry, shape.n_samples)
     except ValueError as error:

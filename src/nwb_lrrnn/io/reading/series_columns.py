@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.io.errors import MisreadValuesError
 from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
-from nwb_lrrnn.io.reading.catalog import Catalog
+from nwb_lrrnn.io.files.zarr.file import ZarrDataset
+from nwb_lrrnn.io.reading.catalog import Catalog, listed
 from nwb_lrrnn.io.reading.clock import read_clock
-from nwb_lrrnn.io.reading.entries import SeriesEntry, layout
+from nwb_lrrnn.io.reading.entries import SeriesEntry, find_dataset, layout
 from nwb_lrrnn.io.reading.lazy import SampledSeries
 from nwb_lrrnn.io.reading.tables import Rows, region_columns
 
@@ -43,12 +45,47 @@ def describe(
     return series, rows, attrs
 
 
+def value_problems(source: Source, entry: SeriesEntry, n_columns: int) -> list[str]:
+    """Return what is wrong with the values of a series beside its attributes: gains, resolution, lost chunks."""
+    with source.open() as file:
+        group = file[entry.path]
+        try:
+            _gain(group, entry, n_columns)
+        except MisreadValuesError as error:
+            return [str(error)]
+        problems = []
+        data = group["data"]
+        resolution = plain(data.attrs.get("resolution"))
+        if resolution is not None and not isinstance(resolution, int | float):
+            problems.append(f"{entry.path}: `resolution` is {resolution!r}, wanted one number; no value depends on it")
+        lost = data.lost_chunks() if isinstance(data, ZarrDataset) else []
+    if lost:
+        said = listed(lost, at_most=3)
+        problems.append(f"{entry.path}/data: {len(lost)} chunks of the store are missing ({said}); copy it again")
+    return problems
+
+
 def _gain(group: H5, entry: SeriesEntry, n_columns: int) -> NDArray[np.float64] | float:
-    """Return conversion times channel_conversion: a number, or one per column."""
-    if "channel_conversion" not in group:
+    """Return conversion times channel_conversion: a number, or one per column; raise where they are not."""
+    per_channel, why = find_dataset(group, "channel_conversion")
+    if per_channel is None and why is None:
         return entry.conversion
-    per_channel = np.asarray(group["channel_conversion"][()], dtype=np.float64).reshape(-1)
-    return entry.conversion * per_channel if len(per_channel) == n_columns else entry.conversion
+    path = f"{entry.path}/channel_conversion"
+    if per_channel is None:
+        raise MisreadValuesError(f"{path}: {why}; repair the file")
+    if per_channel.dtype.kind not in "fiu":
+        raise MisreadValuesError(f"{path}: got dtype {per_channel.dtype}, wanted numbers; repair the file")
+    values = np.asarray(per_channel[()], dtype=np.float64).reshape(-1)
+    if len(values) != n_columns:
+        raise MisreadValuesError(
+            f"{path}: got {len(values)} values for {n_columns} columns of data, wanted one a column; repair the file"
+        )
+    bad = np.flatnonzero(~np.isfinite(values) | (values == 0))
+    if len(bad):
+        raise MisreadValuesError(
+            f"{path}: got {values[bad[0]]:g} for column {bad[0]}, wanted finite numbers other than 0; repair the file"
+        )
+    return entry.conversion * values
 
 
 def _column_rows(file: H5, group: H5, entry: SeriesEntry, n_columns: int, known: dict[H5, Rows] | None = None) -> Rows:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.binning import clean_spike_times
+from nwb_lrrnn.binning import COUNT_TYPES, clean_spike_times
 from nwb_lrrnn.io.errors import ChangedFileError
 from nwb_lrrnn.io.files.chunks.slices import read_dataset
 from nwb_lrrnn.io.files.source import Source
@@ -17,7 +17,7 @@ from nwb_lrrnn.io.reading.tables import read_ends
 
 _KEPT_BYTES = 256 * 2**20  # of float64: the spike times of a table up to this size are held in memory
 _BATCH_BYTES = 32 * 2**20  # of float64: what is read of a larger one at a time, or one unit
-_TYPES = (np.uint8, np.uint16)
+_SLACK = 1e-6  # s: a spike at the end of an interval is inside of it, however its time was rounded
 _READING = threading.Lock()  # so that two threads that need the same spike times read them once
 
 
@@ -25,25 +25,29 @@ _READING = threading.Lock()  # so that two threads that need the same spike time
 class SpikeSummary:
     """What is known of the spikes of each row without keeping them.
 
-    `n` (row,) are finite spike times, `first` and `last` (row,) in s, NaN without spikes; `repeats` (row,) whether two
-    have the same time; `crowded` (row, 2) the shortest time in s that holds 256, and 65536 spikes (inf where there are
-    fewer); `problems` what was wrong with the spike times, by row number.
+    `n` (row,) are finite spike times, `n_inside` (row,) those in the intervals asked about; `first` and `last` (row,)
+    in s, NaN without spikes; `repeats` (row,) whether two have the same time; `crowded` (row,) the shortest time in s
+    that holds more spikes than the smallest type of counts does (inf where there are fewer); `whole` (row,) whether all
+    times are whole numbers as the file has them; `problems` what was wrong with the spike times, by row number.
     """
 
     n: NDArray[np.int64]
+    n_inside: NDArray[np.int64]
     first: NDArray[np.float64]
     last: NDArray[np.float64]
     repeats: NDArray[np.bool_]
     crowded: NDArray[np.float64]
+    whole: NDArray[np.bool_]
     problems: dict[int, str]
 
     def count_dtype(self, rows: NDArray[np.intp], bin_size: float) -> np.dtype[Any]:
-        """Return the smallest unsigned type that holds the spikes of any of `rows` (unit,) in any window of one bin."""
-        # Spike k + 255 within a bin of spike k would be one too many; the slack covers the tolerance of the edges.
-        for dtype, shortest in zip(_TYPES, self.crowded[rows].T, strict=True):
-            if (shortest > bin_size * 1.00001).all():
-                return np.dtype(dtype)
-        return np.dtype(np.uint32)
+        """Return the smallest signed type that holds the spikes of any of `rows` (unit,) in any window of one bin.
+
+        Signed, since users subtract counts from each other.
+        """
+        # Spike k + 32767 within a bin of spike k would be one too many; the slack covers the tolerance of the edges.
+        fits = bool((self.crowded[rows] > bin_size * 1.00001).all())
+        return np.dtype(COUNT_TYPES[0] if fits else COUNT_TYPES[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +65,14 @@ class SpikeTable:
         """Whether the spike times are read anew for what is asked for, and not kept."""
         return self.n_spikes * 8 > _KEPT_BYTES
 
-    def summary(self) -> SpikeSummary:
-        """Return what is known of the spikes of each row, from one reading of all of them."""
+    def summary(self, intervals: tuple[bytes, ...] | None = None) -> SpikeSummary:
+        """Return what is known of the spikes of each row, from one reading of all of them.
+
+        `intervals` are those of each row in which spikes are counted as inside, ascending and disjoint (interval, 2),
+        as bytes; None: all are inside.
+        """
         with _READING:
-            return _summary(*self._identity)
+            return _summary(*self._identity, intervals)
 
     def times(self, rows: Sequence[int] | NDArray[np.intp]) -> list[NDArray[np.float64]]:
         """Return sorted finite spike times of some rows in s."""
@@ -104,11 +112,14 @@ def _kept(
 
 
 @functools.lru_cache(maxsize=8)
-def _summary(source: Source, path: str, n_rows: int, n_spikes: int, time_scale: float) -> SpikeSummary:
+def _summary(
+    source: Source, path: str, n_rows: int, n_spikes: int, time_scale: float, intervals: tuple[bytes, ...] | None
+) -> SpikeSummary:
     """Return what `SpikeTable.summary` returns."""
     table = SpikeTable(source, path, n_rows, n_spikes, time_scale)
-    n, repeats = np.zeros(n_rows, dtype=np.int64), np.zeros(n_rows, dtype=bool)
-    first, last, crowded = np.full(n_rows, np.nan), np.full(n_rows, np.nan), np.full((n_rows, len(_TYPES)), np.inf)
+    n, n_inside, repeats = np.zeros(n_rows, dtype=np.int64), np.zeros(n_rows, dtype=np.int64), np.zeros(n_rows, bool)
+    first, last, crowded = np.full(n_rows, np.nan), np.full(n_rows, np.nan), np.full(n_rows, np.inf)
+    whole, most = np.zeros(n_rows, dtype=bool), int(np.iinfo(COUNT_TYPES[0]).max)
     problems: dict[int, str] = {}
     if table.is_large:
         cleaned = (clean_spike_times(times) for _, times in _read(table, np.arange(n_rows)))
@@ -120,11 +131,18 @@ def _summary(source: Source, path: str, n_rows: int, n_spikes: int, time_scale: 
         if not len(times):
             continue
         n[row], first[row], last[row] = len(times), times[0], times[-1]
+        n_inside[row] = len(times) if intervals is None else _n_inside(times, intervals[row])
         repeats[row] = bool((times[1:] == times[:-1]).any())
-        for k, dtype in enumerate(_TYPES):
-            more = int(np.iinfo(dtype).max)
-            crowded[row, k] = (times[more:] - times[:-more]).min(initial=np.inf)
-    return SpikeSummary(n, first, last, repeats, crowded, problems)
+        whole[row] = time_scale == 1.0 and bool((times == np.round(times)).all())
+        crowded[row] = (times[most:] - times[:-most]).min(initial=np.inf)
+    return SpikeSummary(n, n_inside, first, last, repeats, crowded, whole, problems)
+
+
+def _n_inside(times: NDArray[np.float64], intervals: bytes) -> int:
+    """Return how many of sorted times lie in ascending, disjoint intervals (interval, 2), their ends included."""
+    begins, ends = np.frombuffer(intervals).reshape(-1, 2).T
+    n_before = np.searchsorted(times, ends + _SLACK, side="right") - np.searchsorted(times, begins - _SLACK)
+    return min(int(n_before.sum()), len(times))
 
 
 @functools.lru_cache(maxsize=8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +14,27 @@ from nwb_lrrnn.binning import observed_bins, outside_intervals
 from nwb_lrrnn.io.files.hdf5 import plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.assembly import assemble, report_dropped
-from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed
+from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed, read_catalog
 from nwb_lrrnn.io.reading.entries import InFile, TableEntry
 from nwb_lrrnn.io.reading.grid import Grid
-from nwb_lrrnn.io.reading.intervals import Request, requested_grid
+from nwb_lrrnn.io.reading.intervals import Request, read_intervals, requested_grid
 from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import SpikeCounts, lazy_blocks
+from nwb_lrrnn.io.reading.memory import check_memory
+from nwb_lrrnn.io.reading.observed import UnitRates, in_seconds, trials_outside, unit_rates
 from nwb_lrrnn.io.reading.selection import select_rows
-from nwb_lrrnn.io.reading.spike_table import SpikeSummary, SpikeTable
+from nwb_lrrnn.io.reading.spike_table import SpikeTable
 from nwb_lrrnn.io.reading.tables import Rows, read_ragged, read_rows, repeated_ids, unit_electrodes
+from nwb_lrrnn.io.reading.time_units import coarse_times, doubtful_unit
 
 if TYPE_CHECKING:
     import xarray as xr
 
+logger = logging.getLogger(__name__)
+
 _ON_BAD_SPIKES = ("sort", "raise")
+_MOST_SHOWN = 2**21  # spikes that are read for a line of the printout
+_USUAL_BIN = 0.02  # s; spike times that are too coarse for it are a problem of the file
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,22 +85,35 @@ def why_no_spikes(entry: TableEntry) -> str | None:
     return None
 
 
-def read_units(source: Source, entry: TableEntry, time_scale: float = 1.0) -> ReadUnits:
+def read_units(source: Source, entry: TableEntry) -> ReadUnits:
     """Return the rows of a Units table with the metadata of their electrodes, and their observation intervals."""
     with source.open() as file:
         rows = read_rows(file, entry)
         columns = {**unit_electrodes(file, entry), **rows.columns}  # the unit's own column wins
-        observed = read_ragged(file, entry.path, "obs_intervals", entry.n_rows)
         object_id = str(plain(file[entry.path].attrs.get("object_id")) or "")
-    if observed is not None:
-        if any(part.size and part.shape[1:] != (2,) for part in observed):
-            raise ValueError(
-                f"{entry.path}/obs_intervals: got {observed[0].ndim} dims, wanted (interval, 2), a start and a stop "
-                "each; repair the file with pynwb"
-            )
-        observed = [part.reshape(-1, 2) * time_scale for part in observed]
-        observed = None if all(not len(part) for part in observed) else observed
+    observed = read_observed(source, entry)
     return ReadUnits(replace(rows, columns=columns), observed, object_id)
+
+
+def read_observed(source: Source, entry: TableEntry) -> list[NDArray[np.float64]] | None:
+    """Return the obs_intervals (interval, 2) of each row of a Units table; None where it says of no unit."""
+    with source.open() as file:
+        observed = read_ragged(file, entry.path, "obs_intervals", entry.n_rows)
+    if observed is None:
+        return None
+    if any(part.size and part.shape[1:] != (2,) for part in observed):
+        raise ValueError(
+            f"{entry.path}/obs_intervals: got {observed[0].ndim} dims, wanted (interval, 2), a start and a stop "
+            "each; repair the file with pynwb"
+        )
+    observed = [part.reshape(-1, 2).astype(np.float64) for part in observed]
+    return None if all(not len(part) for part in observed) else observed
+
+
+def rates_of_units(source: Source, entry: TableEntry, invalid: NDArray[np.float64] | None) -> UnitRates:
+    """Return how fast the units of a table fired in observed time; `invalid` are the file's invalid_times, or None."""
+    spikes = SpikeTable(source, entry.path, entry.n_rows, entry.n_spikes or 0)
+    return unit_rates(spikes, read_observed(source, entry), invalid)
 
 
 def read_spikes(
@@ -109,16 +131,26 @@ def read_spikes(
     """Return counts as `Recording.spikes` describes them, and warnings for its caller."""
     if on_bad_spikes not in _ON_BAD_SPIKES:
         raise ValueError(f"on_bad_spikes: got {on_bad_spikes!r}, wanted one of {', '.join(_ON_BAD_SPIKES)}")
-    known = read_units(source, entry, time_scale)
-    spikes = SpikeTable(source, entry.path, entry.n_rows, entry.n_spikes or 0, float(time_scale))
-    summary = spikes.summary()
+    spikes = SpikeTable(source, entry.path, entry.n_rows, entry.n_spikes or 0, _positive_scale(time_scale))
+    known = read_units(source, entry)
+    if known.observed is not None and time_scale != 1.0:
+        known = replace(known, observed=in_seconds(known.observed, spikes.summary(), time_scale))
+    invalid = invalid_times(source, catalog)
+    rates = unit_rates(spikes, known.observed, invalid)
+    summary = rates.summary
     index = select_rows(known.rows, units, "unit")
     warnings = _bad_spikes(known.rows, index, summary.problems, on_bad_spikes)
-    stretch = session_stretch(summary, known.observed)
-    index = _fast_enough(index, summary, stretch, min_rate)
-    warnings += looks_like_ms(source, catalog, summary, time_scale)
-    grid, n_asked, more = requested_grid(source, catalog, request, bin_size, stretch)
-    observed = _observed(grid, known.observed, index, invalid_times(source, catalog))
+    index = _fast_enough(index, rates, min_rate)
+    doubt = doubtful_unit(source, catalog, entry, summary) if time_scale == 1.0 else None
+    warnings += [doubt] if doubt else []
+    hint = "or time_scale= where the spike times of the file are not in s" + (f": {doubt}" if doubt else "")
+    grid, n_asked, more = requested_grid(source, catalog, request, bin_size, rates.stretch, hint=hint)
+    said = [*_outside(entry.path, known, rates, index), coarse_times(source, entry, summary, grid.bin_size)]
+    if grid.trials is not None and known.observed is None:
+        said.append(trials_outside(grid.starts, grid.starts + grid.n_bins * grid.bin_size, rates))
+    for text in filter(None, said):
+        logger.warning("%s", text)
+    observed = _observed(grid, known.observed, index, invalid)
     if observed is not None:
         seen = np.asarray(observed.any(axis=tuple(range(1, observed.ndim))))
         if grid.trials is not None:
@@ -152,22 +184,6 @@ def invalid_times(source: Source, catalog: Catalog) -> NDArray[np.float64] | Non
     return np.stack([columns["start_time"], columns["stop_time"]], axis=1).astype(np.float64)
 
 
-def session_stretch(spikes: SpikeSummary, observed: list[NDArray[np.float64]] | None) -> tuple[float, float]:
-    """Return start and stop of a session in s: those of the observation intervals, else 0 and the last spike.
-
-    A session whose clock does not start at 0 (first spike later than the spikes last) starts at its first spike.
-    """
-    if observed is not None:
-        every = np.concatenate(observed)
-        every = every[np.isfinite(every).all(axis=1)]
-        if len(every):
-            return float(every.min()), float(every.max())
-    if not spikes.n.any():
-        return 0.0, 0.0
-    first, last = float(np.nanmin(spikes.first)), float(np.nanmax(spikes.last))
-    return (first, last) if first < 0 or first > last - first else (0.0, last)
-
-
 def _observed(
     grid: Grid, observed: list[NDArray[np.float64]] | None, index: NDArray[np.intp], invalid: NDArray[np.float64] | None
 ) -> NDArray[np.bool_] | None:
@@ -186,8 +202,22 @@ def _observed(
         if len(masks) == 1:
             every &= next(iter(masks.values()))
         elif not all(mask.all() for mask in masks.values()):
+            what = f"bin_size: {shape[0]} trials of {shape[1]} bins of {len(keys)} units, observed at different times,"
+            check_memory(
+                math.prod(shape) * len(keys), what, "pass a larger bin_size=, a shorter window= or fewer units="
+            )
             every = every[..., None] & np.stack([masks[key] for key in keys], axis=-1)
     return None if every.all() else every
+
+
+def _positive_scale(time_scale: float) -> float:
+    """Return the s per unit of the file's spike times, or raise."""
+    if isinstance(time_scale, int | float | np.number) and 0 < time_scale < np.inf:
+        return float(time_scale)
+    raise ValueError(
+        f"time_scale: got {time_scale!r}, wanted a positive number, the s per unit of the file's spike times: 0.001 "
+        "for ms, 1/30000 for sample indices at 30 kHz"
+    )
 
 
 def _bad_spikes(rows: Rows, index: NDArray[np.intp], problems: dict[int, str], on_bad_spikes: str) -> list[str]:
@@ -201,37 +231,31 @@ def _bad_spikes(rows: Rows, index: NDArray[np.intp], problems: dict[int, str], o
     return [f"spike times of {len(said)} of {len(index)} units were repaired: {listed(said, at_most=5)}"]
 
 
-def _fast_enough(
-    index: NDArray[np.intp], spikes: SpikeSummary, stretch: tuple[float, float], min_rate: float | None
-) -> NDArray[np.intp]:
-    """Return the rows of units with at least `min_rate` spikes/s over the recording."""
+def _fast_enough(index: NDArray[np.intp], found: UnitRates, min_rate: float | None) -> NDArray[np.intp]:
+    """Return the rows of units with at least `min_rate` spikes/s in the time in which they were observed."""
     if min_rate is None:
         return index
-    duration = max(stretch[1] - stretch[0], 1e-9)
-    rates = spikes.n[index] / duration
+    rates = np.nan_to_num(found.rates[index])  # what was never observed reaches no rate
     if not (rates >= min_rate).any():
-        raise ValueError(f"min_rate: no unit reaches {min_rate} spikes/s, the fastest has {rates.max():.3g}; lower it")
+        raise ValueError(
+            f"min_rate: no unit reaches {min_rate} spikes/s in observed time, the fastest has {rates.max():.3g}; "
+            "lower it"
+        )
     return index[rates >= min_rate]
 
 
-def looks_like_ms(source: Source, catalog: Catalog, spikes: SpikeSummary, time_scale: float) -> list[str]:
-    """Return a warning where spike times run far beyond the trials at absurdly low rates: they may be in ms."""
-    trials = next((table for table in catalog.of_type("TimeIntervals") if table.path == "/intervals/trials"), None)
-    spiking = spikes.n > 1
-    if trials is None or "stop_time" not in trials.columns or not spiking.any() or time_scale != 1.0:
+def _outside(path: str, known: ReadUnits, found: UnitRates, index: NDArray[np.intp]) -> list[str]:
+    """Return the sentence that spikes of some units (unit,) lie outside of their obs_intervals, where they do."""
+    if known.observed is None:
         return []
-    last_spike = float(spikes.last[spiking].max())
-    rate = float(np.median(spikes.n[spiking])) / max(last_spike, 1e-9)
-    if rate >= 0.05:
+    n_outside = found.n_spikes - found.n_inside
+    hit = [row for row in index.tolist() if n_outside[row]]
+    if not hit:
         return []
-    with source.open() as file:
-        stops = read_rows(file, trials).columns.get("stop_time", np.zeros(0))
-    last_stop = float(stops[np.isfinite(stops)].max(initial=0.0))
-    if not 0 < last_stop < last_spike / 10:
-        return []
+    said = listed([f"{known.rows.ids[row]} ({n_outside[row]} of {found.n_spikes[row]})" for row in hit], at_most=5)
     return [
-        f"spike times run to {last_spike:g} s but trials end at {last_stop:g} s, and the median rate is {rate:.2g} "
-        "spikes/s: they may be in ms; if so, pass time_scale=0.001"
+        f"{path}: {len(hit)} of {len(index)} units have spikes outside of their obs_intervals or in invalid_times, "
+        f"where bins count as unobserved: unit {said}"
     ]
 
 
@@ -256,7 +280,7 @@ def _extent(entry: TableEntry) -> Extent:
 def _size(source: Source, content: Content) -> str:
     """Return how large it is in words."""
     text = f"{content.n_units} units"
-    return text if content.shape is None else f"{text}, {content.shape[0]} spikes{_mean_rate(source, content)}"
+    return text if content.shape is None else f"{text}, {content.shape[0]} spikes{_how_long_and_fast(source, content)}"
 
 
 def _unit_table(source: Source, catalog: Catalog, entry: TableEntry) -> tuple[Rows, str, NDArray[np.intp]]:
@@ -264,30 +288,52 @@ def _unit_table(source: Source, catalog: Catalog, entry: TableEntry) -> tuple[Ro
     return read_units(source, entry).rows, entry.path, np.arange(entry.n_rows)
 
 
-def _mean_rate(source: Source, content: Content) -> str:
-    """Return the mean rate over units as text, from a few numbers of the file; empty where they do not tell.
+def _how_long_and_fast(source: Source, content: Content) -> str:
+    """Return the stretch of a session and the mean rate over units in observed time as text, empty where unknown.
 
-    The duration is that of the observation intervals, else the time of the last unit's last spike: an estimate.
+    From all spikes where they are few and near, else from a few numbers of the file.
     """
     if not content.n_units or not content.shape or not content.shape[0]:
         return ""
     try:
-        duration = _observed_duration(source, content.path)
+        is_near = not source.is_remote and content.shape[0] <= _MOST_SHOWN
+        start, stop, duration, rate = (_measured if is_near else _estimated)(source, content.entry)
     except (OSError, ValueError):  # the file is gone or damaged: printing must work all the same
         return ""
-    if not duration > 0:
+    if not 0 < duration < np.inf:
         return ""
-    return f", about {content.shape[0] / content.n_units / duration:.2g} spikes/s per unit"
+    ends = " to ".join(f"{round(end, 2):.13g}" for end in (start, stop))
+    what = "obs_intervals" if "obs_intervals" in content.entry.columns else "first to last spike"
+    part = "" if duration > 0.999 * (stop - start) else f", {duration:.4g} s observed"
+    return f", {ends} s ({what}{part}), about {rate:.2g} spikes/s per unit"
 
 
-def _observed_duration(source: Source, path: str) -> float:
-    """Return how long units were observed on average, in s."""
+def _measured(source: Source, entry: TableEntry) -> tuple[float, float, float, float]:
+    """Return start and stop of the session, mean observed seconds, and mean rate, from all spikes."""
+    invalid = None
     with source.open() as file:
-        group = file[path]
+        has_invalid = "intervals/invalid_times" in file
+    if has_invalid:
+        invalid = invalid_times(source, read_catalog(source))
+    found = rates_of_units(source, entry, invalid)
+    rates = found.rates[np.isfinite(found.rates)]
+    return *found.stretch, float(found.seconds.mean()), float(rates.mean()) if len(rates) else np.nan
+
+
+def _estimated(source: Source, entry: TableEntry) -> tuple[float, float, float, float]:
+    """Return the same from obs_intervals, else from the first unit's first and the last unit's last spike."""
+    n_spikes, n_rows = entry.n_spikes or 0, entry.n_rows
+    with source.open() as file:
+        group = file[entry.path]
         if "obs_intervals" in group and group["obs_intervals"].ndim == 2 and len(group["obs_intervals"]):
-            lengths = np.diff(group["obs_intervals"][()], axis=1)
-            return float(lengths[np.isfinite(lengths)].sum()) / len(group["id"])
-        return float(group["spike_times"][-1])
+            intervals = group["obs_intervals"][()]
+            intervals = intervals[np.isfinite(intervals).all(axis=1)]
+            start, stop = float(intervals.min()), float(intervals.max())
+            duration = float(np.diff(intervals, axis=1).sum()) / n_rows
+        else:
+            start, stop = float(group["spike_times"][0]), float(group["spike_times"][-1])
+            duration = stop - start
+    return start, stop, duration, n_spikes / n_rows / duration if duration > 0 else np.nan
 
 
 def _problems(source: Source, catalog: Catalog, table: TableEntry) -> list[str]:
@@ -296,8 +342,9 @@ def _problems(source: Source, catalog: Catalog, table: TableEntry) -> list[str]:
     if reason is not None:
         return [reason]
     try:
-        rows = read_units(source, table).rows
-        spikes = SpikeTable(source, table.path, table.n_rows, table.n_spikes or 0).summary()
+        known = read_units(source, table)
+        rows, found = known.rows, rates_of_units(source, table, invalid_times(source, catalog))
+        spikes = found.summary
     except ValueError as error:
         return [str(error)]
     problems = [f"{table.path}: unit {rows.ids[row]}: {problem}" for row, problem in spikes.problems.items()]
@@ -310,7 +357,16 @@ def _problems(source: Source, catalog: Catalog, table: TableEntry) -> list[str]:
         if flags.any():
             ids = listed(rows.ids[flags].tolist())
             problems.append(f"{table.path}: {flags.sum()} of {len(flags)} units {what}: {ids}")
-    return problems + repeated_ids(table.path, rows) + looks_like_ms(source, catalog, spikes, 1.0)
+    problems += _outside(table.path, known, found, np.arange(table.n_rows))
+    problems += repeated_ids(table.path, rows)
+    said = [doubtful_unit(source, catalog, table, spikes), coarse_times(source, table, spikes, _USUAL_BIN)]
+    trials = next((table for table in catalog.of_type("TimeIntervals") if table.path == "/intervals/trials"), None)
+    if trials is not None and known.observed is None and said[0] is None:
+        columns = read_intervals(source, trials).columns
+        starts = columns.get("start_time", np.zeros(0))
+        text = trials_outside(starts, columns.get("stop_time", starts), found)
+        said.append(text and f"{trials.path}: {text}")
+    return problems + [text for text in said if text]
 
 
 UNITS = Population(

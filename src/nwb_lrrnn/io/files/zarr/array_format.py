@@ -71,6 +71,11 @@ class ArrayFormat:
         """Return the name of a chunk, given its place on the grid."""
         return self._separator.join(map(str, chunk)) or "0"
 
+    @property
+    def has_fill_value(self) -> bool:
+        """Whether the array names a value for chunks that were never written; text has the empty one."""
+        return self._fill is not None or self.dtype.kind == "O"
+
     @cached_property
     def fill_value(self) -> Any:
         """What stands in chunks that were never written."""

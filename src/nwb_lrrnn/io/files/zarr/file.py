@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.io.errors import UnreadableZarrError
+from nwb_lrrnn.io.errors import TruncatedFileError, UnreadableZarrError
 from nwb_lrrnn.io.files.chunks.dataset_map import DatasetMap
 from nwb_lrrnn.io.files.chunks.pieces import pieces_of, selection
 from nwb_lrrnn.io.files.network import web
@@ -222,7 +223,29 @@ class ZarrDataset(_Node):
         data = store.get(f"{self._path}/{key}")
         if data is None:
             store.check_lacks(self._path)
+            self._check_never_written(key)
         out[into] = stored.fill_value if data is None else stored.decode(data, chunk)[inside]
+
+    def _check_never_written(self, key: str) -> None:
+        """Raise where a chunk that is missing was lost, and not just never written."""
+        if self._kind is not None:
+            why = "hdmf-zarr writes every chunk"
+        elif not self._stored.has_fill_value:
+            why = "the array names no value that would stand for it"
+        else:
+            return
+        raise TruncatedFileError(
+            f"{self._stored.where}: the chunk {key} is missing, and {why}: it was lost when the store was copied, or "
+            "the writing broke off; copy or download the store again"
+        )
+
+    def lost_chunks(self) -> list[str]:
+        """Return the names of chunks that cannot be read since they are missing; of a store in a network, none."""
+        store, stored = self.file.store, self._stored
+        if store.is_remote or (self._kind is None and stored.has_fill_value):
+            return []
+        keys = (stored.key(chunk) for chunk in np.ndindex(*stored.grid))
+        return [key for key in keys if not os.path.lexists(f"{store.uri}/{self._path}/{key}")]
 
 
 class _Text:

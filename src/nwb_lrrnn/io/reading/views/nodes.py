@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from xarray.indexes import PandasIndex, RangeIndex
 
-from nwb_lrrnn.io.errors import InvalidTimestampsError
+from nwb_lrrnn.io.errors import InvalidTimestampsError, MisreadValuesError
 from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
@@ -47,7 +47,7 @@ def node(source: Source, file: H5, entry: Entry, *, chunked: bool, known: dict[H
             if is_event:
                 return _events(source, file, entry, attrs, chunked)
             return _series(source, file, entry, attrs, chunked, {} if known is None else known)
-        except InvalidTimestampsError as error:
+        except (InvalidTimestampsError, MisreadValuesError) as error:
             reason = str(error)
     return _unread(entry, attrs, reason)
 
@@ -121,6 +121,8 @@ def _events(source: Source, file: H5, entry: SeriesEntry, attrs: dict[str, Any],
         return dataset
     name = _free_name(entry.name, {"time", "event", "column"}, "series")
     dims = ("event", "column")[: len(entry.shape)]
+    if entry.misread:  # the times are right, the values would not be
+        return dataset.assign_attrs(reason=f"{entry.path}: {entry.misread}")
     if np.dtype(entry.dtype if entry.dtype != "compound" else "O").kind in "fiub":
         data = file[f"{entry.path}/data"]
         values = SampledSeries(

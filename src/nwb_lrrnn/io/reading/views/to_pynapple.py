@@ -117,7 +117,7 @@ def _ts_group(nap: Any, units: xr.Dataset) -> Any:
     if not len(every) or every.min() == every.max():
         path = units.attrs["nwb_path"]
         raise ValueError(f"{path}: too few spikes to tell how long the recording is, wanted two different times")
-    support = nap.IntervalSet(min(every.min(), 0.0), every.max())
+    support = nap.IntervalSet(every.min(), every.max())  # not from 0 on: what was not recorded is no silence
     skipped = ("spike_index", "obs_index")
     columns |= {str(name): v.values for name, v in units.items() if v.dims == ("unit",) and name not in skipped}
     group = {id_: nap.Ts(t=spikes, time_support=support) for id_, spikes in times.items()}

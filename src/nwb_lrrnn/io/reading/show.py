@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
 from nwb_lrrnn.io.reading.contents import why_nothing
 from nwb_lrrnn.io.reading.entries import TableEntry
+from nwb_lrrnn.io.reading.intervals import left_out_columns
 from nwb_lrrnn.io.reading.kinds import Content
 from nwb_lrrnn.io.reading.populations import POPULATIONS
 from nwb_lrrnn.io.reading.series import size_of_series
@@ -96,7 +98,17 @@ def _size(catalog: Catalog, content: Content) -> str:
         return content.population.size(catalog.source, content)
     entry = content.entry
     if isinstance(entry, TableEntry):
-        return f"{entry.n_rows} rows: {', '.join(entry.columns)}"
+        return f"{entry.n_rows} rows: {', '.join(entry.columns)}{_left_out(catalog.source, entry)}"
     if isinstance(entry, ResultEntry):
         return ", ".join(f"{series.name} {series.shape}" for series in entry.series)
     return size_of_series(catalog.source, content)
+
+
+def _left_out(source: Source, entry: TableEntry) -> str:
+    """Return which columns of a table are not read, and why; empty where all are."""
+    try:
+        with source.open() as file:
+            found = left_out_columns(file[entry.path], entry)
+    except (OSError, ValueError, KeyError):  # the file is gone or damaged: printing must work all the same
+        return ""
+    return f" (not read: {', '.join(f'{name}, {why}' for name, why in found)})" if found else ""

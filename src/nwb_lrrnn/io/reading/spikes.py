@@ -16,13 +16,16 @@ from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed
 from nwb_lrrnn.io.reading.entries import InFile, TableEntry
 from nwb_lrrnn.io.reading.grid import Grid
 from nwb_lrrnn.io.reading.intervals import Request, requested_grid
+from nwb_lrrnn.io.reading.invalid_times import invalid_times
 from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import SpikeCounts, lazy_blocks
+from nwb_lrrnn.io.reading.ragged import read_ends, read_ragged
 from nwb_lrrnn.io.reading.selection import select_rows
 from nwb_lrrnn.io.reading.spike_table import SpikeSummary, SpikeTable
-from nwb_lrrnn.io.reading.tables import Rows, read_ragged, read_rows, repeated_ids, unit_electrodes
+from nwb_lrrnn.io.reading.tables import Rows, free_names, read_rows, repeated_ids, unit_electrodes
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
 _ON_BAD_SPIKES = ("sort", "raise")
@@ -30,11 +33,15 @@ _ON_BAD_SPIKES = ("sort", "raise")
 
 @dataclass(frozen=True, eq=False)
 class ReadUnits:
-    """Rows of a Units table with electrode metadata, and the intervals in which each unit was observed (or None)."""
+    """Rows of a Units table with electrode metadata, and the intervals in which each unit was observed (or None).
+
+    `oddities` say what is wrong with the electrodes and the intervals.
+    """
 
     rows: Rows
     observed: list[NDArray[np.float64]] | None
     object_id: str
+    oddities: tuple[str, ...] = ()
 
 
 def choose_units(catalog: Catalog, name: str | None) -> TableEntry:
@@ -80,8 +87,10 @@ def read_units(source: Source, entry: TableEntry, time_scale: float = 1.0) -> Re
     """Return the rows of a Units table with the metadata of their electrodes, and their observation intervals."""
     with source.open() as file:
         rows = read_rows(file, entry)
-        columns = {**unit_electrodes(file, entry), **rows.columns}  # the unit's own column wins
+        electrodes, odd = unit_electrodes(file, entry)
+        columns = {**electrodes, **rows.columns}  # the unit's own column wins
         observed = read_ragged(file, entry.path, "obs_intervals", entry.n_rows)
+        oddities = [odd, None if observed is None else read_ends(file, entry.path, "obs_intervals", entry.n_rows)[1]]
         object_id = str(plain(file[entry.path].attrs.get("object_id")) or "")
     if observed is not None:
         if any(part.size and part.shape[1:] != (2,) for part in observed):
@@ -91,7 +100,7 @@ def read_units(source: Source, entry: TableEntry, time_scale: float = 1.0) -> Re
             )
         observed = [part.reshape(-1, 2) * time_scale for part in observed]
         observed = None if all(not len(part) for part in observed) else observed
-    return ReadUnits(replace(rows, columns=columns), observed, object_id)
+    return ReadUnits(replace(rows, columns=columns), observed, object_id, tuple(text for text in oddities if text))
 
 
 def read_spikes(
@@ -114,11 +123,12 @@ def read_spikes(
     summary = spikes.summary()
     index = select_rows(known.rows, units, "unit")
     warnings = _bad_spikes(known.rows, index, summary.problems, on_bad_spikes)
+    warnings += [spikes.oddity] if spikes.oddity else []
     stretch = session_stretch(summary, known.observed)
     index = _fast_enough(index, summary, stretch, min_rate)
     warnings += looks_like_ms(source, catalog, summary, time_scale)
     grid, n_asked, more = requested_grid(source, catalog, request, bin_size, stretch)
-    observed = _observed(grid, known.observed, index, invalid_times(source, catalog))
+    observed = _observed(grid, known.observed, index, invalid_times(source, catalog, entry.path))
     if observed is not None:
         seen = np.asarray(observed.any(axis=tuple(range(1, observed.ndim))))
         if grid.trials is not None:
@@ -142,14 +152,22 @@ def read_spikes(
     return array.rename("spikes"), warnings + more
 
 
-def invalid_times(source: Source, catalog: Catalog) -> NDArray[np.float64] | None:
-    """Return the intervals (interval, 2) that the file calls invalid, None where it has none."""
-    entry = next((table for table in catalog.of_type("TimeIntervals") if table.name == "invalid_times"), None)
-    if entry is None or not {"start_time", "stop_time"} <= set(entry.columns):
-        return None
-    with source.open() as file:
-        columns = read_rows(file, entry).columns
-    return np.stack([columns["start_time"], columns["stop_time"]], axis=1).astype(np.float64)
+def unit_frame(source: Source, entry: TableEntry) -> pd.DataFrame:
+    """Return the rows of a Units table by id, with n_spikes and rate in spikes/s; see `Recording.units`."""
+    import pandas as pd
+
+    known = read_units(source, entry)
+    spikes = SpikeTable(source, entry.path, entry.n_rows, entry.n_spikes or 0).summary()
+    start, stop = session_stretch(spikes, known.observed)
+    seconds = np.full(len(known.rows), stop - start)
+    for row, intervals in enumerate(known.observed or []):
+        if len(intervals):  # none: nothing is said about this unit
+            seconds[row] = np.diff(intervals, axis=1).sum()
+    rate = np.full(len(seconds), np.nan)
+    np.divide(spikes.n, seconds, out=rate, where=seconds > 0)
+    names = free_names(known.rows.columns, "unit", {"unit", "n_spikes", "rate"})
+    columns = dict(zip(names, known.rows.columns.values(), strict=True))
+    return pd.DataFrame(columns | {"n_spikes": spikes.n, "rate": rate}, index=pd.Index(known.rows.ids, name="unit"))
 
 
 def session_stretch(spikes: SpikeSummary, observed: list[NDArray[np.float64]] | None) -> tuple[float, float]:
@@ -296,11 +314,13 @@ def _problems(source: Source, catalog: Catalog, table: TableEntry) -> list[str]:
     if reason is not None:
         return [reason]
     try:
-        rows = read_units(source, table).rows
-        spikes = SpikeTable(source, table.path, table.n_rows, table.n_spikes or 0).summary()
+        known = read_units(source, table)
+        times = SpikeTable(source, table.path, table.n_rows, table.n_spikes or 0)
+        rows, spikes = known.rows, times.summary()
     except ValueError as error:
         return [str(error)]
-    problems = [f"{table.path}: unit {rows.ids[row]}: {problem}" for row, problem in spikes.problems.items()]
+    problems = [*([times.oddity] if times.oddity else []), *known.oddities]
+    problems += [f"{table.path}: unit {rows.ids[row]}: {problem}" for row, problem in spikes.problems.items()]
     kinds = (
         ("have no spikes", spikes.n == 0),
         ("have spikes before time 0", spikes.first < 0),

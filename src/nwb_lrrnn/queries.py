@@ -34,7 +34,7 @@ def fulfilled(query: str, table: pd.DataFrame, told: str, noun: str, more: tuple
     """
     import pandas as pd
 
-    conditions = {name: _condition(table[name], name, told) for name in _words(query)[1] if name in table.columns}
+    conditions = {name: _condition(table[name], name, told, noun) for name in _words(query)[1] if name in table.columns}
     try:
         keep: Any = table.assign(**conditions).eval(query, engine="python", target=None)
     except _QUERY_ERRORS as error:
@@ -58,15 +58,15 @@ def names_in(query: str) -> set[str]:
     return _words(query)[0] or set(re.findall(r"[A-Za-z_]\w*", query))
 
 
-def _condition(column: pd.Series, name: str, told: str) -> pd.Series:
+def _condition(column: pd.Series, name: str, told: str, noun: str) -> pd.Series:
     """Return a column that a query takes for a condition as booleans, some of them missing; refuse any other."""
     known = column.dropna()
     if known.isin([0, 1]).all():
-        return column.astype("boolean")
-    shown = ", ".join(map(repr, known.unique()[:3].tolist()))
+        return column.astype(bool if len(known) == len(column) else "boolean")
+    shown = known.unique()[:3].tolist()
     raise ValueError(
-        f"{told} takes the column {name!r} for a condition, but it holds values such as {shown}; wanted booleans, or 0 "
-        f'and 1; say what they have to be, e.g. "{name} == {known.unique()[:1].tolist()[0]!r}"'
+        f"{told} gives values of type {column.dtype} where it names {name!r} alone, such as "
+        f'{", ".join(map(repr, shown))}, wanted a condition, one boolean per {noun}, e.g. "{name} == {shown[0]!r}"'
     )
 
 
@@ -80,9 +80,8 @@ def _words(query: str) -> tuple[set[str], set[str]]:
 
     text = re.sub(r"`([^`]*)`", stand_in, query)
     try:
-        tokens = [
-            (kind, _SPELLED.get(word, word)) for kind, word, *_ in tokenize.generate_tokens(io.StringIO(text).readline)
-        ]
+        found = tokenize.generate_tokens(io.StringIO(text).readline)
+        tokens = [(tokenize.NAME, _SPELLED[word]) if word in _SPELLED else (kind, word) for kind, word, *_ in found]
         tree = ast.parse(tokenize.untokenize(tokens).strip(), mode="eval")
     except (tokenize.TokenError, SyntaxError, ValueError):
         return set(), set()

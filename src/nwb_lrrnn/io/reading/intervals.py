@@ -65,8 +65,8 @@ def choose_intervals(catalog: Catalog, name: str | None) -> TableEntry:
         raise ValueError(
             "intervals: the file holds no table of trials or other intervals"
             + (f" with rows (empty: {listed([table.path for table in empty])})" if empty else "")
-            + ", so nothing can be aligned; leave "
-            "align=, intervals= and trials= out to read the whole recording, and divide it with chop"
+            + ", so nothing can be aligned; leave align=, intervals= and trials= out to read the whole recording, and "
+            "divide it with chop"
         )
     trials = [table for table in tables if table.path == "/intervals/trials"]
     if len(trials) == 1 or len(tables) == 1:
@@ -129,8 +129,8 @@ def interval_variables(
 
 
 def ragged_columns(group: H5, entry: TableEntry) -> list[str]:
-    """Return the columns of a table of intervals with a list in each row."""
-    return [name for name in entry.columns if f"{name}_index" in group]
+    """Return the columns of a table of intervals with a list in each row; lists of lists are left."""
+    return [name for name in entry.columns if f"{name}_index" in group and f"{name}_index_index" not in group]
 
 
 def left_out_columns(group: H5, entry: TableEntry) -> list[tuple[str, str]]:

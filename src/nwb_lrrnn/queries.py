@@ -34,7 +34,9 @@ def fulfilled(query: str, table: pd.DataFrame, told: str, noun: str, more: tuple
     """
     import pandas as pd
 
-    conditions = {name: _condition(table[name], name, told, noun) for name in _words(query)[1] if name in table.columns}
+    conditions = {
+        name: _condition(pd.Series(table[name]), name, told, noun) for name in _words(query)[1] if name in table.columns
+    }
     try:
         keep: Any = table.assign(**conditions).eval(query, engine="python", target=None)
     except _QUERY_ERRORS as error:

@@ -49,7 +49,7 @@ def read_ends(file: H5, path: str, name: str, n_rows: int) -> tuple[NDArray[np.i
         )
     if not n_rows or ends[-1] == n_values:
         return ends, None
-    if _holds_starts(group[name], ends):
+    if group[f"{name}_index"].dtype.kind in "iuf" and _holds_starts(group[name], ends):
         odd = "holds where each row begins, wanted where it ends; it is read as what it holds: repair the file"
         return np.append(ends[1:], n_values), f"{path}/{name}_index: the index {odd}"
     what, row = ("spike times", "unit") if name == "spike_times" else ("values", "row")

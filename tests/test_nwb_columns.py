@@ -181,7 +181,10 @@ def test_what_is_left_out_is_said(make):
     assert "bins inside them are unobserved" in reasons["/intervals/invalid_times"]
     assert "/processing/behavior/names" not in reasons
     shown = repr(recording)
-    assert "(not read: lists, lists of lists, image, arrays of shape (4, 4) in each row, cell, rows of another" in shown
+    assert (
+        "recording.trials (not read: lists, lists of lists; image, arrays of shape (4, 4) in each row; cell, rows of"
+        in shown
+    )
     assert "recording.to_datatree()['/processing/behavior/bouts'] reads it" in shown
     assert recording.to_datatree()["/processing/behavior/bouts"]["stop_time"].values.tolist() == [1.0]
     assert list(recording.intervals) == ["trials"]

@@ -142,9 +142,11 @@ def left_out_columns(group: H5, entry: TableEntry) -> list[tuple[str, str]]:
             found.append((name, "references to stretches of series"))
         elif f"{name}_index_index" in group:
             found.append((name, "lists of lists"))
+        elif f"{name}_index" in group:
+            continue
         elif plain(column.attrs.get("neurodata_type")) == "DynamicTableRegion":
             found.append((name, "rows of another table"))
-        elif f"{name}_index" not in group and column.ndim > 1 and not is_split(column):
+        elif column.ndim > 1 and not is_split(column):
             found.append((name, f"arrays of shape {column.shape[1:]} in each row"))
         elif column.dtype.names:
             found.append((name, "compound values"))

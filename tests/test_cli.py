@@ -1,74 +1,22 @@
-"""The command line, as a user meets it: what it prints, its exit codes, and one sentence for whatever is wrong."""
+"""The command line, as a user meets it: what it prints, what it writes and its exit codes."""
 
 import io
 import re
 from contextlib import redirect_stderr, redirect_stdout
 
-import h5py
 import numpy as np
 import pytest
-import xarray as xr
 
-from nwb_lrrnn.cli import main
 from nwb_lrrnn.cli.fit import table_text
-from nwb_lrrnn.io.writing.recording_file import write_recording
 from nwb_lrrnn.results import load_model, read_results
-from small_nwb import add_series, new_nwb
-
-QUICK = ["--max-epochs", "2", "--set", "n_neurons=10"]
-ALIGNED = ["--align", "go_cue_time", "--window", "-0.2", "0.4"]
-
-
-def counts(n_trials=8, n_bins=30, n_units=5):
-    rng = np.random.default_rng(0)
-    time = (np.arange(n_bins) + 0.5) * 0.02
-    rate = 1.0 + 0.6 * np.sin(2 * np.pi * 2 * time[:, None] + np.arange(n_units))
-    return xr.DataArray(
-        rng.poisson(rate, size=(n_trials, n_bins, n_units)),
-        dims=("trial", "time", "unit"),
-        coords={"time": time - 0.2, "side": ("trial", ["left", "right"] * (n_trials // 2))},
-        attrs={"bin_size": 0.02},
-    )
+from small_cli import ALIGNED, QUICK, fill, run, sentence
+from small_nwb import add_trials, add_units, new_nwb
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Return a folder of recordings (spikes in trials with an input; channels without trials) and what is none."""
-    folder = tmp_path_factory.mktemp("cli")
-    X = counts()
-    inputs = np.random.default_rng(1).normal(size=(8, 30, 2))
-    write_recording(folder / "spikes.nwb", X, inputs=inputs, random_state=0)
-    noise = np.random.default_rng(2).normal(size=(1, 401, 3))
-    recordings = {"channels.nwb": noise[:, 1:] + 0.5 * noise[:, :-1], "drift.nwb": noise[:, 1:].cumsum(axis=1)}
-    for name, values in recordings.items():
-        write_recording(folder / name, values, bin_size=0.01, unit_kind="channel")
-        with h5py.File(folder / name, "r+") as file:
-            del file["intervals"]
-    (folder / "text.nwb").write_text("subject,age\n")
-    whole = (folder / "spikes.nwb").read_bytes()
-    (folder / "truncated.nwb").write_bytes(whole[: len(whole) // 2])
-    with h5py.File(folder / "empty.nwb", "w") as file:
-        file.attrs.update(nwb_version="2.7.0", neurodata_type="NWBFile", namespace="core")
-    return folder
-
-
-def run(*args):
-    """Return the exit code of the command."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(arg) for arg in args])
-    return stop.value.code
-
-
-def sentence(capsys, *args, code=1):
-    """Return the one line on stderr of a command that fails."""
-    assert run(*args) == code
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("Error: ")
-    return lines[0]
-
-
-# --- what works -------------------------------------------------------------------------------------------------------
+    """Return a folder of recordings, and of what is none."""
+    return fill(tmp_path_factory.mktemp("cli"))
 
 
 def test_inspect(folder, capsys):
@@ -200,6 +148,26 @@ def test_trials_without_alignment_go_from_start_to_stop(folder, tmp_path, capsys
     assert "8 trials of 30 bins" in capsys.readouterr().out
 
 
+def test_units_of_one_table_of_several_and_trials_of_one_name(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    with new_nwb(tmp_path / "two.nwb") as file:
+        for k, name in enumerate("ab"):
+            trains = [np.sort(rng.uniform(0, 20, 200)) for _ in range(4 + k)]
+            add_units(file, trains, path=f"processing/{name}/units", accepted=[1, 1, 1, 0, 1][: 4 + k])
+            path = f"{'intervals' if k else 'processing/a'}/trials"
+            add_trials(file, np.arange(8.0), np.arange(8.0) + 0.5, path=path, correct=[1, 0] * 4)
+    args = ["fit", tmp_path / "two.nwb", "--rank", "1", *QUICK, "--no-compare", "-o", tmp_path / "a.nwb"]
+    assert "say which" in sentence(capsys, *args)
+    choice = ["--table", "/processing/b/units", "--units", "accepted"]
+    assert run(*args, *choice) == 0
+    assert "8 trials of 25 bins of 0.02 s, 4 units" in capsys.readouterr().out
+    assert read_results(tmp_path / "a.nwb").attrs["source"]["nwb_path"] == "/processing/b/units"
+    choice += ["--intervals", "/intervals/trials", "--trials", "not correct", "--overwrite"]
+    assert run(*args, *choice) == 0
+    assert "4 trials of 25 bins of 0.02 s, 4 units" in capsys.readouterr().out
+    assert "names units, and --series a series" in sentence(capsys, *args, "--table", "a", "--series", "b", code=2)
+
+
 def test_a_recording_without_trials_is_cut(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run("fit", folder / "channels.nwb", "--model", "linear", "--rank", "1", "--max-epochs", "3", "-v") == 0
@@ -258,128 +226,6 @@ def test_help_names_every_command(capsys):
     assert run("--help") == 0
     out = capsys.readouterr().out
     assert all(name in out for name in ("demo", "inspect", "fit"))
-
-
-# --- what is wrong ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("text.nwb", "this is a text file that begins with 'subject,age'"),
-        ("truncated.nwb", "truncated or damaged"),
-        ("none.nwb", "there is no such file"),
-        ("", "this is a folder"),
-    ],
-)
-@pytest.mark.parametrize("command", ["inspect", "fit"])
-def test_files_that_are_none(folder, tmp_path, monkeypatch, capsys, command, name, expected):
-    monkeypatch.chdir(tmp_path)
-    assert expected in sentence(capsys, command, folder / name)
-
-
-@pytest.mark.parametrize(
-    ("args", "expected"),
-    [
-        (["--align", "go_cue"], "'go_cue' is no column of the table.*did you mean 'go_cue_time'"),
-        (["--units", "3,4,99"], "unknown ids? 99"),
-        (["--units", "rate > 3"], "wanted a pandas query over the columns"),
-        (["--trials", "side == 'up'"], "leaves none of 8 trials"),
-        (["--intervals", "epochs"], "epochs"),
-        (["--rank", "6"], "rank: got 6, wanted at most .* 5"),
-        (["--rank", "0"], "rank: got 0, wanted a whole number >= 1"),
-        (["--series", "LFP"], "name: got 'LFP'"),
-        (["--inputs", "speed"], "name: got 'speed'"),
-        (["--window", "5", "1"], "window: got .5, 1., wanted .start, stop. in seconds with start < stop"),
-        (["--set", "nonlinearity=tanhh"], "did you mean 'tanh'"),
-        (["--set", "tau=0.001"], "tau: got 0.001 s, shorter than the bins"),
-        (["--trials", "0,1"], r"too few trials to hold some out \(2\)"),
-        (["--device", "tpu"], "device"),
-        (["-o", "none/a.nwb"], "does not exist; make it first"),
-    ],
-)
-def test_selections_that_cannot_be(folder, tmp_path, monkeypatch, capsys, args, expected):
-    monkeypatch.chdir(tmp_path)
-    assert re.search(expected, sentence(capsys, "fit", folder / "spikes.nwb", *args))
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("args", "expected"),
-    [
-        (["--model", "leastsquares"], "'leastsquares' is not in this version yet.*lowrank, smc, dis and linear"),
-        (["--model", "lowrnk"], "wanted lowrank, smc, dis or linear; did you mean 'lowrank'"),
-        (["--set", "n_neuron=3"], "LowRankRNN has no parameter 'n_neuron', it has rank, .*did you mean 'n_neurons'"),
-        (["--set", "n_neurons"], "wanted NAME=VALUE"),
-        (["--set", "rank=3", "--rank", "2"], "rank is given twice"),
-        (["--model", "linear", "--device", "cpu"], "LinearStateSpace has no device"),
-        (["--model", "dis", "--set", "n_group=3"], "DisRNN has no parameter 'n_group', .*did you mean 'n_groups'"),
-        (["--test-fraction", "1.5"], "wanted a share between 0 and 1"),
-        (["--chop", "1"], "the recording has trials; drop --chop"),
-        (["-o", "a.h5"], r"wanted a name that ends in \.nwb"),
-        (["--bin-sise", "1"], "No such option"),
-        (["--bin-size", "0"], "0.0 is not in the range x>0"),
-        (["--rank", "two"], "'two' is not a valid integer"),
-    ],
-)
-def test_wrong_use_exits_with_2(folder, tmp_path, monkeypatch, capsys, args, expected):
-    monkeypatch.chdir(tmp_path)
-    assert re.search(expected, sentence(capsys, "fit", folder / "spikes.nwb", *args, code=2))
-
-
-def test_nothing_to_fit(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert "nothing can be fitted: the file holds no units" in sentence(capsys, "fit", folder / "empty.nwb")
-    text = sentence(capsys, "fit", folder / "channels.nwb", "--align", "go_cue_time", "--window", "0", "1")
-    assert "no table of trials" in text
-
-
-@pytest.mark.parametrize(
-    ("parameters", "expected"),
-    [
-        (["--rank", "3"], "n_groups: got 2 for rank=3, which does not split equally; pass group_ranks"),
-        (["--set", "group_ranks=3,2"], r"group_ranks: got \(3, 2\), which sum to 5, wanted the rank, 2; pass rank=5"),
-        (["--set", "group_ranks=2+1"], "group_ranks: got '2.1', wanted a rank for each group"),
-        (["--set", "n_groups=many"], "n_groups: got 'many', wanted a whole number"),
-    ],
-)
-def test_groups_that_cannot_be(folder, tmp_path, capsys, parameters, expected):
-    options = ["--model", "dis", *parameters, "--no-compare", "-o", tmp_path / "a.nwb"]
-    assert re.search(expected, sentence(capsys, "fit", folder / "spikes.nwb", *options))
-
-
-def test_nan_is_found_before_the_fit(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "nan.nwb"
-    path.write_bytes((folder / "channels.nwb").read_bytes())
-    with h5py.File(path, "r+") as file:
-        file["acquisition/ElectricalSeries/data"][7, 1] = np.nan
-    text = sentence(capsys, "fit", path)
-    assert "X: NaN at trial 0, time 0.075, unit 1" in text
-
-
-def test_several_series_are_asked_for(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with new_nwb(tmp_path / "two.nwb") as file:
-        for name in ("left", "right"):
-            add_series(file, f"acquisition/{name}", np.zeros((100, 3)), kind="ElectricalSeries", rate=100.0)
-    assert "--series: the file holds left, right; say which" in sentence(capsys, "fit", tmp_path / "two.nwb")
-    assert run("inspect", tmp_path / "two.nwb") == 0
-    assert "--series left" in capsys.readouterr().out
-
-
-def test_debug_shows_the_traceback(folder):
-    with pytest.raises(ValueError, match="text file"):
-        main(["inspect", str(folder / "text.nwb"), "--debug"])
-
-
-def test_interruption_is_clean(folder, monkeypatch, capsys):
-    def interrupted(*args, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("nwb_lrrnn.io.reading.recording.open_nwb", interrupted)
-    assert run("inspect", folder / "spikes.nwb") == 1
-    assert capsys.readouterr().err.strip() == "Stopped."
 
 
 def test_table_of_scores():

@@ -226,11 +226,12 @@ def test_lists_of_lists_and_damaged_lists_in_a_table_of_intervals(make):
 
     recording = make(build)
     assert recording.trials.stop_time.values.tolist() == [1.0, 2.0]
-    with pytest.raises(ValueError, match="/intervals/bad/licks_index: got 2 ends up to 9.*the table is damaged"):
-        recording.intervals["bad"]
-    tree = recording.to_datatree()
-    assert tree["intervals/bad"]["stop_time"].values.tolist() == [1.0, 2.0]
-    assert "the table is damaged" in tree["intervals/bad"].attrs["reason"]
+    assert recording.trials.attrs["left_out"] == ["licks: lists of lists"]
+    for bad in (recording.intervals["bad"], recording.to_datatree()["intervals/bad"]):
+        assert bad["stop_time"].values.tolist() == [1.0, 2.0]
+        assert len(bad.attrs["left_out"]) == 1
+        assert "licks: /intervals/bad/licks_index: got 2 ends up to 9" in bad.attrs["left_out"][0]
+    assert any("licks_index: got 2 ends up to 9" in text for text in recording.problems)
 
 
 def test_links_that_lead_round(make):

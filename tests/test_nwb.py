@@ -120,7 +120,7 @@ def test_selections(path):
         ({"units": [10, 10]}, "units: got ids 10 more than once"),
         ({"units": [True, False]}, "units: got a boolean array of 2, wanted 3"),
         ({"units": "quality == 'bad'"}, r"units: the query .* leaves none of 3 units"),
-        ({"units": "qualiti == 'good'"}, r"units: the query .* fails \(.*qualiti.*wanted .* quality, depth"),
+        ({"units": "qualiti == 'good'"}, r"units: the query .* fails \(.*qualiti.*wanted .* depth, location, quality"),
         ({"units": [[10]]}, r"units: got shape \(1, 1\)"),
         ({"align": "go_cu", "window": (0, 1)}, "align: 'go_cu' is no column .*wanted one of .*did you mean 'go_cue'"),
         ({"align": "side", "window": (0, 1)}, "align: 'side' is no column of times"),

@@ -51,8 +51,19 @@ def test_no_trials(tmp_path):
     with new_nwb(tmp_path / "b.nwb") as file:
         add_units(file, [[0.1, 3.0]])
         add_trials(file, [], [])
-    with pytest.raises(ValueError, match="no trial is left, the table has no rows"):
-        open_nwb(tmp_path / "b.nwb").spikes(0.5, align="start_time", window=(0, 1))
+    recording = open_nwb(tmp_path / "b.nwb")  # a table without rows is none
+    with pytest.raises(ValueError, match=r"no table of trials .* with rows \(empty: /intervals/trials\)"):
+        recording.spikes(0.5, align="start_time", window=(0, 1))
+    with pytest.raises(ValueError, match="intervals: the table 'trials' has no rows; leave intervals= out"):
+        recording.spikes(0.5, intervals="trials")
+    assert list(recording.intervals) == []
+    assert [content.reason for content in recording.contents if content.kind == "intervals"] == [
+        "/intervals/trials: the table has no rows"
+    ]
+    assert recording.problems == ["/intervals/trials: the table has no rows"]
+    with h5py.File(tmp_path / "b.nwb", "a") as file:
+        add_trials(file, [1.0, 2.0], [2.0, 3.0], path="intervals/epochs")
+    assert open_nwb(tmp_path / "b.nwb").trials["start_time"].values.tolist() == [1.0, 2.0]
 
 
 def test_trials_that_are_dropped_say_why(tmp_path, caplog):

@@ -126,15 +126,21 @@ def test_odd_columns(tmp_path):
     assert not {"waveform_mean", "kind", "spike_times"} & set(X.coords)
 
 
-@pytest.mark.parametrize(("rows", "ends"), [([0, 1], [1, 1]), ([0, 1], [1, 5]), ([0], None), ([0, 9], None)])
-def test_electrodes_that_do_not_fit_the_units_are_left_out(tmp_path, rows, ends):
+@pytest.mark.parametrize(
+    ("rows", "ends", "locations"),
+    [([0, 1], [1, 1], ["a", ""]), ([0, 1], [1, 5], None), ([0], None, None), ([0, 9], None, ["a", ""])],
+)
+def test_electrodes_that_do_not_fit_the_units_are_left_out(tmp_path, rows, ends, locations):
     with new_nwb(tmp_path / "a.nwb") as file:
         table = add_table(file, "general/extracellular_ephys/electrodes", "DynamicTable", [0, 1], location=["a", "b"])
         units = add_units(file, [[0.1, 1.0], [0.3]])
         add_region(units, "electrodes", rows, table)
         if ends is not None:
             units["electrodes_index"] = np.array(ends, dtype=np.uint8)
-    assert "location" not in open_nwb(tmp_path / "a.nwb").spikes(0.5).coords
+    recording = open_nwb(tmp_path / "a.nwb")
+    X = recording.spikes(0.5)
+    assert (X["location"].values.tolist() if "location" in X.coords else None) == locations
+    assert any("/units/electrodes" in text for text in recording.problems)
 
 
 def test_electrodes_without_index(tmp_path):

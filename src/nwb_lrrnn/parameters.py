@@ -9,9 +9,6 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-# what pandas raises, kind by kind, for the text of a user's query: a wider catch would hide errors of our own
-QUERY_ERRORS = (NameError, SyntaxError, TypeError, ValueError, KeyError, AttributeError, NotImplementedError)
-
 
 @overload
 def whole_number(argument: str, got: object, minimum: int = 1, *, most: int | None = None, hint: str = "") -> int: ...

@@ -203,6 +203,7 @@ def _needed(recording: Any) -> str:
 @click.option("--intervals", help="Table of intervals that holds the trials.  [default: trials, else the only one]")
 @click.option("--trials", help="Which trials: ids (3,4,5) or a query such as \"side == 'left'\".")
 @click.option("--series", help="Fit this series.  [default: the spikes, else the only series]")
+@click.option("--table", help="Units table to fit.  [default: /units, else the only one with spike times]")
 @click.option("--units", help="Which units: ids (3,4,5) or a query such as \"quality == 'good'\".")
 @click.option("--inputs", multiple=True, metavar="SERIES", help="A series that drives the network; may be repeated.")
 @click.option("--chop", type=_POSITIVE, metavar="SECONDS", help="Window length for recordings without trials.")

@@ -38,6 +38,7 @@ def fit_recording(
     intervals: str | None,
     trials: str | None,
     series: str | None,
+    table: str | None,
     units: str | None,
     inputs: Sequence[str],
     chop: float | None,
@@ -54,6 +55,8 @@ def fit_recording(
     """Fit a model to a recording and write the result; the options are those of `nwb-lrrnn fit`."""
     if not 0 < test_fraction < 1:
         raise click.UsageError(f"--test-fraction: got {test_fraction:g}, wanted a share between 0 and 1, such as 0.25")
+    if table is not None and series is not None:
+        raise click.UsageError("--table: names units, and --series a series; pass one of them")
     estimator = _estimator(model, rank=rank, max_epochs=max_epochs, seed=seed, device=device, assignments=assignments)
     output = _output(output, uri, overwrite)
 
@@ -62,7 +65,7 @@ def fit_recording(
 
     with open_nwb(uri) as recording:
         select = {"align": align, "window": window, "intervals": intervals, "trials": _ids_or_query(trials)}
-        X = _population(recording, series, bin_size, _ids_or_query(units), select, time_scale)
+        X = _population(recording, series, table, bin_size, _ids_or_query(units), select, time_scale)
         check_memory(
             X.size * 8,  # the fit needs it as float64
             f"--bin-size: {' x '.join(f'{size} {dim}s' for dim, size in X.sizes.items())}",
@@ -76,8 +79,8 @@ def fit_recording(
         click.echo(f"Data: {_described(X)} of {recording.source.name}")
         held = None if no_compare else _held_out(X, test_fraction, seed, is_cut)
         estimator = _fitted(estimator, X, u, held, is_cut)
-        table = None if held is None else _compared(estimator, X, u, held, seed, shortage)
-        _write(output, estimator, X, u, held, table, recording, overwrite)
+        scores = None if held is None else _compared(estimator, X, u, held, seed, shortage)
+        _write(output, estimator, X, u, held, scores, recording, overwrite)
     click.echo(f"Result: {output} (nwb_lrrnn.load_model gives the model, nwb_lrrnn.read_results the latents)")
 
 
@@ -175,6 +178,7 @@ def _output(output: Path | None, uri: str, overwrite: bool) -> Path:
 def _population(
     recording: "Recording",
     series: str | None,
+    table: str | None,
     bin_size: float | None,
     units: Any,
     select: dict[str, Any],
@@ -186,11 +190,11 @@ def _population(
     from nwb_lrrnn.io.reading.populations import choose_series, population_of
 
     each_trial: dict[str, Any] = select  # from its start to its stop
-    if not any(select.values()) and "trials" in recording.intervals:
-        each_trial = select | {"intervals": "trials"}
-    if series is None and any(content.method == "spikes" for content in recording.fittable):
+    if all(value is None for value in select.values()) and "/intervals/trials" in recording.intervals:
+        each_trial = select | {"intervals": "/intervals/trials"}  # where several are called trials, those of the file
+    if table is not None or (series is None and any(content.method == "spikes" for content in recording.fittable)):
         width = 0.02 if bin_size is None else bin_size
-        return recording.spikes(width, units=units, time_scale=time_scale, **each_trial)
+        return recording.spikes(width, units=units, table=table, time_scale=time_scale, **each_trial)
     names = [content.name for content in recording.fittable]
     if series is None and len(names) > 1:
         raise ValueError(f"--series: the file holds {', '.join(names)}; say which, such as --series {names[0]}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Any
 
@@ -11,10 +10,11 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_lrrnn.parameters import QUERY_ERRORS, positive
+from nwb_lrrnn.parameters import positive
 from nwb_lrrnn.preprocessing.base import RecordingStep, described
 from nwb_lrrnn.preprocessing.step_gate import Parts, remembered
 from nwb_lrrnn.preprocessing.unit_statistics import merge_moments, moments, one_pass
+from nwb_lrrnn.queries import fulfilled
 from nwb_lrrnn.trials import is_list_of_trials
 
 
@@ -25,7 +25,8 @@ class SelectUnits(RecordingStep, auto_wrap_output_keys=None):
     ----------
     query : str, optional
         A pandas query over `unit` (the ids), every coordinate of X along units, and `rate` (see `rates_`; it hides a
-        coordinate of that name), for instance "quality == 'good' and rate > 1".
+        coordinate of that name), for instance "quality == 'good' and rate > 1". A coordinate of 0 and 1 is a condition
+        of its own, such as "accepted"; missing values fulfil nothing.
     min_rate, max_rate : float, optional
         Limits of `rate`, both included.
 
@@ -79,7 +80,8 @@ class SelectUnits(RecordingStep, auto_wrap_output_keys=None):
             keep &= self.min_rate is None or self.rates_ >= float(self.min_rate)
             keep &= self.max_rate is None or self.rates_ <= float(self.max_rate)
         if self.query is not None:
-            keep &= _fulfils(_table(parts, self.rates_), self.query)
+            table, told = _table(parts, self.rates_), f"query: {self.query!r}"
+            keep &= fulfilled(self.query, table, told, "unit", more=("rate",))
         if not keep.any():
             raise ValueError(self._none_left())
         self.support_, self.selected_ = keep, np.asarray(parts.unit_ids)[keep]
@@ -113,29 +115,6 @@ def _table(parts: Parts, rates: NDArray | None) -> pd.DataFrame:
     if isinstance(first, xr.DataArray):
         columns = {str(name): c.values for name, c in first.coords.items() if c.dims == ("unit",)}
     return pd.DataFrame(columns | {"unit": parts.unit_ids} | ({} if rates is None else {"rate": rates}))
-
-
-def _fulfils(table: pd.DataFrame, query: str) -> NDArray[np.bool_]:
-    try:
-        keep: Any = table.eval(query, engine="python", target=None)
-    except QUERY_ERRORS as error:
-        columns = sorted({*map(str, table.columns), "rate"})
-        close = [
-            match[0]
-            for word in re.findall(r"[A-Za-z_]\w*", query)
-            if word not in columns and (match := difflib.get_close_matches(word, columns, n=1))
-        ]
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(
-            f"query: {query!r} fails ({error}), wanted a pandas query over the columns {', '.join(columns)}{hint}"
-        ) from error
-    is_condition = isinstance(keep, pd.Series) and pd.api.types.infer_dtype(keep, skipna=False) == "boolean"
-    if not is_condition or len(keep) != len(table):
-        got = f"values of type {keep.dtype}" if isinstance(keep, pd.Series) else repr(keep)
-        raise ValueError(
-            f"query: {query!r} gives {got}, wanted a condition, one boolean per unit, e.g. \"quality == 'good'\""
-        )
-    return keep.to_numpy(dtype=bool, na_value=False)
 
 
 def _taken(source: Any, index: NDArray[np.intp], step: str) -> Any:

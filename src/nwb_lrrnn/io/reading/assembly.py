@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.io.reading.catalog import listed
 from nwb_lrrnn.io.reading.grid import Grid
-from nwb_lrrnn.io.reading.tables import Rows
+from nwb_lrrnn.io.reading.tables import Rows, free_names
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -52,11 +52,13 @@ def assemble(
         coords["trial"] = grid.trials.ids
     if units is not None:
         coords |= {"unit": units.ids, "unit_kind": unit_kind}
-    taken = _RESERVED if grid.trials is None else _RESERVED | set(grid.trials.columns)
+    taken = _RESERVED
     if grid.trials is not None:
-        coords |= {_free_name("trial", name, _RESERVED): ("trial", v) for name, v in grid.trials.columns.items()}
+        of_trials = _columns("trial", grid.trials, _RESERVED)
+        coords |= of_trials
+        taken = _RESERVED | set(of_trials)
     if units is not None:
-        coords |= {_free_name("unit", name, taken): ("unit", v) for name, v in units.columns.items()}
+        coords |= _columns("unit", units, taken)
     if observed is not None and not observed.all():
         coords["observed"] = (dims if observed.ndim == 3 else dims[:-1], observed[0] if one_stretch else observed)
     array = xr.DataArray(values[0] if values.ndim > len(dims) else values, dims=dims, coords=coords, attrs=attrs)
@@ -66,6 +68,14 @@ def assemble(
     return array
 
 
+def _columns(dim: str, rows: Rows, taken: set[str]) -> dict[str, tuple[str, NDArray[Any]]]:
+    """Return the columns of a table as coordinates over `dim`."""
+    return {
+        name: (dim, values)
+        for name, values in zip(free_names(rows.columns, dim, taken), rows.columns.values(), strict=True)
+    }
+
+
 def report_dropped(grid: Grid, n_asked: int, attrs: dict[str, Any]) -> None:
     """Write the trials that a selection dropped into attrs and the log."""
     dropped = () if grid.trials is None else grid.trials.dropped
@@ -73,8 +83,3 @@ def report_dropped(grid: Grid, n_asked: int, attrs: dict[str, Any]) -> None:
         said = [f"{id_}: {reason}" for id_, reason in dropped]
         attrs["dropped_trials"] = said
         logger.warning("dropped %d of %d trials: %s", len(said), n_asked, listed(said, at_most=5))
-
-
-def _free_name(dim: str, name: str, taken: set[str]) -> str:
-    """Return the coordinate name of a table column."""
-    return f"{dim}_{name}" if name in taken else name

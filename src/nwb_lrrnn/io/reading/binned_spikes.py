@@ -15,14 +15,16 @@ from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.assembly import assemble, report_dropped
 from nwb_lrrnn.io.reading.catalog import Catalog
+from nwb_lrrnn.io.reading.column_values import read_values
 from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, find_dataset
 from nwb_lrrnn.io.reading.grid import Grid
 from nwb_lrrnn.io.reading.intervals import Request
+from nwb_lrrnn.io.reading.invalid_times import invalid_times
 from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import lazy_blocks, ranges, some
 from nwb_lrrnn.io.reading.selection import select_rows
-from nwb_lrrnn.io.reading.spikes import invalid_times, read_units
-from nwb_lrrnn.io.reading.tables import Rows, read_values, region_columns
+from nwb_lrrnn.io.reading.spikes import read_units
+from nwb_lrrnn.io.reading.tables import Rows, region_columns
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -238,7 +240,7 @@ def _read(
     unknown = ~np.isfinite(times)
     grid, asked = grid.drop(unknown, "event_timestamps is not finite"), asked[~unknown]
     observed = None
-    invalid = invalid_times(source, catalog)
+    invalid = invalid_times(source, catalog, entry.path)
     if invalid is not None:
         observed = observed_bins(outside_intervals(invalid), grid.bin_size, grid.starts, n_bins)
         seen = np.asarray(observed.any(axis=1))

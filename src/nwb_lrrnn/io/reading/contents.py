@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
 from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry, series_kind, why_not_read
-from nwb_lrrnn.io.reading.intervals import interval_tables
+from nwb_lrrnn.io.reading.intervals import interval_names, interval_tables
+from nwb_lrrnn.io.reading.invalid_times import invalid_table
 from nwb_lrrnn.io.reading.kinds import Content, Population
 from nwb_lrrnn.io.reading.populations import POPULATIONS, population_of
 from nwb_lrrnn.io.reading.series import extent_of_series
@@ -22,6 +24,8 @@ _ORDER = (
     "other",
 )
 
+_SPANS = (("start_time", "stop_time"), ("start", "stop"), ("start", "end"), ("start_time", "end_time"))
+
 
 def contents(catalog: Catalog) -> list[Content]:
     """Return everything in the file, populations first, in file order."""
@@ -34,7 +38,9 @@ def contents(catalog: Catalog) -> list[Content]:
             found.append(_series_content(entry, name))
         else:
             found.append(_population_content(population, entry, entry.neurodata_type, name))
-    found += [_intervals_content(table) for table in interval_tables(catalog)]
+    tables = interval_tables(catalog)
+    found += [_intervals_content(table, name) for table, name in zip(tables, interval_names(tables), strict=True)]
+    found += [_left_out(table, reason) for table in catalog.tables if (reason := _why_left_out(catalog, table))]
     found += [_results_content(result) for result in catalog.results]
     return sorted(found, key=lambda content: _ORDER.index(content.kind))
 
@@ -58,12 +64,14 @@ def why_nothing(contents: Sequence[Content]) -> str | None:
 
 def _tables(catalog: Catalog) -> list[Content]:
     """Return the tables that are populations; where only one has spikes, or for /units, the call needs no name."""
-    several = len([table for table in catalog.of_type("Units") if table.n_spikes is not None]) > 1
+    units = [table for table in catalog.of_type("Units") if table.n_spikes is not None]
+    names = [table.name for table in catalog.of_type("Units")]
     found = []
     for table in catalog.tables:
         population = population_of(table)
         if population is not None:
-            name = "" if table.path == "/units" or not several else table.name
+            own = table.name if names.count(table.name) == 1 else table.path
+            name = "" if table.path == "/units" or len(units) < 2 else own
             found.append(_population_content(population, table, table.kind, name))
     return found
 
@@ -94,16 +102,37 @@ def _series_content(entry: SeriesEntry, name: str) -> Content:
     )  # fmt: skip
 
 
-def _intervals_content(table: TableEntry) -> Content:
-    """Return the content of a table of intervals."""
-    reason = None if table.n_rows else f"{table.path}: the table has no rows"
-    call = None if reason else f"recording.intervals[{table.name!r}]"
-    if call and table.path == "/intervals/trials":
-        call = "recording.trials"
+def _intervals_content(table: TableEntry, name: str) -> Content:
+    """Return the content of a table of intervals; `name` is what its call names it by."""
+    call = "recording.trials" if table.path == "/intervals/trials" else f"recording.intervals[{name!r}]"
+    return replace(_left_out(table, None), call=call)
+
+
+def _left_out(table: TableEntry, reason: str | None) -> Content:
+    """Return the content of a table with times that is not read, with the reason."""
     shape = (table.n_rows,)
+    kind = "intervals" if table.kind == "TimeIntervals" else "other"
     return Content(
-        table.name, table.path, "intervals", table.neurodata_type, shape, None, "s", None, None, call, reason, table
-    )
+        table.name, table.path, kind, table.neurodata_type, shape, None, "s", None, None, None, reason, table
+    )  # fmt: skip
+
+
+def _why_left_out(catalog: Catalog, table: TableEntry) -> str | None:
+    """Return why a table with times is no table of intervals to read; None of every other table."""
+    if table.kind == "TimeIntervals":
+        if not table.n_rows:
+            return f"{table.path}: the table has no rows"
+        if table == invalid_table(catalog):
+            return (
+                f"{table.path}: no trials: bins inside them are unobserved, in the series that an interval names, else "
+                "in all; other columns, such as tags, are not asked"
+            )
+    elif table.kind == "DynamicTable" and any({*pair} <= {*table.columns} for pair in _SPANS):
+        return (
+            f"{table.path}: a plain DynamicTable and no TimeIntervals, so that its times are not taken for session "
+            f"times; recording.to_datatree()[{table.path!r}] reads it"
+        )
+    return None
 
 
 def _results_content(result: ResultEntry) -> Content:

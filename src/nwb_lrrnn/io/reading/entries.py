@@ -60,7 +60,7 @@ class SeriesEntry(InFile):
 
 @dataclass(frozen=True)
 class TableEntry(InFile):
-    """A table of the file. `columns` leaves out `id` and the `_index` companions of ragged columns."""
+    """A table of the file. `columns` leaves out `id`, the `_index` of ragged columns and the labels of coded ones."""
 
     path: str
     neurodata_type: str
@@ -122,6 +122,7 @@ def table_entry(group: H5, path: str, kind: str) -> TableEntry:
     import h5py
 
     names = [name for name in group if name != "id" and not (name.endswith("_index") and name[:-6] in group)]
+    names = [name for name in names if not _are_labels(group, name)]
     names = [name for name in names if group.get(name, getclass=True) is h5py.Dataset]
     written = [str(plain(name)) for name in group.attrs["colnames"]]
     ordered = [name for name in written if name in names] + [name for name in names if name not in written]
@@ -136,6 +137,15 @@ def table_entry(group: H5, path: str, kind: str) -> TableEntry:
         columns=tuple(ordered),
         n_spikes=None if spikes is None or spikes.ndim != 1 or spikes.dtype.kind not in "fiu" else spikes.shape[0],
     )
+
+
+def _are_labels(group: H5, name: str) -> bool:
+    """Return whether a dataset of a table holds the labels of a column of codes, hdmf's EnumData."""
+    coded = name.removesuffix("_elements")
+    if coded == name or coded not in group:
+        return False
+    column, _ = find_dataset(group, coded)
+    return column is not None and plain(column.attrs.get("neurodata_type")) == "EnumData"
 
 
 def find_dataset(group: H5, name: str) -> tuple[H5 | None, str | None]:

@@ -180,6 +180,21 @@ def looks_relative(trials: Rows, align: Any) -> str | None:
     )
 
 
+def all_one_window(grid: Grid) -> str | None:
+    """Return a warning where all trials are one and the same stretch of the session, so that each is a copy; else None.
+
+    Their times may be relative to each trial, which cannot be told from the file.
+    """
+    if grid.trials is None or len(grid.starts) < 2 or (grid.starts != grid.starts[0]).any():
+        return None
+    if grid.inside is not None and (grid.inside != grid.inside[0]).any():
+        return None
+    return (
+        f"all {len(grid.starts)} trials are one and the same window, from {grid.starts[0]:g} s on: each is a copy of "
+        "the others, and what is held out was seen; if times are relative to each trial, the file cannot be divided"
+    )
+
+
 def _align_times(trials: Rows, align: Any) -> NDArray[np.float64]:
     """Return the session time of time 0 of each trial."""
     if isinstance(align, str):

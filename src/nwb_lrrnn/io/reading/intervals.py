@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nwb_lrrnn.io.files.hdf5 import H5
+from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
-from nwb_lrrnn.io.reading.catalog import Catalog, choose
+from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed
 from nwb_lrrnn.io.reading.entries import TableEntry
-from nwb_lrrnn.io.reading.grid import Grid, looks_relative, session_grid, trial_grid
+from nwb_lrrnn.io.reading.grid import Grid, all_one_window, looks_relative, session_grid, trial_grid
+from nwb_lrrnn.io.reading.ragged import read_ragged
 from nwb_lrrnn.io.reading.selection import select_rows
-from nwb_lrrnn.io.reading.tables import Rows, read_ragged, read_rows, trial_rows
+from nwb_lrrnn.io.reading.tables import Rows, free_names, is_split, read_rows, trial_rows
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,26 +38,42 @@ class Request:
 
 
 def interval_tables(catalog: Catalog) -> tuple[TableEntry, ...]:
-    """Return the tables of intervals that can be trials: all but `invalid_times` and those of results."""
-    return tuple(table for table in catalog.of_type("TimeIntervals") if table.name != "invalid_times")
+    """Return the tables of intervals that can be trials: all with rows but `invalid_times` and those of results."""
+    return tuple(t for t in catalog.of_type("TimeIntervals") if t.name != "invalid_times" and t.n_rows)
+
+
+def empty_tables(catalog: Catalog) -> tuple[TableEntry, ...]:
+    """Return the tables of intervals without rows, which count as none."""
+    return tuple(table for table in catalog.of_type("TimeIntervals") if not table.n_rows)
+
+
+def interval_names(tables: Sequence[TableEntry]) -> list[str]:
+    """Return what each table of intervals is called: its name, or its path where several share the name."""
+    names = [table.name for table in tables]
+    return [table.name if names.count(table.name) == 1 else table.path for table in tables]
 
 
 def choose_intervals(catalog: Catalog, name: str | None) -> TableEntry:
     """Return the table of intervals that is meant, or raise: `name`, else `trials`, else the only one."""
-    tables = interval_tables(catalog)
+    tables, empty = interval_tables(catalog), empty_tables(catalog)
     if name is not None:
+        if isinstance(name, str) and any(table.path.endswith("/" + name.strip("/")) for table in empty):
+            if not any(table.path.endswith("/" + name.strip("/")) for table in tables):
+                raise ValueError(f"intervals: the table {name!r} has no rows; leave intervals= out to read everything")
         return choose(tables, name, "intervals", "interval tables", by_path=catalog.result_intervals)
     if not tables:
         raise ValueError(
-            "intervals: the file holds no table of trials or other intervals, so nothing can be aligned; leave "
-            "align=, intervals= and trials= out to read the whole recording, and divide it with chop"
+            "intervals: the file holds no table of trials or other intervals"
+            + (f" with rows (empty: {listed([table.path for table in empty])})" if empty else "")
+            + ", so nothing can be aligned; leave align=, intervals= and trials= out to read the whole recording, and "
+            "divide it with chop"
         )
     trials = [table for table in tables if table.path == "/intervals/trials"]
     if len(trials) == 1 or len(tables) == 1:
         return (trials or list(tables))[0]
     raise ValueError(
         f"intervals: the file holds {len(tables)} interval tables: {', '.join(table.path for table in tables)}; "
-        f"say which one is meant, such as intervals={tables[0].name!r}"
+        f"say which one is meant, such as intervals={interval_names(tables)[0]!r}"
     )
 
 
@@ -66,34 +84,73 @@ def read_intervals(source: Source, entry: TableEntry) -> Rows:
 
 
 def intervals_dataset(source: Source, entry: TableEntry) -> xr.Dataset:
-    """Return a table of intervals as a Dataset over `trial`.
+    """Return a table of intervals as a Dataset over `trial`; see `interval_variables` for its columns.
 
-    Ragged columns become object arrays of lists; a column `timeseries` is left out. Rows that make no trial are left
-    out; attrs["dropped"] says which and why.
+    Rows that make no trial are left out; attrs["dropped"] says which and why, attrs["left_out"] which columns.
     """
     import xarray as xr
 
-    rows = read_intervals(source, entry)
     with source.open() as file:
-        group = file[entry.path]
-        ragged = {name: read_ragged(file, entry.path, name, entry.n_rows) for name in ragged_columns(group, entry)}
-        all_ids = read_rows(file, entry).ids
-    kept = np.flatnonzero(np.isin(all_ids, rows.ids))
-    variables: dict[str, Any] = {name: ("trial", values) for name, values in rows.columns.items()}
-    for name, parts in ragged.items():
-        cells = np.empty(len(kept), dtype=object)
-        cells[:] = [(parts or [])[row].tolist() for row in kept]
-        variables[name] = ("trial", cells)
+        every = read_rows(file, entry)
+        rows = trial_rows(every)
+        kept = np.isin(every.ids, rows.ids)
+        variables, left_out = interval_variables(file, entry, rows, kept)
     attrs: dict[str, Any] = {"nwb_path": entry.path, "source": source.uri}
     if rows.dropped:
         attrs["dropped"] = [f"{id_}: {reason}" for id_, reason in rows.dropped]
+    if left_out:
+        attrs["left_out"] = left_out
     return xr.Dataset(variables, coords={"trial": rows.ids}, attrs=attrs)
 
 
+def interval_variables(
+    file: H5, entry: TableEntry, rows: Rows, kept: NDArray[np.bool_]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the columns of a table of intervals as variables over `trial`, and which ones are left out and why.
+
+    `rows` are those of the table where `kept` (row of the file,) is True. Ragged columns become object arrays of lists;
+    a column called `trial`, as the ids are, becomes `trial_trial`.
+    """
+    columns: dict[str, Any] = dict(rows.columns)
+    left_out = dict(left_out_columns(file[entry.path], entry))
+    for name in ragged_columns(file[entry.path], entry):
+        if name in left_out:
+            continue
+        cells = np.empty(len(rows), dtype=object)
+        try:
+            parts = read_ragged(file, entry.path, name, entry.n_rows) or []
+        except ValueError as error:
+            left_out[name] = str(error)
+            continue
+        cells[:] = [parts[row].tolist() for row in np.flatnonzero(kept)]
+        columns[name] = cells
+    named = zip(free_names(columns, "trial", {"trial"}), columns.values(), strict=True)
+    return {name: ("trial", values) for name, values in named}, [f"{name}: {why}" for name, why in left_out.items()]
+
+
 def ragged_columns(group: H5, entry: TableEntry) -> list[str]:
-    """Return the columns of a table of intervals with a list in each row; lists of lists and `timeseries` are left."""
-    ragged = [name for name in entry.columns if f"{name}_index" in group and name != "timeseries"]
-    return [name for name in ragged if f"{name}_index_index" not in group]
+    """Return the columns of a table of intervals with a list in each row; lists of lists are left."""
+    return [name for name in entry.columns if f"{name}_index" in group and f"{name}_index_index" not in group]
+
+
+def left_out_columns(group: H5, entry: TableEntry) -> list[tuple[str, str]]:
+    """Return the columns of a table that are not read, with the reason."""
+    found = []
+    for name in entry.columns:
+        column = group[name]
+        if name == "timeseries":
+            found.append((name, "references to stretches of series"))
+        elif f"{name}_index_index" in group:
+            found.append((name, "lists of lists"))
+        elif f"{name}_index" in group:
+            continue
+        elif plain(column.attrs.get("neurodata_type")) == "DynamicTableRegion":
+            found.append((name, "rows of another table"))
+        elif column.ndim > 1 and not is_split(column):
+            found.append((name, f"arrays of shape {column.shape[1:]} in each row"))
+        elif column.dtype.names:
+            found.append((name, "compound values"))
+    return found
 
 
 def requested_grid(
@@ -117,8 +174,8 @@ def requested_grid(
         trials = replace(trials.take(select_rows(trials, request.trials, "trial")), dropped=())
     n_asked = len(trials) + len(trials.dropped)
     grid = trial_grid(trials, bin_size, request.align, request.window, hint)
-    warning = looks_relative(trials, request.align)
-    return grid, n_asked, [warning] if warning else []
+    warnings = [looks_relative(trials, request.align), all_one_window(grid)]
+    return grid, n_asked, [warning for warning in warnings if warning]
 
 
 class IntervalTables(Mapping[str, "xr.Dataset"]):
@@ -126,20 +183,28 @@ class IntervalTables(Mapping[str, "xr.Dataset"]):
 
     def __init__(self, source: Source, catalog: Catalog):
         tables = interval_tables(catalog)
-        names = [table.name for table in tables]
         self._source = source
         self._of_results = catalog.result_intervals
-        self._tables = {t.name if names.count(t.name) == 1 else t.path: t for t in tables}
+        self._tables = dict(zip(interval_names(tables), tables, strict=True))
 
     def __getitem__(self, name: str) -> xr.Dataset:
+        return intervals_dataset(self._source, self._entry(name))
+
+    def __contains__(self, name: object) -> bool:
+        try:  # without reading the table, as Mapping would
+            return self._entry(name) is not None
+        except (KeyError, TypeError):
+            return False
+
+    def _entry(self, name: Any) -> TableEntry:
+        """Return the table that a name or path means."""
         if name in self._tables:
-            return intervals_dataset(self._source, self._tables[name])
+            return self._tables[name]
         try:
             tables = tuple(self._tables.values())
-            entry = choose(tables, name, "intervals", "interval tables", by_path=self._of_results)
+            return choose(tables, name, "intervals", "interval tables", by_path=self._of_results)
         except ValueError as error:
             raise KeyError(str(error)) from error
-        return intervals_dataset(self._source, entry)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tables)

@@ -7,8 +7,10 @@ import numpy as np
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, listed
 from nwb_lrrnn.io.reading.entries import TableEntry, series_kind
-from nwb_lrrnn.io.reading.intervals import interval_tables, read_intervals
+from nwb_lrrnn.io.reading.intervals import empty_tables, interval_tables, ragged_columns, read_intervals
+from nwb_lrrnn.io.reading.invalid_times import invalid_table, read_invalid_times
 from nwb_lrrnn.io.reading.populations import population_of
+from nwb_lrrnn.io.reading.ragged import read_ends
 from nwb_lrrnn.io.reading.series import series_problems
 from nwb_lrrnn.io.reading.tables import repeated_ids
 
@@ -20,11 +22,15 @@ def find_problems(source: Source, catalog: Catalog) -> list[str]:
         population = population_of(table)
         if population is not None:
             problems += population.problems(source, catalog, table)
+    problems += [f"{table.path}: the table has no rows" for table in empty_tables(catalog)]
     for table in interval_tables(catalog):
         try:
             problems += _interval_problems(source, table)
         except ValueError as error:  # a part of the table is missing or damaged
             problems.append(str(error))
+    invalid = invalid_table(catalog)
+    if invalid is not None:
+        problems += read_invalid_times(source, invalid).oddities
     for entry in catalog.series:
         population = population_of(entry)
         find = series_problems if population is None else population.problems
@@ -41,17 +47,40 @@ def _interval_problems(source: Source, table: TableEntry) -> list[str]:
     if rows.dropped:
         said = listed([f"{id_}: {reason}" for id_, reason in rows.dropped], at_most=5)
         problems.append(f"{table.path}: {len(rows.dropped)} of {table.n_rows} rows make no trial ({said})")
-    if not table.n_rows:
-        return [f"{table.path}: the table has no rows"]
-    if not len(rows) or "stop_time" not in rows.columns:
+    problems += [f"{table.path}: {text}" for text in _damaged_columns(source, table)]
+    if not len(rows):
         return problems
-    start, stop = rows.columns["start_time"], rows.columns["stop_time"]
+    start = rows.columns["start_time"]
+    stop = rows.columns.get("stop_time", start)
+    windows = np.unique(np.stack([start, np.where(np.isnan(stop), start, stop)]), axis=1).shape[1]
+    if windows == 1 and len(rows) > 1:
+        return [
+            *problems,
+            f"{table.path}: all {len(rows)} rows are one and the same window from {start[0]:g} s on, copies of one "
+            "trial; if times are relative to each trial, the file cannot be divided into trials",
+        ]
     order = np.argsort(start, kind="stable")
     if (np.diff(order) < 0).any():
         problems.append(f"{table.path}: the rows are not in order of start_time; they are kept in the file's order")
+    if windows < len(rows):
+        n_copies = len(rows) - windows
+        problems.append(f"{table.path}: {n_copies} of {len(rows)} rows are copies of earlier ones, at the same times")
     n_overlaps = int((start[order][1:] < np.fmax.accumulate(stop[order])[:-1]).sum())
     if n_overlaps:
         problems.append(
             f"{table.path}: {n_overlaps} of {len(rows)} rows overlap an earlier one; what they share is used twice"
         )
     return problems
+
+
+def _damaged_columns(source: Source, table: TableEntry) -> list[str]:
+    """Return what is wrong with the ragged columns of a table of intervals."""
+    found = []
+    with source.open() as file:
+        for name in ragged_columns(file[table.path], table):
+            try:
+                odd = read_ends(file, table.path, name, table.n_rows)[1]
+            except ValueError as error:
+                odd = str(error)
+            found += [odd.removeprefix(f"{table.path}: ").removeprefix(f"{table.path}/")] if odd else []
+    return found

@@ -138,7 +138,9 @@ class Recording(Exports):
     def trials(self) -> xr.Dataset:
         """The trial table as a Dataset over `trial`; rows that make no trial are in `dropped_trials`.
 
-        Where there is no table of that name, the only table of intervals.
+        Where there is no table of that name, the only table of intervals; one without rows is none. A column that is
+        called `trial`, as the ids are, becomes `trial_trial`, in `to_datatree` and in queries too; attrs["left_out"]
+        names the columns that are not read (lists of lists, rows of other tables, references), with the reason.
 
         Raises
         ------
@@ -151,8 +153,29 @@ class Recording(Exports):
         return intervals_dataset(self.source, choose_intervals(self.catalog, None))
 
     @property
+    def units(self) -> pd.DataFrame:
+        """The units table by unit id: its columns, those of each unit's electrode, n_spikes and rate; read when asked.
+
+        `rate` is n_spikes over the time in which the unit was observed, in spikes/s. Columns of those names in the file
+        are called `unit_n_spikes` and `unit_rate`. `spikes(..., units=recording.units["rate"] > 1)` takes a choice of
+        them.
+
+        Raises
+        ------
+        ValueError
+            If there is no units table with spikes, or there are several and none is /units.
+        """
+        from nwb_lrrnn.io.reading.spikes import choose_units, unit_frame
+
+        self._check_open()
+        return unit_frame(self.source, self.catalog, choose_units(self.catalog, None))
+
+    @property
     def intervals(self) -> Mapping[str, xr.Dataset]:
-        """Every table of intervals by name, each a Dataset over `trial`, read when it is asked for."""
+        """Every table of intervals with rows, each a Dataset over `trial`, read when it is asked for.
+
+        By name, by path where several share the name; see `trials` for the columns.
+        """
         from nwb_lrrnn.io.reading.intervals import IntervalTables
 
         self._check_open()
@@ -206,7 +229,9 @@ class Recording(Exports):
         intervals : str, optional
             Name of the interval table; by default trials, else the only one.
         trials, units : ids, boolean array or str, optional
-            Which ones; text is a pandas query over the columns of the table, such as "correct and side == 'left'".
+            Which ones; text is a pandas query over the columns of the table, such as "correct and side == 'left'". A
+            column of 0 and 1 is a condition, missing values fulfil nothing. `trial` (or `unit`) are the ids; a column
+            of that name is called `trial_trial` (`unit_unit`), and the bare name is then refused.
         on_bad_spikes : {"sort", "raise"}
             Whether NaN and unsorted spike times are repaired with a warning, or refused.
         min_rate : float, optional
@@ -222,7 +247,8 @@ class Recording(Exports):
         -------
         counts : DataArray, dask-backed, int16 (int32 where a bin may hold more than 32767 spikes)
             With the columns of the trial and unit tables as coordinates, electrodes resolved; `observed` where some bin
-            was not observed (obs_intervals, invalid_times, padding); attrs bin_size, source and dropped_trials.
+            was not observed (obs_intervals, invalid_times, padding; invalid times without stop last to the end, those
+            that name series concern these alone); attrs bin_size, source and dropped_trials.
 
         Raises
         ------

@@ -8,14 +8,15 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.io.reading.catalog import listed
 from nwb_lrrnn.io.reading.tables import Rows
-from nwb_lrrnn.parameters import QUERY_ERRORS
+from nwb_lrrnn.queries import fulfilled, names_in
 
 
 def select_rows(rows: Rows, wanted: Any, dim: str) -> NDArray[np.intp]:
     """Return the row numbers (row,) that a selection of trials or units (`dim`) means, in the order asked for.
 
-    None takes all rows. Ids may come in any order; a boolean array has one value per row (a DataArray with ids is
-    matched by id); text is a pandas query over the columns. What is unknown, given twice or leaves nothing is refused.
+    None takes all rows. Ids may come in any order; a boolean array has one value per row (a DataArray or Series with
+    ids is matched by id); text is a pandas query over the columns and the ids, which are called `dim`. A column of that
+    name is called `<dim>_<dim>`. What is unknown, ambiguous, given twice or leaves nothing is refused.
 
     >>> rows = Rows(np.array([10, 11, 12]), {"correct": np.array([True, False, True])})
     >>> select_rows(rows, "correct", "trial")
@@ -31,6 +32,8 @@ def select_rows(rows: Rows, wanted: Any, dim: str) -> NDArray[np.intp]:
     else:
         if hasattr(wanted, "coords") and dim in wanted.coords and wanted.dtype == bool:
             wanted = wanted[dim].values[wanted.values]
+        elif getattr(getattr(wanted, "index", None), "name", None) == dim and wanted.dtype == bool:
+            wanted = wanted.index.values[wanted.values]
         array = np.atleast_1d(np.asarray(wanted))
         if array.ndim != 1:
             raise ValueError(f"{argument}: got shape {array.shape}, wanted ids, a boolean array or a query as text")
@@ -71,12 +74,11 @@ def _ids(rows: Rows, ids: NDArray[Any], argument: str) -> NDArray[np.intp]:
 
 
 def _query(rows: Rows, query: str, dim: str) -> NDArray[np.intp]:
-    """Return the row numbers that fulfil a pandas query."""
-    frame = rows.frame(dim)
-    try:
-        return np.asarray(frame.query(query, engine="python").index, dtype=np.intp)
-    except QUERY_ERRORS as error:
+    """Return the row numbers that fulfil a pandas query; refuse one in which the name of the ids is ambiguous."""
+    told = f"{dim}s: the query {query!r}"
+    if dim in rows.columns and dim in names_in(query):
         raise ValueError(
-            f"{dim}s: the query {query!r} fails ({error}); wanted a pandas query over the columns "
-            f"{listed(list(frame.columns), at_most=30)}"
-        ) from error
+            f"{told} names {dim!r}, which is both the ids and a column of the table; write {dim}_{dim} for the column, "
+            f"or pass ids as a list, such as {dim}s={rows.ids[:2].tolist()}"
+        )
+    return np.flatnonzero(fulfilled(query, rows.frame(dim), told, dim))

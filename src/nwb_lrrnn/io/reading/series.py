@@ -18,11 +18,11 @@ from nwb_lrrnn.io.reading.clock import JITTER, Clock, read_clock
 from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, layout, series_kind, why_not_read
 from nwb_lrrnn.io.reading.grid import Grid, grid_like
 from nwb_lrrnn.io.reading.intervals import Request, requested_grid
+from nwb_lrrnn.io.reading.invalid_times import invalid_times
 from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import BinnedSeries, SampledSeries, lazy_blocks
 from nwb_lrrnn.io.reading.selection import select_rows
 from nwb_lrrnn.io.reading.series_columns import column_table, describe, value_problems
-from nwb_lrrnn.io.reading.spikes import invalid_times
 from nwb_lrrnn.io.reading.tables import Rows
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def read_series(
     oddity = layout(entry).oddity
     warnings = [oddity] if oddity else []
     if bin_size is None and not request.wants_trials and request.window is None:
-        return _at_own_rate(series, clock, rows, attrs, entry, invalid_times(source, catalog)), warnings
+        return _at_own_rate(series, clock, rows, attrs, entry, invalid_times(source, catalog, entry.path)), warnings
     own_rate = bin_size is None
     width = _own_bin(clock, entry) if bin_size is None else float(bin_size)
     stretch = (clock.start, clock.stop + clock.step)
@@ -67,7 +67,7 @@ def read_series(
     grid, holes = _without_gaps(grid, clock, gap, own_rate)
     binned = BinnedSeries(series, clock, width, grid.starts, grid.n_bins, gap, holes=_either(holes, grid.inside))
     observed = None if binned.holes is None else ~binned.holes
-    invalid = invalid_times(source, catalog)
+    invalid = invalid_times(source, catalog, entry.path)
     if invalid is not None:
         valid = observed_bins(outside_intervals(invalid), width, grid.starts, grid.n_bins)
         observed = valid if observed is None else observed & valid

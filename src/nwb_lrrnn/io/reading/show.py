@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
 from nwb_lrrnn.io.reading.contents import why_nothing
 from nwb_lrrnn.io.reading.entries import TableEntry
+from nwb_lrrnn.io.reading.intervals import left_out_columns
 from nwb_lrrnn.io.reading.kinds import Content
 from nwb_lrrnn.io.reading.populations import POPULATIONS
 from nwb_lrrnn.io.reading.series import size_of_series
@@ -87,7 +89,8 @@ def _sections(catalog: Catalog, contents: Sequence[Content]) -> list[tuple[str, 
 def _line(catalog: Catalog, content: Content, name: str) -> Line:
     """Return name, type, size and how to read it."""
     how = content.call if content.reason is None or content.kind == "input" and content.call else content.reason
-    return name, content.neurodata_type, _size(catalog, content), (how or "").removeprefix(f"{content.path}: ")
+    how = (how or "").removeprefix(f"{content.path}: ") + _left_out(catalog.source, content)
+    return name, content.neurodata_type, _size(catalog, content), how
 
 
 def _size(catalog: Catalog, content: Content) -> str:
@@ -100,3 +103,15 @@ def _size(catalog: Catalog, content: Content) -> str:
     if isinstance(entry, ResultEntry):
         return ", ".join(f"{series.name} {series.shape}" for series in entry.series)
     return size_of_series(catalog.source, content)
+
+
+def _left_out(source: Source, content: Content) -> str:
+    """Return which columns of a table of intervals that is read are not, and why; empty where all are."""
+    if content.kind != "intervals" or not content.call:
+        return ""
+    try:
+        with source.open() as file:
+            found = left_out_columns(file[content.path], content.entry)
+    except (OSError, ValueError, KeyError):  # the file is gone or damaged: printing must work all the same
+        return ""
+    return f" (not read: {'; '.join(f'{name}, {why}' for name, why in found)})" if found else ""

@@ -13,7 +13,7 @@ from nwb_lrrnn.binning import COUNT_TYPES, clean_spike_times
 from nwb_lrrnn.io.errors import ChangedFileError
 from nwb_lrrnn.io.files.chunks.slices import read_dataset
 from nwb_lrrnn.io.files.source import Source
-from nwb_lrrnn.io.reading.tables import read_ends
+from nwb_lrrnn.io.reading.ragged import read_ends
 
 _KEPT_BYTES = 256 * 2**20  # of float64: the spike times of a table up to this size are held in memory
 _BATCH_BYTES = 32 * 2**20  # of float64: what is read of a larger one at a time, or one unit
@@ -65,6 +65,11 @@ class SpikeTable:
         """Whether the spike times are read anew for what is asked for, and not kept."""
         return self.n_spikes * 8 > _KEPT_BYTES
 
+    @property
+    def oddity(self) -> str | None:
+        """What is odd about how the spike times are divided among the rows, in words; None where nothing is."""
+        return _ends(self.source, self.path, self.n_rows, self.n_spikes)[1]
+
     def summary(self, intervals: tuple[bytes, ...] | None = None) -> SpikeSummary:
         """Return what is known of the spikes of each row, from one reading of all of them.
 
@@ -85,7 +90,7 @@ class SpikeTable:
 
     def groups(self, rows: NDArray[np.intp], bytes_of_unit: int) -> tuple[int, ...]:
         """Return how many of `rows` (unit,) after each other make a block of little memory, with its result."""
-        n_spikes = np.diff(_ends(self.source, self.path, self.n_rows, self.n_spikes), prepend=0)[rows]
+        n_spikes = np.diff(_ends(self.source, self.path, self.n_rows, self.n_spikes)[0], prepend=0)[rows]
         sizes: list[int] = []
         spikes = 0
         for n in n_spikes.tolist():
@@ -146,8 +151,8 @@ def _n_inside(times: NDArray[np.float64], intervals: bytes) -> int:
 
 
 @functools.lru_cache(maxsize=8)
-def _ends(source: Source, path: str, n_rows: int, n_spikes: int) -> NDArray[np.int64]:
-    """Return where the spikes of each row end in the flat column."""
+def _ends(source: Source, path: str, n_rows: int, n_spikes: int) -> tuple[NDArray[np.int64], str | None]:
+    """Return where the spikes of each row end in the flat column, and what is odd about that in words, or None."""
     with source.open() as file:
         if path not in file or "spike_times" not in file[path] or file[path]["spike_times"].shape != (n_spikes,):
             raise ChangedFileError(
@@ -160,7 +165,7 @@ def _ends(source: Source, path: str, n_rows: int, n_spikes: int) -> NDArray[np.i
 def _read(table: SpikeTable, rows: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Yield ascending row numbers with their spike times in s as stored, read in batches of neighbouring rows."""
     table = replace(table, source=table.source.current())  # ends and times of one version of the file
-    ends = _ends(table.source, table.path, table.n_rows, table.n_spikes)
+    ends, _ = _ends(table.source, table.path, table.n_rows, table.n_spikes)
     begins = np.append(0, ends[:-1])
     most = _BATCH_BYTES // 8 if table.is_large else table.n_spikes
     at = 0

@@ -18,16 +18,19 @@ from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed, read_catalog
 from nwb_lrrnn.io.reading.entries import InFile, TableEntry
 from nwb_lrrnn.io.reading.grid import Grid
 from nwb_lrrnn.io.reading.intervals import Request, read_intervals, requested_grid
+from nwb_lrrnn.io.reading.invalid_times import invalid_times
 from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import SpikeCounts, lazy_blocks
 from nwb_lrrnn.io.reading.memory import check_memory
 from nwb_lrrnn.io.reading.observed import UnitRates, in_seconds, trials_outside, unit_rates
+from nwb_lrrnn.io.reading.ragged import read_ends, read_ragged
 from nwb_lrrnn.io.reading.selection import select_rows
 from nwb_lrrnn.io.reading.spike_table import SpikeTable
-from nwb_lrrnn.io.reading.tables import Rows, read_ragged, read_rows, repeated_ids, unit_electrodes
+from nwb_lrrnn.io.reading.tables import Rows, free_names, read_rows, repeated_ids, unit_electrodes
 from nwb_lrrnn.io.reading.time_units import coarse_times, doubtful_unit
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
 logger = logging.getLogger(__name__)
@@ -39,11 +42,15 @@ _USUAL_BIN = 0.02  # s; spike times that are too coarse for it are a problem of 
 
 @dataclass(frozen=True, eq=False)
 class ReadUnits:
-    """Rows of a Units table with electrode metadata, and the intervals in which each unit was observed (or None)."""
+    """Rows of a Units table with electrode metadata, and the intervals in which each unit was observed (or None).
+
+    `oddities` say what is wrong with the electrodes and the intervals.
+    """
 
     rows: Rows
     observed: list[NDArray[np.float64]] | None
     object_id: str
+    oddities: tuple[str, ...] = ()
 
 
 def choose_units(catalog: Catalog, name: str | None) -> TableEntry:
@@ -89,31 +96,36 @@ def read_units(source: Source, entry: TableEntry) -> ReadUnits:
     """Return the rows of a Units table with the metadata of their electrodes, and their observation intervals."""
     with source.open() as file:
         rows = read_rows(file, entry)
-        columns = {**unit_electrodes(file, entry), **rows.columns}  # the unit's own column wins
+        electrodes, odd = unit_electrodes(file, entry)
+        columns = {**electrodes, **rows.columns}  # the unit's own column wins
         object_id = str(plain(file[entry.path].attrs.get("object_id")) or "")
-    observed = read_observed(source, entry)
-    return ReadUnits(replace(rows, columns=columns), observed, object_id)
+    observed, oddity = read_observed(source, entry)
+    return ReadUnits(replace(rows, columns=columns), observed, object_id, tuple(filter(None, (odd, oddity))))
 
 
-def read_observed(source: Source, entry: TableEntry) -> list[NDArray[np.float64]] | None:
-    """Return the obs_intervals (interval, 2) of each row of a Units table; None where it says of no unit."""
+def read_observed(source: Source, entry: TableEntry) -> tuple[list[NDArray[np.float64]] | None, str | None]:
+    """Return the obs_intervals (interval, 2) of each row of a Units table, and what is odd about their division.
+
+    None where it says of no unit.
+    """
     with source.open() as file:
         observed = read_ragged(file, entry.path, "obs_intervals", entry.n_rows)
+        oddity = None if observed is None else read_ends(file, entry.path, "obs_intervals", entry.n_rows)[1]
     if observed is None:
-        return None
+        return None, oddity
     if any(part.size and part.shape[1:] != (2,) for part in observed):
         raise ValueError(
             f"{entry.path}/obs_intervals: got {observed[0].ndim} dims, wanted (interval, 2), a start and a stop "
             "each; repair the file with pynwb"
         )
     observed = [part.reshape(-1, 2).astype(np.float64) for part in observed]
-    return None if all(not len(part) for part in observed) else observed
+    return (None if all(not len(part) for part in observed) else observed), oddity
 
 
 def rates_of_units(source: Source, entry: TableEntry, invalid: NDArray[np.float64] | None) -> UnitRates:
     """Return how fast the units of a table fired in observed time; `invalid` are the file's invalid_times, or None."""
     spikes = SpikeTable(source, entry.path, entry.n_rows, entry.n_spikes or 0)
-    return unit_rates(spikes, read_observed(source, entry), invalid)
+    return unit_rates(spikes, read_observed(source, entry)[0], invalid)
 
 
 def read_spikes(
@@ -135,11 +147,12 @@ def read_spikes(
     known = read_units(source, entry)
     if known.observed is not None and time_scale != 1.0:
         known = replace(known, observed=in_seconds(known.observed, spikes.summary(), time_scale))
-    invalid = invalid_times(source, catalog)
+    invalid = invalid_times(source, catalog, entry.path)
     rates = unit_rates(spikes, known.observed, invalid)
     summary = rates.summary
     index = select_rows(known.rows, units, "unit")
     warnings = _bad_spikes(known.rows, index, summary.problems, on_bad_spikes)
+    warnings += [spikes.oddity] if spikes.oddity else []
     index = _fast_enough(index, rates, min_rate)
     doubt = doubtful_unit(source, catalog, entry, summary) if time_scale == 1.0 else None
     warnings += [doubt] if doubt else []
@@ -174,14 +187,17 @@ def read_spikes(
     return array.rename("spikes"), warnings + more
 
 
-def invalid_times(source: Source, catalog: Catalog) -> NDArray[np.float64] | None:
-    """Return the intervals (interval, 2) that the file calls invalid, None where it has none."""
-    entry = next((table for table in catalog.of_type("TimeIntervals") if table.name == "invalid_times"), None)
-    if entry is None or not {"start_time", "stop_time"} <= set(entry.columns):
-        return None
-    with source.open() as file:
-        columns = read_rows(file, entry).columns
-    return np.stack([columns["start_time"], columns["stop_time"]], axis=1).astype(np.float64)
+def unit_frame(source: Source, catalog: Catalog, entry: TableEntry) -> pd.DataFrame:
+    """Return the rows of a Units table by id, with n_spikes and rate in spikes/s; see `Recording.units`."""
+    import pandas as pd
+
+    rows = read_units(source, entry).rows
+    found = rates_of_units(source, entry, invalid_times(source, catalog, entry.path))
+    names = free_names(rows.columns, "unit", {"unit", "n_spikes", "rate"})
+    columns = dict(zip(names, rows.columns.values(), strict=True))
+    return pd.DataFrame(
+        columns | {"n_spikes": found.n_spikes, "rate": found.rates}, index=pd.Index(rows.ids, name="unit")
+    )
 
 
 def _observed(
@@ -314,7 +330,7 @@ def _measured(source: Source, entry: TableEntry) -> tuple[float, float, float, f
     with source.open() as file:
         has_invalid = "intervals/invalid_times" in file
     if has_invalid:
-        invalid = invalid_times(source, read_catalog(source))
+        invalid = invalid_times(source, read_catalog(source), entry.path)
     found = rates_of_units(source, entry, invalid)
     rates = found.rates[np.isfinite(found.rates)]
     return *found.stretch, float(found.seconds.mean()), float(rates.mean()) if len(rates) else np.nan
@@ -343,11 +359,13 @@ def _problems(source: Source, catalog: Catalog, table: TableEntry) -> list[str]:
         return [reason]
     try:
         known = read_units(source, table)
-        rows, found = known.rows, rates_of_units(source, table, invalid_times(source, catalog))
+        times = SpikeTable(source, table.path, table.n_rows, table.n_spikes or 0)
+        rows, found = known.rows, rates_of_units(source, table, invalid_times(source, catalog, table.path))
         spikes = found.summary
     except ValueError as error:
         return [str(error)]
-    problems = [f"{table.path}: unit {rows.ids[row]}: {problem}" for row, problem in spikes.problems.items()]
+    problems = [*([times.oddity] if times.oddity else []), *known.oddities]
+    problems += [f"{table.path}: unit {rows.ids[row]}: {problem}" for row, problem in spikes.problems.items()]
     kinds = (
         ("have no spikes", spikes.n == 0),
         ("have spikes before time 0", spikes.first < 0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.io.errors import ChangedFileError
 from nwb_lrrnn.io.files.hdf5 import H5, plain
+from nwb_lrrnn.io.reading.column_values import column_values, read_values, referred
 from nwb_lrrnn.io.reading.entries import TableEntry, table_entry
+from nwb_lrrnn.io.reading.ragged import read_ends
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,10 +46,27 @@ class Rows:
         return replace(self, ids=self.ids[index], columns=columns, dropped=(*self.dropped, *dropped))
 
     def frame(self, dim: str) -> pd.DataFrame:
-        """Return the rows as a DataFrame with the ids in the column `dim`."""
+        """Return the rows as a DataFrame with the ids in the column `dim`; see `free_names`."""
         import pandas as pd
 
-        return pd.DataFrame({**self.columns, dim: self.ids})
+        columns = zip(free_names(self.columns, dim, {dim}), self.columns.values(), strict=True)
+        return pd.DataFrame({**dict(columns), dim: self.ids})
+
+
+def free_names(names: Iterable[str], dim: str, taken: Set[str]) -> list[str]:
+    """Return under which names the columns of a table over `dim` are known: `<dim>_<name>` where a name is taken.
+
+    >>> free_names(["side", "trial"], "trial", {"trial"})
+    ['side', 'trial_trial']
+    """
+    free: list[str] = []
+    wanted = list(names)
+    for name in wanted:
+        fresh = name
+        while fresh in taken or fresh in free or (fresh != name and fresh in wanted):
+            fresh = f"{dim}_{fresh}"
+        free.append(fresh)
+    return free
 
 
 def repeated_ids(path: str, rows: Rows) -> list[str]:
@@ -73,7 +92,7 @@ def _rows(file: H5, group: H5, entry: TableEntry) -> Rows:
     for name in entry.columns:
         if name in _NEVER_METADATA or f"{name}_index" in group or group[name].ndim > 2:
             continue
-        columns.update(_column(file, group[name], name, entry.n_rows))
+        columns.update(_column(file, group, name, entry.n_rows))
     ids = group["id"][()] if "id" in group else np.arange(entry.n_rows)
     if len(ids) != entry.n_rows:
         raise ChangedFileError(
@@ -84,43 +103,6 @@ def _rows(file: H5, group: H5, entry: TableEntry) -> Rows:
     return Rows(np.arange(len(ids)), {**columns, "id": ids}, ids_repeat=True)
 
 
-def read_ragged(file: H5, path: str, name: str, n_rows: int) -> list[NDArray[Any]] | None:
-    """Return one array per row of a ragged column of the table at `path`; None where it has no such column.
-
-    They are views of one flat array, which is read at once: row by row would decompress a chunk once per row. Raises
-    where the index does not fit the column.
-    """
-    group = file[path]
-    if name not in group:
-        return None
-    flat = read_values(file, group[name])
-    ends = read_ends(file, path, name, n_rows)
-    return np.split(flat[: ends[-1]] if n_rows else flat, ends[:-1])
-
-
-def read_ends(file: H5, path: str, name: str, n_rows: int) -> NDArray[np.int64]:
-    """Return where the values of each row of a ragged column end (row,), or raise where its index does not fit.
-
-    Row k holds the values from `ends[k - 1]` (0 for the first) up to and without `ends[k]`.
-    """
-    group = file[path]
-    n_values = (group[name].shape or (0,))[0]
-    if f"{name}_index" not in group:
-        if n_rows == 1:
-            return np.array([n_values])
-        raise ValueError(
-            f"{path}/{name}: the column has no {name}_index, wanted the end of each row; it cannot be divided among "
-            f"{n_rows} rows: repair the file with pynwb"
-        )
-    ends = group[f"{name}_index"][()].astype(np.int64)
-    if len(ends) != n_rows or (n_rows and (ends[-1] > n_values or (np.diff(ends, prepend=0) < 0).any())):
-        raise ValueError(
-            f"{path}/{name}_index: got {len(ends)} ends up to {ends.max(initial=0)} for {n_rows} rows and {n_values} "
-            "values, wanted ascending ends, one per row; the table is damaged: repair the file with pynwb"
-        )
-    return ends
-
-
 def region_columns(
     file: H5, region: H5, rows: NDArray[Any], known: dict[H5, Rows] | None = None
 ) -> tuple[NDArray[Any] | None, dict[str, NDArray[Any]], H5 | None]:
@@ -129,15 +111,11 @@ def region_columns(
     Ids are None where the table cannot be found or is shorter than the row numbers; columns without a single value are
     left out. A table that is read is added to `known`, so that regions of one table read it once.
     """
-    reference = region.attrs.get("table")
-    group = _referred(file, reference) if reference else file.get(ELECTRODES)
-    if group is None or "colnames" not in group.attrs:
+    table, group = _region_table(file, region, {} if known is None else known)
+    if table is None:
         return None, {}, None
-    known = {} if known is None else known
-    if group not in known:
-        # Never ask what a reference leads to for its name: HDF5 searches the whole file for it.
-        known[group] = _rows(file, group, table_entry(group, "", ""))
-    table = known[group]
+    if rows.dtype.kind not in "iu":
+        return None, {}, group
     if len(rows) and (rows.min() < 0 or rows.max() >= len(table)):
         return None, {}, group
     taken = table.take(rows)
@@ -145,25 +123,64 @@ def region_columns(
     return taken.ids, columns, group
 
 
-def unit_electrodes(file: H5, entry: TableEntry) -> dict[str, NDArray[Any]]:
-    """Return the scalar electrode columns (unit,) of each unit: those of the first electrode that the unit names.
+def _region_table(file: H5, region: H5, known: dict[H5, Rows]) -> tuple[Rows | None, H5 | None]:
+    """Return the table that a DynamicTableRegion points to and its group; None, None where there is none."""
+    reference = region.attrs.get("table")
+    group = referred(file, reference) if reference else file.get(ELECTRODES)
+    if group is None or "colnames" not in group.attrs:
+        return None, None
+    if group not in known:
+        # Never ask what a reference leads to for its name: HDF5 searches the whole file for it.
+        known[group] = _rows(file, group, table_entry(group, "", ""))
+    return known[group], group
 
-    Empty where some unit names none.
+
+def unit_electrodes(file: H5, entry: TableEntry) -> tuple[dict[str, NDArray[Any]], str | None]:
+    """Return the scalar electrode columns (unit,) of each unit, and what is wrong with them in words, or None.
+
+    They are those of the first electrode that a unit names. A unit that names none, or one that is not there, has empty
+    text and NaN.
     """
     if "electrodes" not in entry.columns:
-        return {}
-    group = file[entry.path]
+        return {}, None
+    path, group = f"{entry.path}/electrodes", file[entry.path]
     region = group["electrodes"]
-    rows = region[()]
-    if "electrodes_index" in group:
-        ends = group["electrodes_index"][()].astype(np.int64)
-        firsts = np.concatenate([[0], ends[:-1]])
-        if (ends <= firsts).any() or ends.max(initial=0) > len(rows):
-            return {}
-        rows = rows[firsts]
-    if rows.shape != (entry.n_rows,):
-        return {}
-    return region_columns(file, region, rows)[1]
+    if region.ndim != 1 or region.dtype.kind not in "iu":
+        return {}, f"{path}: got {region.dtype} of shape {region.shape}, wanted row numbers; electrodes are left out"
+    stored = region[()].astype(np.int64)
+    if "electrodes_index" in group or stored.shape != (entry.n_rows,):
+        try:
+            ends, oddity = read_ends(file, entry.path, "electrodes", entry.n_rows)
+        except ValueError as error:
+            return {}, f"{error}; electrodes are left out"
+        firsts = np.append(0, ends[:-1]).astype(np.int64)[: len(ends)]
+        rows = np.full(entry.n_rows, -1)
+        rows[ends > firsts] = stored[firsts[ends > firsts]]
+    else:
+        rows, oddity = stored, None
+    table, _ = _region_table(file, region, {})
+    if table is None:
+        return {}, f"{path}: the units name electrodes, but the file holds no table of them"
+    there = (rows >= 0) & (rows < len(table))
+    if not there.all():
+        oddity = (
+            f"{path}: {int((~there).sum())} of {len(rows)} units name no electrode of the table; what it says of "
+            "electrodes (location, group, ...) is empty for them"
+        )
+    taken = {name: values[rows[there]] for name, values in table.columns.items()}
+    return {name: _filled(values, there) for name, values in taken.items() if not _is_empty(values)}, oddity
+
+
+def _filled(values: NDArray[Any], there: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return values for all rows (row,), empty text or NaN where `there` (row,) is False."""
+    if there.all():
+        return values
+    if values.dtype.kind == "U":
+        filled = np.full(len(there), "", dtype=values.dtype)
+    else:
+        filled = np.full(len(there), np.nan, dtype=np.float32 if values.dtype == np.float32 else np.float64)
+    filled[there] = values
+    return filled
 
 
 def trial_rows(rows: Rows) -> Rows:
@@ -190,53 +207,24 @@ def trial_rows(rows: Rows) -> Rows:
     return rows.take(keep, dropped)
 
 
-def _column(file: H5, dataset: H5, name: str, n_rows: int) -> dict[str, NDArray[Any]]:
+def _column(file: H5, group: H5, name: str, n_rows: int) -> dict[str, NDArray[Any]]:
     """Return a column as {name: values}, as name_0, name_1, ... where it holds a few numbers a row, or as nothing."""
+    dataset = group[name]
     kind = plain(dataset.attrs.get("neurodata_type"))
     if not dataset.ndim or dataset.shape[0] != n_rows or dataset.dtype.names or kind == "DynamicTableRegion":
         return {}
     if dataset.ndim == 1:
-        values = read_values(file, dataset)
+        values = column_values(file, group, name)
         return {name: values} if values.dtype != object else {}
-    if dataset.shape[1] > _MOST_COMPONENTS or dataset.dtype.kind not in "fiub":
+    if not is_split(dataset):
         return {}
     values = read_values(file, dataset)
     return {f"{name}_{k}": values[:, k] for k in range(values.shape[1])}
 
 
-def read_values(file: H5, dataset: H5, key: Any = ()) -> NDArray[Any]:
-    """Return a part of a dataset (anything but compound) as a native numpy array.
-
-    Text is decoded, references become the names of what they refer to, float16 and big-endian are converted.
-    """
-    import h5py
-
-    if h5py.check_string_dtype(dataset.dtype) is not None:
-        return np.asarray(dataset.asstr(errors="replace")[key], dtype=np.str_)
-    if h5py.check_ref_dtype(dataset.dtype) is h5py.Reference:
-        return np.asarray(_names(file, np.asarray(dataset[key])), dtype=np.str_)
-    values = dataset[key]
-    if values.dtype == np.float16:
-        return values.astype(np.float32)
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def _names(file: H5, references: NDArray[Any]) -> list[str]:
-    """Return the names of what references lead to; empty where one leads to nothing."""
-    names: dict[H5, str] = {None: ""}  # HDF5 searches the whole file for each name, so ask once for each object
-    found = [_referred(file, reference) if reference else None for reference in references.reshape(-1)]
-    for target in found:
-        if target is not None and target not in names:
-            names[target] = (target.name or "").rsplit("/", 1)[-1]
-    return [names[target] for target in found]
-
-
-def _referred(file: H5, reference: H5) -> H5 | None:
-    """Return what a reference leads to, None where that is gone."""
-    try:
-        return file[reference]
-    except (KeyError, ValueError, RuntimeError):
-        return None
+def is_split(dataset: H5) -> bool:
+    """Return whether a column of several numbers a row is read, as one column for each."""
+    return dataset.ndim == 2 and dataset.shape[1] <= _MOST_COMPONENTS and dataset.dtype.kind in "fiub"
 
 
 def _is_empty(values: NDArray[Any]) -> bool:

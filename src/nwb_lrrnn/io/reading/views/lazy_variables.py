@@ -13,8 +13,8 @@ from xarray.core import indexing
 from nwb_lrrnn.io.errors import ChangedFileError
 from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
+from nwb_lrrnn.io.reading.column_values import read_values
 from nwb_lrrnn.io.reading.lazy import SampledSeries
-from nwb_lrrnn.io.reading.tables import read_values
 
 
 class StoredArray(BackendArray):

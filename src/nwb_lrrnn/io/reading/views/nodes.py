@@ -13,12 +13,13 @@ from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
 from nwb_lrrnn.io.reading.clock import check_times, read_clock
 from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry, series_kind, table_entry, why_not_read
-from nwb_lrrnn.io.reading.intervals import ragged_columns
+from nwb_lrrnn.io.reading.intervals import interval_variables
 from nwb_lrrnn.io.reading.lazy import SampledSeries
 from nwb_lrrnn.io.reading.populations import population_of
+from nwb_lrrnn.io.reading.ragged import read_ends
 from nwb_lrrnn.io.reading.series_columns import describe
 from nwb_lrrnn.io.reading.spikes import why_no_spikes
-from nwb_lrrnn.io.reading.tables import ELECTRODES, Rows, read_ends, read_ragged, read_rows, trial_rows, unit_electrodes
+from nwb_lrrnn.io.reading.tables import ELECTRODES, Rows, free_names, read_rows, trial_rows, unit_electrodes
 from nwb_lrrnn.io.reading.views.lazy_variables import StoredText, as_text_variable, as_variable, stored_numbers
 from nwb_lrrnn.io.reading.views.timestamps_index import TimestampsIndex
 
@@ -78,9 +79,8 @@ def _series(
     name = _free_name(entry.name, {"time", "unit"}, "series")
     taken = {"time", "unit", name}
     unit = PandasIndex(rows.ids, "unit")
-    columns = {
-        _free_name(column, taken, "unit"): xr.Variable(("unit",), values) for column, values in rows.columns.items()
-    }
+    named = zip(free_names(rows.columns, "unit", taken), rows.columns.values(), strict=True)
+    columns = {column: xr.Variable(("unit",), values) for column, values in named}
     # Put together with their indexes at once: xarray would align and copy them for each that is added later.
     coords = xr.Coordinates(
         {**time.create_variables(), **unit.create_variables(), **columns}, indexes={"time": time, "unit": unit}
@@ -138,24 +138,25 @@ def _table(source: Source, file: H5, entry: TableEntry, attrs: dict[str, Any], c
     """Return a table: its scalar columns over its rows, which are read, and spike times, which are not."""
     rows = read_rows(file, entry)
     dim = "electrode" if entry.path == ELECTRODES else _DIMS.get(entry.kind, "row")
-    columns = rows.columns
-    taken = {dim}
+    if dim == "trial":
+        variables, left_out = interval_variables(file, entry, rows, np.ones(len(rows), dtype=bool))
+        attrs = attrs | _dropped(rows) | ({"left_out": left_out} if left_out else {})
+        return xr.Dataset(variables, coords={dim: rows.ids}, attrs=attrs)
+    columns, taken = rows.columns, {dim}
     variables: dict[str, Any] = {}
     if dim == "unit":
-        columns = {**unit_electrodes(file, entry), **columns}  # the unit's own column wins
+        columns = {**unit_electrodes(file, entry)[0], **columns}  # the unit's own column wins
         taken |= {"spike", "spike_times", "spike_index", "obs_interval", "obs_intervals", "obs_index", "bound"}
         variables, problem = _ragged_of_units(source, file, entry, chunked)
         attrs = attrs | ({"reason": problem} if problem else {})
-    if dim == "trial":
-        variables, problem = _ragged_of_intervals(file, entry)
-        attrs = attrs | _dropped(rows) | ({"reason": problem} if problem else {})
-    variables |= {_free_name(name, taken, dim): (dim, values) for name, values in columns.items()}
+    named = zip(free_names(columns, dim, taken), columns.values(), strict=True)
+    variables |= {name: (dim, values) for name, values in named}
     return xr.Dataset(variables, coords={dim: rows.ids}, attrs=attrs)
 
 
 def _ragged_of_units(
     source: Source, file: H5, entry: TableEntry, chunked: bool
-) -> tuple[dict[str, Any], str]:  # variables, and the sentence why there are none
+) -> tuple[dict[str, Any], str]:  # variables, and the sentence why there are none, or what is odd about them
     """Return the flat spike times of a Units table, where those of each unit end, and the same of what was observed."""
     problem = why_no_spikes(entry) or ""
     variables: dict[str, Any] = {}
@@ -166,7 +167,8 @@ def _ragged_of_units(
         if column not in entry.columns or (column == "spike_times" and problem):
             continue
         try:
-            ends = read_ends(file, entry.path, column, entry.n_rows)
+            ends, odd = read_ends(file, entry.path, column, entry.n_rows)
+            problem = problem or odd or ""
             dataset = file[entry.path][column]
             if column == "obs_intervals" and not dataset.size:
                 continue
@@ -178,23 +180,6 @@ def _ragged_of_units(
         numbers = stored_numbers(source, dataset, f"{entry.path}/{column}")
         variables[column] = as_variable(dims, numbers, {"units": "s"}, chunked=chunked)
         variables[index] = ("unit", ends, {"description": f"{column} of unit k lie from the end of unit k - 1 to this"})
-    return variables, problem
-
-
-def _ragged_of_intervals(
-    file: H5, entry: TableEntry
-) -> tuple[dict[str, Any], str]:  # variables, and the sentence why one of them is left out
-    """Return the ragged columns of a table of intervals as object arrays of lists."""
-    variables: dict[str, Any] = {}
-    problem = ""
-    for name in ragged_columns(file[entry.path], entry):
-        cells = np.empty(entry.n_rows, dtype=object)
-        try:
-            cells[:] = [part.tolist() for part in read_ragged(file, entry.path, name, entry.n_rows) or []]
-        except ValueError as error:
-            problem = problem or str(error)
-            continue
-        variables[name] = ("trial", cells)
     return variables, problem
 
 

@@ -13,14 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from nwb_lrrnn.io.errors import ElsewhereError
 from nwb_lrrnn.io.files.hdf5 import H5, low_h5py
+from nwb_lrrnn.io.files.links import Reach, check_storage, check_way
 
 
 def low_level(group: H5) -> H5:
     """Return a group of an HDF5 file read by h5py's low level; a group of a Zarr store as it is."""
     import h5py
 
-    return LowLevelGroup(group.id) if isinstance(group, h5py.Group) else group
+    if not isinstance(group, h5py.Group):
+        return group
+    return LowLevelGroup(group.id, getattr(group, "reach", None) or Reach(group.file.filename))
 
 
 class LowLevelAttributes:
@@ -82,8 +86,9 @@ def _text_type(character_set: int) -> np.dtype[Any]:
 class LowLevelDataset:
     """A dataset: its shape, type and attributes; its values are read through h5py."""
 
-    def __init__(self, identifier: Any):
+    def __init__(self, identifier: Any, reach: Reach):
         self.id = identifier
+        self.reach = reach
         self.attrs = LowLevelAttributes(self)
 
     @functools.cached_property
@@ -135,8 +140,9 @@ def _number_type(stored: Any) -> np.dtype[Any] | None:
 class LowLevelGroup:
     """A group: its links by name."""
 
-    def __init__(self, identifier: Any):
+    def __init__(self, identifier: Any, reach: Reach):
         self.id = identifier
+        self.reach = reach
         self.attrs = LowLevelAttributes(self)
         self._names: dict[str, None] | None = None
 
@@ -187,10 +193,17 @@ class LowLevelGroup:
     def _open(self, name: str) -> LowLevelGroup | LowLevelDataset | None:
         """Return an object, None where it is neither a group nor a dataset."""
         h5py = low_h5py()
-        found = h5py.h5o.open(self.id, _bytes(name))
-        if isinstance(found, h5py.h5g.GroupID):
-            return LowLevelGroup(found)
-        return LowLevelDataset(found) if isinstance(found, h5py.h5d.DatasetID) else None
+        try:
+            check_way(self.id, name, self.reach)
+            found = h5py.h5o.open(self.id, _bytes(name))
+            if isinstance(found, h5py.h5g.GroupID):
+                return LowLevelGroup(found, self.reach)
+            if not isinstance(found, h5py.h5d.DatasetID):
+                return None
+            check_storage(found, self.reach)
+        except ElsewhereError as error:
+            raise ElsewhereError(f"{name} {error}") from error
+        return LowLevelDataset(found, self.reach)
 
     def _link(self, name: bytes) -> Any:
         """Return the link of that name as h5py describes it."""

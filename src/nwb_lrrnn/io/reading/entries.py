@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from nwb_lrrnn.io.errors import ElsewhereError
 from nwb_lrrnn.io.files.hdf5 import H5, is_dataset, plain
 
 _SWEEPS = (
@@ -135,6 +136,8 @@ def find_dataset(group: H5, name: str) -> tuple[H5 | None, str | None]:
 
     try:
         found = group.get(name) if name else None
+    except ElsewhereError as error:
+        return None, f"`{name}`{str(error).removeprefix(name)}"
     except (KeyError, OSError, RuntimeError) as error:
         return None, f"`{name}` cannot be reached ({error})"
     if is_dataset(found):

@@ -187,12 +187,15 @@ def _population(
 
 
 def _inputs(recording: "Recording", names: Sequence[str], X: "xr.DataArray") -> "xr.DataArray | None":
-    """Return the named series at the trials and bins of X, side by side."""
+    """Return the named series and events at the trials and bins of X, side by side."""
     import xarray as xr
 
+    events = [content.path for content in recording.contents if content.kind == "events"]
+    columns = {name for content in recording.contents if content.kind == "intervals" for name in content.entry.columns}
     parts = []
     for name in names:
-        part = recording.series(name, like=X)
+        is_event = name in columns or any(f"/{path}".endswith(f"/{name.strip('/')}") for path in events)
+        part = recording.events(name, like=X) if is_event else recording.series(name, like=X)
         ids = part["input"].values if "input" in part.coords else range(part.sizes["input"])
         parts.append(part.assign_coords(input=[f"{name}.{id_}" for id_ in ids]))
     if not parts:

@@ -1,5 +1,6 @@
 """Series and tables of a file as a catalogue lists them: where they lie, what their attributes say, what they are."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,11 @@ _SWEEPS = (
     "VoltageClampSeries",
     "VoltageClampStimulusSeries",
 )
-_EVENT_TYPES = ("AnnotationSeries", "IntervalSeries")
+_EVENT_TYPES = ("AnnotationSeries", "IntervalSeries", "Events", "LabeledEvents", "TTLs")
+_EVENT_TABLES = ("AnnotatedEventsTable", "AnnotatedEvents")
+# Names of series that hold one sample an event, where no attribute says so; their values are looked at too.
+_EVENT_NAME = re.compile(r".*(lick|reward|ttl|pulse|event|onset|trigger|poke|press)s?(_?(time|timestamp)s?)?", re.I)
+_MOST_EVENTS = 10_000  # that are looked at for it
 _BEHAVIOUR_PARENTS = ("Position", "CompassDirection", "BehavioralTimeSeries", "PupilTracking", "EyeTracking")
 _BEHAVIOUR_TYPES = ("SpatialSeries", "PoseEstimationSeries")
 
@@ -38,6 +43,7 @@ class SeriesEntry(InFile):
 
     `shape` is None where there is no `data`; `timestamps_shape` is None where the series has a rate. `starting_time`
     and `rate` are None where they are missing or no single numbers. `fault` says why the data cannot be reached.
+    `is_momentary` says that a sample is an event and not one of a course of values.
     """
 
     path: str
@@ -54,23 +60,32 @@ class SeriesEntry(InFile):
     n_region: int
     parents: tuple[str, ...]
     fault: str | None = None
+    is_momentary: bool = False
 
 
 @dataclass(frozen=True)
 class TableEntry(InFile):
-    """A table of the file. `columns` leaves out `id` and the `_index` companions of ragged columns."""
+    """A table of the file. `columns` leaves out `id` and the `_index` companions of ragged columns.
+
+    `ragged` are those with a list of floating-point numbers in each row, which may be times.
+    """
 
     path: str
     neurodata_type: str
     n_rows: int
     columns: tuple[str, ...]
     n_spikes: int | None
+    ragged: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
-        """Its type; a type of an extension counts as Units or TimeIntervals where it has their columns."""
+        """Its type, Events for tables of events; a type of an extension goes by its columns."""
         if self.neurodata_type in ("Units", "TimeIntervals", "DynamicTable"):
             return self.neurodata_type
+        if self.neurodata_type in _EVENT_TABLES and "event_times" in self.columns:
+            return "Events"
+        if "timestamp" in self.columns and "start_time" not in self.columns:
+            return "Events"
         if self.n_spikes is not None:
             return "Units"
         return "TimeIntervals" if {"start_time", "stop_time"} <= set(self.columns) else self.neurodata_type
@@ -106,7 +121,22 @@ def series_entry(group: H5, path: str, kind: str, parents: tuple[str, ...]) -> S
         n_region=region_data.shape[0] if region_data is not None and region_data.ndim == 1 else 0,
         parents=parents,
         fault=fault or timestamps_fault,
+        is_momentary=_is_momentary(path, data, attributes, timestamps),
     )
+
+
+def _is_momentary(path: str, data: H5 | None, attributes: Any, timestamps: H5 | None) -> bool:
+    """Return whether each sample of a series is an event: it says so, or is named so and is one value or irregular."""
+    if data is None or timestamps is None or data.ndim != 1 or timestamps.shape != data.shape:
+        return False
+    if plain(attributes.get("continuity")) == "instantaneous":
+        return True
+    named = _EVENT_NAME.fullmatch(path.rsplit("/", 1)[-1])
+    if not named or not 1 < data.shape[0] <= _MOST_EVENTS or timestamps.dtype.kind not in "fiu":
+        return False
+    values, steps = np.asarray(data[()]), np.diff(np.asarray(timestamps[()], dtype=np.float64))
+    middle = np.median(steps)
+    return bool((values == values[0]).all() or np.median(np.abs(steps - middle)) > 0.1 * abs(middle))
 
 
 def table_entry(group: H5, path: str, kind: str) -> TableEntry:
@@ -117,6 +147,7 @@ def table_entry(group: H5, path: str, kind: str) -> TableEntry:
     names = [name for name in names if group.get(name, getclass=True) is h5py.Dataset]
     written = [str(plain(name)) for name in group.attrs["colnames"]]
     ordered = [name for name in written if name in names] + [name for name in names if name not in written]
+    ragged = () if "start_time" not in names else tuple(name for name in ordered if _is_ragged(group, name))
     rows, _ = find_dataset(group, "id")
     if rows is None:
         rows, _ = find_dataset(group, next((name for name in ordered if f"{name}_index" not in group), ""))
@@ -127,7 +158,16 @@ def table_entry(group: H5, path: str, kind: str) -> TableEntry:
         n_rows=rows.shape[0] if rows is not None and rows.ndim else 0,
         columns=tuple(ordered),
         n_spikes=None if spikes is None or spikes.ndim != 1 or spikes.dtype.kind not in "fiu" else spikes.shape[0],
+        ragged=ragged,
     )
+
+
+def _is_ragged(group: H5, name: str) -> bool:
+    """Return whether a column of a table holds a list of floating-point numbers in each row."""
+    if f"{name}_index" not in group or f"{name}_index_index" in group:
+        return False
+    column, _ = find_dataset(group, name)
+    return column is not None and column.ndim == 1 and column.dtype.kind == "f"
 
 
 def find_dataset(group: H5, name: str) -> tuple[H5 | None, str | None]:
@@ -193,6 +233,8 @@ def series_kind(entry: SeriesEntry) -> str:
         return "roi"
     if entry.region == "electrodes" or kind == "ElectricalSeries":
         return "channel"
+    if entry.is_momentary:
+        return "events"
     if parts[1] == "stimulus":
         return "stimulus"
     is_behaviour = kind in _BEHAVIOUR_TYPES or any(parent in _BEHAVIOUR_PARENTS for parent in entry.parents)
@@ -211,11 +253,13 @@ def why_not_read(entry: SeriesEntry) -> str | None:
         return f"{path}: a sweep of one cell; a network needs cells that were recorded together"
     if kind == "SpikeEventSeries":
         return f"{path}: waveforms around spikes; fit the spike times in the units table"
+    if series_kind(entry) == "events":
+        return f"{path}: it holds events, not samples; recording.events({entry.name!r}, like=X) reads them"
     if entry.fault:
         return f"{path}: {entry.fault}"
     if entry.shape is None:
         return f"{path}: the series holds no data"
-    if kind != "AnnotationSeries" and (not entry.dtype or np.dtype(_plain_dtype(entry.dtype)).kind not in "fiub"):
+    if not entry.dtype or np.dtype(_plain_dtype(entry.dtype)).kind not in "fiub":
         return f"{path}: the data are no real numbers (dtype {entry.dtype})"
     if entry.shape == ():
         return f"{path}: the data are a single value, wanted (time, unit)"

@@ -7,6 +7,7 @@ import numpy as np
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, listed
 from nwb_lrrnn.io.reading.entries import TableEntry
+from nwb_lrrnn.io.reading.event_times import event_entries, event_problems
 from nwb_lrrnn.io.reading.intervals import interval_tables, read_intervals
 from nwb_lrrnn.io.reading.populations import population_of
 from nwb_lrrnn.io.reading.series import series_problems
@@ -22,7 +23,13 @@ def find_problems(source: Source, catalog: Catalog) -> list[str]:
             problems += population.problems(source, catalog, table)
     for table in interval_tables(catalog):
         problems += _interval_problems(source, table)
+    events = event_entries(catalog)
+    for entry in events:
+        problems += event_problems(source, entry)
+    held = {entry.path for entry in events}
     for entry in catalog.series:
+        if entry.path in held:
+            continue
         population = population_of(entry)
         find = series_problems if population is None else population.problems
         problems += find(source, catalog, entry)

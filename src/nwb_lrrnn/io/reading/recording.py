@@ -198,7 +198,9 @@ class Recording(Exports):
         bin_size : float
             Width of a bin in s.
         align : str or DataArray (trial,), optional
-            Column of the interval table with session times, where `time` is 0; or such times by trial id.
+            Column of the interval table with session times, where `time` is 0; or such times by trial id. The name of
+            events (as for `events`) makes a trial of each of them, which takes a `window`; with `intervals` or
+            `trials`, `time` is 0 at the first event inside each trial, and trials without one are dropped.
         window : (float, float), optional
             In s relative to `align` (or to start_time where only trials are asked for); in session time without trials.
         intervals : str, optional
@@ -342,7 +344,8 @@ class Recording(Exports):
         Parameters
         ----------
         name : str
-            A column of an interval table with session times, or a series of events.
+            A column of an interval table with session times, one or a list of them a row; or what holds events: a
+            series of them, a table of events. "NAME/LABEL" takes those of one label.
         like : DataArray
             From `spikes` or `series`.
         intervals : str, optional
@@ -351,7 +354,8 @@ class Recording(Exports):
         Returns
         -------
         events : DataArray (trial, time, input) or (time, input)
-            One input; the events of the whole session, also those of neighbouring trials.
+            One input, or NAME_LABEL for each label that occurs; the events of the whole session, also those of
+            neighbouring trials.
 
         Raises
         ------
@@ -365,7 +369,10 @@ class Recording(Exports):
         from nwb_lrrnn.io.reading.events import read_events
 
         self._check_open()
-        return read_events(self.source, self.catalog, name, like, intervals)
+        array, said = read_events(self.source, self.catalog, name, like, intervals)
+        for text in said:
+            warnings.warn(text, UserWarning, stacklevel=2)
+        return array
 
     def _check_open(self) -> None:
         """Raise if the recording was closed."""

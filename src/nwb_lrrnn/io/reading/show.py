@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
 from nwb_lrrnn.io.reading.contents import why_nothing
 from nwb_lrrnn.io.reading.entries import TableEntry
+from nwb_lrrnn.io.reading.event_times import size_of_events
 from nwb_lrrnn.io.reading.kinds import Content
 from nwb_lrrnn.io.reading.populations import POPULATIONS
 from nwb_lrrnn.io.reading.series import size_of_series
@@ -95,6 +96,8 @@ def _size(catalog: Catalog, content: Content) -> str:
     if content.population is not None:
         return content.population.size(catalog.source, content)
     entry = content.entry
+    if content.kind == "events":
+        return size_of_events(entry)
     if isinstance(entry, TableEntry):
         return f"{entry.n_rows} rows: {', '.join(entry.columns)}"
     if isinstance(entry, ResultEntry):

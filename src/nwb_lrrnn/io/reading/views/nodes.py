@@ -24,7 +24,7 @@ from nwb_lrrnn.io.reading.views.timestamps_index import TimestampsIndex
 
 Entry = SeriesEntry | TableEntry | ResultEntry
 
-_DIMS = {"Units": "unit", "TimeIntervals": "trial"}
+_DIMS = {"Units": "unit", "TimeIntervals": "trial", "Events": "event"}
 
 
 def node(source: Source, file: H5, entry: Entry, *, chunked: bool, known: dict[H5, Rows] | None = None) -> xr.Dataset:
@@ -126,7 +126,9 @@ def _events(source: Source, file: H5, entry: SeriesEntry, attrs: dict[str, Any],
         values = SampledSeries(
             source, f"{entry.path}/data", data.shape, data.chunks, np.dtype(np.float64), entry.conversion, entry.offset
         )
-        dataset[name] = as_variable(dims, values, {"units": entry.units}, chunked=chunked)
+        labels = data.attrs.get("labels")  # of codes
+        known = {} if labels is None else {"labels": [str(plain(label)) for label in np.atleast_1d(labels)]}
+        dataset[name] = as_variable(dims, values, {"units": entry.units, **known}, chunked=chunked)
     elif len(dims) == 1 and entry.neurodata_type == "AnnotationSeries":
         dataset[name] = as_text_variable("event", StoredText(source, f"{entry.path}/data", n_times), chunked=chunked)
     return dataset
@@ -144,9 +146,9 @@ def _table(source: Source, file: H5, entry: TableEntry, attrs: dict[str, Any], c
         taken |= {"spike", "spike_times", "spike_index", "obs_interval", "obs_intervals", "obs_index", "bound"}
         variables, problem = _ragged_of_units(source, file, entry, chunked)
         attrs = attrs | ({"reason": problem} if problem else {})
-    if dim == "trial":
-        variables, problem = _ragged_of_intervals(file, entry)
-        attrs = attrs | _dropped(rows) | ({"reason": problem} if problem else {})
+    if dim in ("trial", "event"):
+        variables, problem = _lists(file, entry, dim)
+        attrs = attrs | (_dropped(rows) if dim == "trial" else {}) | ({"reason": problem} if problem else {})
     variables |= {_free_name(name, taken, dim): (dim, values) for name, values in columns.items()}
     return xr.Dataset(variables, coords={dim: rows.ids}, attrs=attrs)
 
@@ -179,10 +181,10 @@ def _ragged_of_units(
     return variables, problem
 
 
-def _ragged_of_intervals(
-    file: H5, entry: TableEntry
+def _lists(
+    file: H5, entry: TableEntry, dim: str
 ) -> tuple[dict[str, Any], str]:  # variables, and the sentence why one of them is left out
-    """Return the ragged columns of a table of intervals as object arrays of lists."""
+    """Return the ragged columns of a table of intervals or events as object arrays of lists."""
     variables: dict[str, Any] = {}
     problem = ""
     for name in ragged_columns(file[entry.path], entry):
@@ -192,7 +194,7 @@ def _ragged_of_intervals(
         except ValueError as error:
             problem = problem or str(error)
             continue
-        variables[name] = ("trial", cells)
+        variables[name] = (dim, cells)
     return variables, problem
 
 

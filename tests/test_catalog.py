@@ -71,6 +71,7 @@ def test_kinds_calls_and_reasons(rich):
         "movie": "other",
         "sweep": "other",
         "snippets": "other",
+        "elsewhere": "other",
     }
     assert contents["units"].call == "recording.spikes(bin_size=0.02)"
     assert contents["lfp"].call == 'recording.series("lfp")'

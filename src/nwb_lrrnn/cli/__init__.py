@@ -144,15 +144,21 @@ def demo(settings: SharedOptions, out: str, seed: int, quick: bool) -> None:
         run_demo(out, seed=seed, quick=quick, say=click.echo)
 
 
+_follow_links = click.option(
+    "--follow-links", is_flag=True, help="Read what the file holds by links to files outside of its folder too."
+)
+
+
 @cli.command(short_help="Show what is in a file and what can be fitted.")
 @click.argument("uri")
+@_follow_links
 @common_options
 @click.pass_obj
-def inspect(settings: SharedOptions, uri: str) -> None:
+def inspect(settings: SharedOptions, uri: str, follow_links: bool) -> None:
     """Show what is in an NWB file, what can be fitted, and what is wrong with it."""
     from nwb_lrrnn.io.reading.recording import open_nwb
 
-    with _logging(settings.verbose), open_nwb(uri) as recording:
+    with _logging(settings.verbose), open_nwb(uri, follow_links=follow_links) as recording:
         click.echo(repr(recording))
         click.echo("\nProblems" if recording.problems else "\nNo problems found.")
         for problem in recording.problems:
@@ -196,6 +202,7 @@ def _needed(recording: Any) -> str:
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any parameter of the model.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Result file.  [default: <name>_lrrnn.nwb]")
 @click.option("--overwrite", is_flag=True, help="Replace a result file that is there.")
+@_follow_links
 @common_options
 @click.pass_obj
 def fit(settings: SharedOptions, **options: Any) -> None:

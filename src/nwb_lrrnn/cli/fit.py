@@ -49,6 +49,7 @@ def fit_recording(
     assignments: Sequence[str],
     output: Path | None,
     overwrite: bool,
+    follow_links: bool = False,
 ) -> None:
     """Fit a model to a recording and write the result; the options are those of `nwb-lrrnn fit`."""
     if not 0 < test_fraction < 1:
@@ -58,7 +59,7 @@ def fit_recording(
 
     from nwb_lrrnn.io.reading.recording import open_nwb
 
-    with open_nwb(uri) as recording:
+    with open_nwb(uri, follow_links=follow_links) as recording:
         select = {"align": align, "window": window, "intervals": intervals, "trials": _ids_or_query(trials)}
         X = _population(recording, series, bin_size, _ids_or_query(units), select)
         u = _inputs(recording, inputs, X)

@@ -62,8 +62,8 @@ def place_of(target: str, holder: str, variable: str = "HDF5_EXT_PREFIX") -> str
     return next((os.path.realpath(path) for path in tried if os.path.isfile(path)), None)
 
 
-def check_way(group: H5, name: str, reach: Reach) -> None:
-    """Raise ElsewhereError where the way to an object leads into another file that is missing or not opened.
+def check_way(group: H5, name: str, reach: Reach) -> bool:
+    """Return whether a link leads to an object; raise ElsewhereError where one leads into a file that is not opened.
 
     `group` is an open group of h5py's low level, `name` a path from it. What is not there at all is left to HDF5.
     """
@@ -80,7 +80,7 @@ def check_way(group: H5, name: str, reach: Reach) -> None:
             try:
                 kind = here.links.get_info(way).type
             except (KeyError, RuntimeError):
-                return
+                break
             if kind == low.h5l.TYPE_HARD:
                 behind.append(part)
                 continue
@@ -96,10 +96,11 @@ def check_way(group: H5, name: str, reach: Reach) -> None:
                 file, path = value[0].decode("utf-8", "surrogateescape"), value[1]
                 here, behind = _root(opened.enter_context(_other_file(file, _name(here), reach)).id), []
                 parts = [*path.split(b"/"), *parts]
+    return hops > 0
 
 
-def check_storage(dataset: H5, reach: Reach) -> None:
-    """Raise ElsewhereError where values of a dataset lie in other files that are missing or not opened, or nowhere.
+def check_storage(dataset: H5, reach: Reach) -> bool:
+    """Return whether a dataset is virtual; raise ElsewhereError where its values lie in files that are not opened.
 
     `dataset` is an open one of h5py's low level. HDF5 gives zeros where the source of a virtual dataset is gone, and
     crashes on one that leads back to itself.
@@ -108,7 +109,7 @@ def check_storage(dataset: H5, reach: Reach) -> None:
     if created.get_external_count():
         raise ElsewhereError("lies as plain bytes in other files (external storage of HDF5), which is no NWB")
     if created.get_layout() != low_h5py().h5d.VIRTUAL:
-        return
+        return False
     holder = _name(dataset)
     tag = None if reach.is_remote else os.stat(holder).st_mtime_ns
     if (known := _checked.get(key := (holder, tag, _address(dataset), reach))) is None:
@@ -120,16 +121,18 @@ def check_storage(dataset: H5, reach: Reach) -> None:
     for target, place in known:  # the rest cannot change without the file, but these may go at any time
         if not os.path.isfile(place):
             raise ElsewhereError(f"lies in another file, {target}, which is missing")
+    return True
 
 
 def lies_in(item: H5, reach: Reach) -> str | None:
     """Return the name of the other file that an open object of h5py's low level, or its values, lie in; None where not.
 
-    Of a virtual dataset, the first of its files.
+    Of a virtual dataset, the first of its files. What lies in the folder or below goes by its name from there.
     """
     low, name = low_h5py(), _name(item)
     if not reach.is_remote and os.path.realpath(name) != os.path.realpath(reach.uri):
-        return name
+        path, folder = Path(os.path.realpath(name)), os.path.realpath(os.path.dirname(reach.uri))
+        return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
     if not isinstance(item, low.h5d.DatasetID):
         return None
     created = item.get_create_plist()

@@ -40,6 +40,10 @@ def contents(catalog: Catalog) -> list[Content]:
             found.append(_series_content(entry, name))
         else:
             found.append(_population_content(population, entry, entry.neurodata_type, name))
+    found += [
+        Content(entry.name, entry.path, "other", "link", None, None, "", None, None, None, entry.reason, entry)
+        for entry in catalog.lost
+    ]
     found += [_intervals_content(table) for table in interval_tables(catalog)]
     found += [_results_content(result) for result in catalog.results]
     return sorted(found, key=lambda content: _ORDER.index(content.kind))

@@ -43,7 +43,8 @@ class SeriesEntry(InFile):
 
     `shape` is None where there is no `data`; `timestamps_shape` is None where the series has a rate. `starting_time`
     and `rate` are None where they are missing or no single numbers. `fault` says why the data cannot be reached.
-    `is_momentary` says that a sample is an event and not one of a course of values.
+    `is_momentary` says that a sample is an event and not one of a course of values; `elsewhere` names the other file
+    that the series, or its data, lie in.
     """
 
     path: str
@@ -61,13 +62,23 @@ class SeriesEntry(InFile):
     parents: tuple[str, ...]
     fault: str | None = None
     is_momentary: bool = False
+    elsewhere: str | None = None
+
+
+@dataclass(frozen=True)
+class LostEntry(InFile):
+    """What a link leads to in another file that is missing or not opened, and the sentence that says so."""
+
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class TableEntry(InFile):
     """A table of the file. `columns` leaves out `id` and the `_index` companions of ragged columns.
 
-    `ragged` are those with a list of floating-point numbers in each row, which may be times.
+    `ragged` are those with a list of floating-point numbers in each row, which may be times. `elsewhere` names the
+    other file that the table, or some of it, lies in; `faults` say which columns cannot be reached, and why.
     """
 
     path: str
@@ -76,6 +87,8 @@ class TableEntry(InFile):
     columns: tuple[str, ...]
     n_spikes: int | None
     ragged: tuple[str, ...] = ()
+    elsewhere: str | None = None
+    faults: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -91,10 +104,12 @@ class TableEntry(InFile):
         return "TimeIntervals" if {"start_time", "stop_time"} <= set(self.columns) else self.neurodata_type
 
 
-def series_entry(group: H5, path: str, kind: str, parents: tuple[str, ...]) -> SeriesEntry:
+def series_entry(
+    group: H5, path: str, kind: str, parents: tuple[str, ...], elsewhere: str | None = None
+) -> SeriesEntry:
     """Return the entry of a time series, a group at `path` of type `kind`; no data are read but starting_time.
 
-    `parents` are the neurodata_types of the groups around it, or their names.
+    `parents` are the neurodata_types of the groups around it, or their names; `elsewhere` is the other file it is in.
     """
     data, fault = find_dataset(group, "data")
     attributes = {} if data is None else data.attrs  # read one by one: each costs as much as opening the dataset
@@ -122,7 +137,13 @@ def series_entry(group: H5, path: str, kind: str, parents: tuple[str, ...]) -> S
         parents=parents,
         fault=fault or timestamps_fault,
         is_momentary=_is_momentary(path, data, attributes, timestamps),
+        elsewhere=elsewhere or _elsewhere(data) or _elsewhere(timestamps),
     )
+
+
+def _elsewhere(found: H5 | None) -> str | None:
+    """Return the name of the other file that a dataset or group lies in, None where it is in this one."""
+    return getattr(found, "elsewhere", None)
 
 
 def _is_momentary(path: str, data: H5 | None, attributes: Any, timestamps: H5 | None) -> bool:
@@ -139,19 +160,23 @@ def _is_momentary(path: str, data: H5 | None, attributes: Any, timestamps: H5 | 
     return bool((values == values[0]).all() or np.median(np.abs(steps - middle)) > 0.1 * abs(middle))
 
 
-def table_entry(group: H5, path: str, kind: str) -> TableEntry:
+def table_entry(group: H5, path: str, kind: str, elsewhere: str | None = None) -> TableEntry:
     """Return the entry of a table; rows are counted by `id`, which every DynamicTable has, columns as in `colnames`."""
-    import h5py
-
-    names = [name for name in group if name != "id" and not (name.endswith("_index") and name[:-6] in group)]
-    names = [name for name in names if group.get(name, getclass=True) is h5py.Dataset]
+    named = [name for name in group if name != "id" and not (name.endswith("_index") and name[:-6] in group)]
+    found, faults = {}, []
+    for name in named:
+        try:
+            found[name] = group.get(name)
+        except ElsewhereError as error:
+            faults.append(f"{path}: `{name}`{str(error).removeprefix(name)}")
+    names = [name for name in found if is_dataset(found[name])]
     written = [str(plain(name)) for name in group.attrs["colnames"]]
     ordered = [name for name in written if name in names] + [name for name in names if name not in written]
     ragged = () if "start_time" not in names else tuple(name for name in ordered if _is_ragged(group, name))
     rows, _ = find_dataset(group, "id")
     if rows is None:
         rows, _ = find_dataset(group, next((name for name in ordered if f"{name}_index" not in group), ""))
-    spikes, _ = find_dataset(group, "spike_times")
+    spikes = found["spike_times"] if "spike_times" in names else None
     return TableEntry(
         path=path,
         neurodata_type=kind,
@@ -159,6 +184,8 @@ def table_entry(group: H5, path: str, kind: str) -> TableEntry:
         columns=tuple(ordered),
         n_spikes=None if spikes is None or spikes.ndim != 1 or spikes.dtype.kind not in "fiu" else spikes.shape[0],
         ragged=ragged,
+        elsewhere=elsewhere or next((file for name in names if (file := _elsewhere(found[name]))), None),
+        faults=tuple(faults),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nwb_lrrnn.io.errors import ElsewhereError
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, listed
 from nwb_lrrnn.io.reading.entries import TableEntry
@@ -16,13 +17,20 @@ from nwb_lrrnn.io.reading.tables import repeated_ids
 
 def find_problems(source: Source, catalog: Catalog) -> list[str]:
     """Return what is wrong with the file, one sentence each; empty where nothing was found."""
-    problems = []
+    problems = [entry.reason for entry in catalog.lost]
+    for entry in (*catalog.tables, *catalog.series):
+        if entry.elsewhere:
+            problems.append(f"{entry.path}: it lies in another file, {entry.elsewhere}; keep the two together")
     for table in catalog.tables:
+        problems += table.faults
         population = population_of(table)
         if population is not None:
             problems += population.problems(source, catalog, table)
     for table in interval_tables(catalog):
-        problems += _interval_problems(source, table)
+        try:
+            problems += _interval_problems(source, table)
+        except ElsewhereError as error:
+            problems.append(f"{table.path}: {error}")
     events = event_entries(catalog)
     for entry in events:
         problems += event_problems(source, entry)
@@ -33,7 +41,7 @@ def find_problems(source: Source, catalog: Catalog) -> list[str]:
         population = population_of(entry)
         find = series_problems if population is None else population.problems
         problems += find(source, catalog, entry)
-    return problems
+    return list(dict.fromkeys(problems))
 
 
 def _interval_problems(source: Source, table: TableEntry) -> list[str]:

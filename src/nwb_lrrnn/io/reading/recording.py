@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def open_nwb(uri: str | os.PathLike[str]) -> Recording:
+def open_nwb(uri: str | os.PathLike[str], *, follow_links: bool = False) -> Recording:
     """Return an NWB file as a Recording: what is in it, and lazy arrays of it on request.
 
     Only metadata is read. No file handle stays open between readings, so that the same path can be written while the
@@ -31,6 +32,9 @@ def open_nwb(uri: str | os.PathLike[str]) -> Recording:
         Path of a local NWB 2 file in HDF5 format or of the folder of a Zarr store; or an address: `https://`,
         `s3://bucket/key` (public), `dandi://[instance/]ID[@version]/path`, `DANDI:ID/version/path`, or what a browser
         shows for a file of a DANDI archive. Keys of embargoed dandisets are taken from `<INSTANCE>_API_KEY`.
+    follow_links : bool
+        Parts of a local file may lie in other files (external links, virtual datasets). Those in its folder or below
+        are read, all others only where this is True. A file on a server leads to no other files.
 
     Returns
     -------
@@ -57,7 +61,7 @@ def open_nwb(uri: str | os.PathLike[str]) -> Recording:
     >>> recording = open_nwb("dandi://000140/sub-Jenkins/sub-Jenkins_ses-small_behavior+ecephys.nwb")  # doctest: +SKIP
     >>> X = recording.spikes(bin_size=0.02, align="go_cue", window=(-0.25, 0.45))  # doctest: +SKIP
     """
-    source = resolve(uri)
+    source = replace(resolve(uri), follow_links=follow_links)
     return Recording(source, read_catalog(source))
 
 

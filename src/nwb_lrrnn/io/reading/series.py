@@ -34,7 +34,13 @@ _RADIANS = ("radian", "radians", "rad")
 
 
 def named_series(catalog: Catalog, name: str) -> SeriesEntry:
-    """Return the series of that name; those of results are known by their full path."""
+    """Return the series of that name; those of results are known by their full path.
+
+    Raises with the reason where the name is that of a link into a file that is not opened.
+    """
+    for lost in catalog.lost:
+        if f"/{lost.path}".endswith(f"/{str(name).strip('/')}"):
+            raise ValueError(lost.reason)
     return choose(catalog.series, name, "name", "series", by_path=catalog.result_series)
 
 

@@ -94,7 +94,7 @@ def column_table(source: Source, catalog: Catalog, entry: SeriesEntry) -> tuple[
     with source.open() as file:
         _, rows, _ = describe(source, file, entry)
         nothing = rows, "", np.empty(0, dtype=np.intp)
-        if entry.region is None or entry.n_region != len(rows):
+        if entry.region is None or entry.n_region != len(rows) or entry.elsewhere:
             return nothing
         region = file[entry.path][entry.region]
         reference = region.attrs.get("table")

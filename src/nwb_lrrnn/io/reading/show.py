@@ -92,6 +92,12 @@ def _line(catalog: Catalog, content: Content, name: str) -> Line:
 
 
 def _size(catalog: Catalog, content: Content) -> str:
+    """Return the size of a content in words, and the other file that it lies in."""
+    size, elsewhere = _size_alone(catalog, content), getattr(content.entry, "elsewhere", None)
+    return f"{size}, in {elsewhere}" if elsewhere else size
+
+
+def _size_alone(catalog: Catalog, content: Content) -> str:
     """Return the size of a content in words."""
     if content.population is not None:
         return content.population.size(catalog.source, content)

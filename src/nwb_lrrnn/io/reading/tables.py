@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.io.errors import ChangedFileError
+from nwb_lrrnn.io.files.guarded import root_of
 from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.reading.entries import TableEntry, table_entry
 
@@ -130,13 +131,14 @@ def region_columns(
     left out. A table that is read is added to `known`, so that regions of one table read it once.
     """
     reference = region.attrs.get("table")
-    group = _referred(file, reference) if reference else file.get(ELECTRODES)
+    own = root_of(region, file)
+    group = _referred(own, reference) if reference else own.get(ELECTRODES)
     if group is None or "colnames" not in group.attrs:
         return None, {}, None
     known = {} if known is None else known
     if group not in known:
         # Never ask what a reference leads to for its name: HDF5 searches the whole file for it.
-        known[group] = _rows(file, group, table_entry(group, "", ""))
+        known[group] = _rows(own, group, table_entry(group, "", ""))
     table = known[group]
     if len(rows) and (rows.min() < 0 or rows.max() >= len(table)):
         return None, {}, group
@@ -214,7 +216,7 @@ def read_values(file: H5, dataset: H5, key: Any = ()) -> NDArray[Any]:
     if h5py.check_string_dtype(dataset.dtype) is not None:
         return np.asarray(dataset.asstr(errors="replace")[key], dtype=np.str_)
     if h5py.check_ref_dtype(dataset.dtype) is h5py.Reference:
-        return np.asarray(_names(file, np.asarray(dataset[key])), dtype=np.str_)
+        return np.asarray(_names(root_of(dataset, file), np.asarray(dataset[key])), dtype=np.str_)
     values = dataset[key]
     if values.dtype == np.float16:
         return values.astype(np.float32)

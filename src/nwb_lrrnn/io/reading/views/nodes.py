@@ -7,12 +7,12 @@ import numpy as np
 import xarray as xr
 from xarray.indexes import PandasIndex, RangeIndex
 
-from nwb_lrrnn.io.errors import InvalidTimestampsError
+from nwb_lrrnn.io.errors import ElsewhereError, InvalidTimestampsError
 from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
 from nwb_lrrnn.io.reading.clock import check_times, read_clock
-from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry, series_kind, table_entry, why_not_read
+from nwb_lrrnn.io.reading.entries import LostEntry, SeriesEntry, TableEntry, series_kind, table_entry, why_not_read
 from nwb_lrrnn.io.reading.intervals import ragged_columns
 from nwb_lrrnn.io.reading.lazy import SampledSeries
 from nwb_lrrnn.io.reading.populations import population_of
@@ -22,7 +22,7 @@ from nwb_lrrnn.io.reading.tables import ELECTRODES, Rows, read_ends, read_ragged
 from nwb_lrrnn.io.reading.views.lazy_variables import StoredText, as_text_variable, as_variable, stored_numbers
 from nwb_lrrnn.io.reading.views.timestamps_index import TimestampsIndex
 
-Entry = SeriesEntry | TableEntry | ResultEntry
+Entry = SeriesEntry | TableEntry | ResultEntry | LostEntry
 
 _DIMS = {"Units": "unit", "TimeIntervals": "trial", "Events": "event"}
 
@@ -37,9 +37,14 @@ def node(source: Source, file: H5, entry: Entry, *, chunked: bool, known: dict[H
     if isinstance(entry, ResultEntry):
         reason = "results of an earlier fit; nwb_lrrnn.read_results reads them"
         return xr.Dataset(attrs=attrs | {"neurodata_type": "ProcessingModule", "reason": f"{entry.path}: {reason}"})
+    if isinstance(entry, LostEntry):
+        return xr.Dataset(attrs=attrs | {"reason": entry.reason})
     attrs["neurodata_type"] = entry.neurodata_type
     if isinstance(entry, TableEntry):
-        return _table(source, file, entry, attrs, chunked)
+        try:
+            return _table(source, file, entry, attrs, chunked)
+        except ElsewhereError as error:
+            return xr.Dataset(attrs=attrs | {"reason": f"{entry.path}: {error}"})
     is_event = series_kind(entry) == "events"
     reason = None if is_event else _why_no_series(entry)
     if reason is None:
@@ -47,7 +52,7 @@ def node(source: Source, file: H5, entry: Entry, *, chunked: bool, known: dict[H
             if is_event:
                 return _events(source, file, entry, attrs, chunked)
             return _series(source, file, entry, attrs, chunked, {} if known is None else known)
-        except InvalidTimestampsError as error:
+        except (InvalidTimestampsError, ElsewhereError) as error:
             reason = str(error)
     return _unread(entry, attrs, reason)
 
@@ -213,7 +218,7 @@ def entries(file: H5, catalog: Catalog) -> tuple[Entry, ...]:
     """Return everything in an open recording that makes a node: tables, the electrodes, series and results."""
     electrodes = file.get(ELECTRODES)
     more = () if electrodes is None or "colnames" not in electrodes.attrs else (_electrodes(electrodes),)
-    return (*catalog.tables, *more, *catalog.series, *catalog.results)
+    return (*catalog.tables, *more, *catalog.series, *catalog.results, *catalog.lost)
 
 
 def _electrodes(group: H5) -> TableEntry:

@@ -170,9 +170,14 @@ def inspect(settings: SharedOptions, uri: str, follow_links: bool) -> None:
 
 def _needed(recording: Any) -> str:
     """Return the options that a fit of this recording cannot do without."""
-    methods = [content.method for content in recording.fittable]
+    methods = [content.method for content in recording.fittable if content.kind != "pixels"]
     if "spikes" in methods:
         return " --bin-size 0.02"
+    if not methods:
+        from nwb_lrrnn.io.reading.pixels import suggested_binning
+
+        movie = recording.fittable[0]
+        return f" --series {movie.name} --binning {suggested_binning(movie.entry)}"
     return "" if len(methods) == 1 else f" --series {recording.fittable[0].name}"
 
 
@@ -191,6 +196,7 @@ def _needed(recording: Any) -> str:
 @click.option("--intervals", help="Table of intervals that holds the trials.  [default: trials, else the only one]")
 @click.option("--trials", help="Which trials: ids (3,4,5) or a query such as \"side == 'left'\".")
 @click.option("--series", help="Fit this series.  [default: the spikes, else the only series]")
+@click.option("--binning", type=click.IntRange(min=1), metavar="PIXELS", help="Of a movie: the side of its blocks.")
 @click.option("--units", help="Which units: ids (3,4,5) or a query such as \"quality == 'good'\".")
 @click.option("--inputs", multiple=True, metavar="SERIES", help="A series that drives the network; may be repeated.")
 @click.option("--chop", type=_POSITIVE, metavar="SECONDS", help="Window length for recordings without trials.")

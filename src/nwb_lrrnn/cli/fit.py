@@ -50,6 +50,7 @@ def fit_recording(
     output: Path | None,
     overwrite: bool,
     follow_links: bool = False,
+    binning: int | None = None,
 ) -> None:
     """Fit a model to a recording and write the result; the options are those of `nwb-lrrnn fit`."""
     if not 0 < test_fraction < 1:
@@ -61,7 +62,7 @@ def fit_recording(
 
     with open_nwb(uri, follow_links=follow_links) as recording:
         select = {"align": align, "window": window, "intervals": intervals, "trials": _ids_or_query(trials)}
-        X = _population(recording, series, bin_size, _ids_or_query(units), select)
+        X = _population(recording, series, bin_size, _ids_or_query(units), select, binning)
         u = _inputs(recording, inputs, X)
         is_cut = X.ndim == 2
         X, u, shortage = _as_trials(X, u, chop, test_fraction)
@@ -167,7 +168,12 @@ def _output(output: Path | None, uri: str, overwrite: bool) -> Path:
 
 
 def _population(
-    recording: "Recording", series: str | None, bin_size: float | None, units: Any, select: dict[str, Any]
+    recording: "Recording",
+    series: str | None,
+    bin_size: float | None,
+    units: Any,
+    select: dict[str, Any],
+    binning: int | None = None,
 ) -> "xr.DataArray":
     """Return what is fitted: the series that is named, else the spikes, else the only series."""
     if recording.reason:
@@ -179,12 +185,13 @@ def _population(
         each_trial = select | {"intervals": "trials"}
     if series is None and any(content.method == "spikes" for content in recording.fittable):
         return recording.spikes(0.02 if bin_size is None else bin_size, units=units, **each_trial)
-    names = [content.name for content in recording.fittable]
+    fittable = recording.fittable
+    names = [content.name for content in fittable if content.kind != "pixels"] or [c.name for c in fittable]
     if series is None and len(names) > 1:
         raise ValueError(f"--series: the file holds {', '.join(names)}; say which, such as --series {names[0]}")
     population = population_of(choose_series(recording.catalog, series))
     in_trials = population is not None and population.in_trials
-    return recording.series(series, bin_size, units=units, **(select if in_trials else each_trial))
+    return recording.series(series, bin_size, units=units, binning=binning, **(select if in_trials else each_trial))
 
 
 def _inputs(recording: "Recording", names: Sequence[str], X: "xr.DataArray") -> "xr.DataArray | None":
@@ -234,7 +241,9 @@ def _as_trials(
 
 
 def _described(X: "xr.DataArray") -> str:
-    noun = {"unit": "units", "roi": "ROIs", "channel": "channels"}.get(str(X.coords["unit_kind"].item()), "units")
+    noun = {"unit": "units", "roi": "ROIs", "channel": "channels", "pixel": "pixels"}.get(
+        str(X.coords["unit_kind"].item()), "units"
+    )
     n_trials, n_bins = X.sizes["trial"], X.sizes["time"]
     trials = f"{n_trials} trial{'s' if n_trials > 1 else ''}"
     return f"{trials} of {n_bins} bins of {X.attrs['bin_size']:.4g} s, {X.sizes['unit']} {noun}"

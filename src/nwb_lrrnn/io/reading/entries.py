@@ -17,6 +17,7 @@ _SWEEPS = (
     "VoltageClampSeries",
     "VoltageClampStimulusSeries",
 )
+_PHOTONS = re.compile("Photon|MicroscopySeries|VoltageImag")  # types of movies of cells, those of extensions too
 _EVENT_TYPES = ("AnnotationSeries", "IntervalSeries", "Events", "LabeledEvents", "TTLs")
 _EVENT_TABLES = ("AnnotatedEventsTable", "AnnotatedEvents")
 # Names of series that hold one sample an event, where no attribute says so; their values are looked at too.
@@ -135,7 +136,7 @@ def series_entry(
         region=region if region_data is not None and region_data.ndim == 1 else None,
         n_region=region_data.shape[0] if region_data is not None and region_data.ndim == 1 else 0,
         parents=parents,
-        fault=fault or timestamps_fault,
+        fault=_external_files(group, kind) or fault or timestamps_fault,
         is_momentary=_is_momentary(path, data, attributes, timestamps),
         elsewhere=elsewhere or _elsewhere(data) or _elsewhere(timestamps),
     )
@@ -144,6 +145,18 @@ def series_entry(
 def _elsewhere(found: H5 | None) -> str | None:
     """Return the name of the other file that a dataset or group lies in, None where it is in this one."""
     return getattr(found, "elsewhere", None)
+
+
+def _external_files(group: H5, kind: str) -> str | None:
+    """Return that the frames of a movie lie in files of other formats, None where they do not."""
+    if "external_file" not in group or not ("Image" in kind or _PHOTONS.search(kind)):
+        return None
+    names, why = find_dataset(group, "external_file")
+    if names is None or not names.size:
+        return why
+    first = str(plain(names[()] if not names.ndim else names[0]))
+    more = f" and {names.size - 1} more" if names.size > 1 else ""
+    return f"the frames lie in other files ({first}{more}), which are not read; write them into the NWB file"
 
 
 def _is_momentary(path: str, data: H5 | None, attributes: Any, timestamps: H5 | None) -> bool:
@@ -250,9 +263,11 @@ def layout(entry: SeriesEntry) -> SeriesLayout:
 
 
 def series_kind(entry: SeriesEntry) -> str:
-    """Return the kind of a series: roi, channel, series, behaviour, stimulus, input, events or other."""
+    """Return the kind of a series: pixels, roi, channel, series, behaviour, stimulus, input, events or other."""
     kind, parts = entry.neurodata_type, entry.path.split("/")
-    if "Image" in kind or "Photon" in kind or kind in ("OpticalSeries", "IndexSeries", "SpikeEventSeries", *_SWEEPS):
+    if _PHOTONS.search(kind) or (kind == "ImageSeries" and "CorrectedImageStack" in entry.parents):
+        return "pixels"
+    if "Image" in kind or kind in ("OpticalSeries", "IndexSeries", "SpikeEventSeries", *_SWEEPS):
         return "other"
     if kind in _EVENT_TYPES or "BehavioralEvents" in entry.parents or "BehavioralEpochs" in entry.parents:
         return "events"
@@ -271,11 +286,32 @@ def series_kind(entry: SeriesEntry) -> str:
     return "series" if len(shape) == 2 and min(shape) > 1 else "other" if len(shape) > 2 else "input"
 
 
+def why_no_pixels(entry: SeriesEntry) -> str | None:
+    """Return the sentence why a movie cannot be read as (time, x, y) or (time, x, y, z), None where it can."""
+    path, shape = entry.path, entry.shape
+    if entry.fault:
+        return f"{path}: {entry.fault}"
+    if shape is None or not all(shape):
+        return f"{path}: the movie holds no frames" + ("" if shape is None else f" (shape {shape})")
+    if len(shape) not in (3, 4):
+        return f"{path}: the data have {len(shape)} dims {shape}, wanted (time, x, y) or (time, x, y, z)"
+    if np.dtype(_plain_dtype(entry.dtype)).kind not in "fiub":
+        return f"{path}: the data are no real numbers (dtype {entry.dtype})"
+    if entry.timestamps_shape is None and entry.rate is None:
+        return f"{path}: the movie has neither timestamps nor a single starting_time with a rate"
+    n_times = entry.timestamps_shape[0] if entry.timestamps_shape else shape[0]
+    if n_times != shape[0] and n_times == shape[-1]:
+        return f"{path}: time comes last in data of shape {shape}, wanted (time, x, y); write the movie anew"
+    return None
+
+
 def why_not_read(entry: SeriesEntry) -> str | None:
     """Return the sentence why a series cannot be read as (time, column), None where it can."""
     kind, path = entry.neurodata_type, entry.path
-    if "Image" in kind or "Photon" in kind or kind in ("OpticalSeries", "IndexSeries"):
-        return f"{path}: pixels are not fitted; fit the ROI series that were extracted from them"
+    if series_kind(entry) == "pixels":
+        return f"{path}: frames of pixels, not columns; they are no input"
+    if "Image" in kind or kind in ("OpticalSeries", "IndexSeries"):
+        return f"{path}: {entry.fault or 'pixels are not fitted; fit the ROI series that were extracted from them'}"
     if kind in _SWEEPS:
         return f"{path}: a sweep of one cell; a network needs cells that were recorded together"
     if kind == "SpikeEventSeries":

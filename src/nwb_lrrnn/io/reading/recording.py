@@ -271,6 +271,8 @@ class Recording(Exports):
         *,
         max_gap: float | None = None,
         repair: str | None = None,
+        binning: int | None = None,
+        mask: Any = None,
     ) -> xr.DataArray:
         """Return a sampled series: a population (trial, time, unit) or (time, unit), or an input at the bins of `like`.
 
@@ -281,6 +283,9 @@ class Recording(Exports):
         Counts that the file holds around events (BinnedAlignedSpikes) come as (trial, time, unit), signed integers in
         the bins and trials of the file: leave `bin_size`, `align`, `window` and `intervals` out. `trials` are numbers
         of events, or a query such as "condition == 'left'".
+
+        Movies (OnePhotonSeries, TwoPhotonSeries, voltage imaging) come as a population of pixels, or of the means of
+        blocks of them: unit ids count row by row over attrs["frame_shape"], `x`, `y` and `z` are the middles in pixels.
 
         Parameters
         ----------
@@ -298,6 +303,11 @@ class Recording(Exports):
             the series, or one bin where that is wider.
         repair : {None, "sort"}
             "sort" accepts timestamps that do not ascend: samples are sorted, repeated times left out.
+
+        binning : int, optional
+            Of movies: the side of the blocks in pixels whose means are read, by default 1.
+        mask : array of bool (x, y) or (x, y, z), optional
+            Of movies: the pixels that count; blocks without one are left out.
 
         Returns
         -------
@@ -317,7 +327,8 @@ class Recording(Exports):
         >>> inputs = recording.series("hand_velocity", like=X)  # doctest: +SKIP
         """
         from nwb_lrrnn.io.reading.intervals import Request
-        from nwb_lrrnn.io.reading.populations import choose_series, reader_of
+        from nwb_lrrnn.io.reading.pixels import PIXELS
+        from nwb_lrrnn.io.reading.populations import choose_series, population_of, reader_of
         from nwb_lrrnn.io.reading.series import read_inputs
 
         self._check_open()
@@ -328,6 +339,9 @@ class Recording(Exports):
                 raise ValueError(f"like: got {', '.join(twice)} too, but like= already says trials and bins; drop them")
             return read_inputs(self.source, self.catalog, name, like, units=units, max_gap=max_gap, repair=repair)
         entry = choose_series(self.catalog, name)
+        frames = {key: value for key, value in {"binning": binning, "mask": mask}.items() if value is not None}
+        if frames and population_of(entry) is not PIXELS:
+            raise ValueError(f"{next(iter(frames))}: {entry.path} is no movie and has no pixels; leave it out")
         array, said = reader_of(entry)(
             self.source,
             self.catalog,
@@ -337,6 +351,7 @@ class Recording(Exports):
             units=units,
             max_gap=max_gap,
             repair=repair,
+            **frames,
         )
         for text in said:
             warnings.warn(text, UserWarning, stacklevel=2)

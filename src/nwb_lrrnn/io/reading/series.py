@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -54,11 +55,15 @@ def read_series(
     units: Any,
     max_gap: float | None,
     repair: str | None,
+    sampled: Callable[..., tuple[Any, Rows, dict[str, Any]]] | None = None,
 ) -> tuple[xr.DataArray, list[str]]:
-    """Return a series (trial, time, unit) or (time, unit) as `Recording.series` describes it, and warnings."""
-    series, rows, attrs = _sampled(source, entry, units)
+    """Return a series (trial, time, unit) or (time, unit) as `Recording.series` describes it, and warnings.
+
+    `sampled` takes the place of `_sampled` where the samples are no columns of the data.
+    """
+    series, rows, attrs = (sampled or _sampled)(source, entry, units)
     clock = read_clock(source, entry, series.shape[0], repair)
-    oddity = layout(entry).oddity
+    oddity = layout(entry).oddity if sampled is None else None
     warnings = [oddity] if oddity else []
     if bin_size is None and not request.wants_trials and request.window is None:
         return _at_own_rate(series, clock, rows, attrs, entry, invalid_times(source, catalog)), warnings
@@ -246,8 +251,8 @@ def _period(entry: SeriesEntry) -> float | None:
 
 
 def _unit_kind(entry: SeriesEntry) -> str:
-    """Return roi or channel."""
-    return "roi" if series_kind(entry) == "roi" else "channel"
+    """Return roi, pixel or channel."""
+    return {"roi": "roi", "pixels": "pixel"}.get(series_kind(entry), "channel")
 
 
 def _suffixes(entry: SeriesEntry, n_columns: int, rows: Rows, units: Any) -> list[str]:

@@ -28,7 +28,7 @@ def describe(
     data = group["data"]
     gain = _gain(group, entry, shape.n_columns)
     rows = _column_rows(file, group, entry, shape.n_columns, known)
-    path, dtype = f"{entry.path}/data", _working_dtype(data.dtype)
+    path, dtype = f"{entry.path}/data", working_dtype(data.dtype)
     series = SampledSeries(
         source, path, entry.shape or (), data.chunks, dtype, gain, entry.offset, transposed=shape.transposed
     )
@@ -79,7 +79,7 @@ def _plane(table: H5, n_columns: int) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def _working_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
+def working_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype of converted samples: float32 where it holds the stored numbers, else float64."""
     small = stored.kind == "b" or (stored.kind in "iu" and stored.itemsize <= 2)
     return np.dtype(np.float32 if small or (stored.kind == "f" and stored.itemsize <= 4) else np.float64)

@@ -16,6 +16,7 @@ from nwb_lrrnn.io.reading.entries import LostEntry, SeriesEntry, TableEntry, ser
 from nwb_lrrnn.io.reading.intervals import ragged_columns
 from nwb_lrrnn.io.reading.lazy import SampledSeries
 from nwb_lrrnn.io.reading.populations import population_of
+from nwb_lrrnn.io.reading.series import read_series
 from nwb_lrrnn.io.reading.series_columns import describe
 from nwb_lrrnn.io.reading.spikes import why_no_spikes
 from nwb_lrrnn.io.reading.tables import ELECTRODES, Rows, read_ends, read_ragged, read_rows, trial_rows, unit_electrodes
@@ -60,9 +61,10 @@ def node(source: Source, file: H5, entry: Entry, *, chunked: bool, known: dict[H
 def _why_no_series(entry: SeriesEntry) -> str | None:
     """Return the sentence why an entry cannot be shown as a series (time, unit), None where it can."""
     population = population_of(entry)
-    if population is None or not population.in_trials:
+    if population is None or population.read is read_series:
         return why_not_read(entry)
-    return population.why_not(entry) or f"{entry.path}: held in trials; {population.call(entry, entry.path)} reads it"
+    held = "in trials" if population.in_trials else "as frames"
+    return population.why_not(entry) or f"{entry.path}: held {held}; {population.call(entry, entry.path)} reads it"
 
 
 def _unread(entry: SeriesEntry, attrs: dict[str, Any], reason: str) -> xr.Dataset:

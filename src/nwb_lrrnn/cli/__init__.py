@@ -155,9 +155,14 @@ _follow_links = click.option(
 @common_options
 @click.pass_obj
 def inspect(settings: SharedOptions, uri: str, follow_links: bool) -> None:
-    """Show what is in an NWB file, what can be fitted, and what is wrong with it."""
+    """Show what is in an NWB file, what can be fitted, and what is wrong with it; of a folder, what its files hold."""
+    from nwb_lrrnn.cli.folder import inspect_folder, is_folder
     from nwb_lrrnn.io.reading.recording import open_nwb
 
+    if is_folder(uri):
+        with _logging(settings.verbose):
+            inspect_folder(uri, follow_links=follow_links, say=click.echo)
+        return
     with _logging(settings.verbose), open_nwb(uri, follow_links=follow_links) as recording:
         click.echo(repr(recording))
         click.echo("\nProblems" if recording.problems else "\nNo problems found.")

@@ -132,12 +132,14 @@ def resolve(uri: str | os.PathLike[str]) -> Source:
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file{missing_hint(path)}")
     if path.is_dir():
+        from nwb_lrrnn.io.files.folder import what_is_in
         from nwb_lrrnn.io.files.zarr.store import is_store, measure
 
         if is_store(path):
             return Source(path.as_posix(), *measure(path), is_zarr=True)
         raise NotHDF5Error(
-            f"{path}: this is a folder, wanted one NWB file in HDF5 format, or the folder of a Zarr store"
+            f"{path}: this is a folder, wanted one NWB file in HDF5 format, or the folder of a Zarr store; "
+            f"{what_is_in(path)}"
         )
     status = path.stat()
     if status.st_size == 0:

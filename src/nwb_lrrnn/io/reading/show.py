@@ -88,10 +88,10 @@ def _sections(catalog: Catalog, contents: Sequence[Content]) -> list[tuple[str, 
 def _line(catalog: Catalog, content: Content, name: str) -> Line:
     """Return name, type, size and how to read it."""
     how = content.call if content.reason is None or content.kind == "input" and content.call else content.reason
-    return name, content.neurodata_type, _size(catalog, content), (how or "").removeprefix(f"{content.path}: ")
+    return name, content.neurodata_type, size_of(catalog, content), (how or "").removeprefix(f"{content.path}: ")
 
 
-def _size(catalog: Catalog, content: Content) -> str:
+def size_of(catalog: Catalog, content: Content) -> str:
     """Return the size of a content in words, and the other file that it lies in."""
     size, elsewhere = _size_alone(catalog, content), getattr(content.entry, "elsewhere", None)
     return f"{size}, in {elsewhere}" if elsewhere else size

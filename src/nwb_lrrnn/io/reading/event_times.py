@@ -126,6 +126,8 @@ def size_of_events(entry: EventEntry) -> str:
         return f"lists of times in {entry.table.n_rows} rows"
     if number is None:
         return f"{entry.n_rows} kinds of events" if isinstance(entry, TableEntry) else ""
+    if entry.neurodata_type == "IntervalSeries":
+        return f"{number} starts and stops"
     return f"{number} event{'' if number == 1 else 's'}"
 
 

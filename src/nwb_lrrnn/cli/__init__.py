@@ -179,10 +179,12 @@ def _needed(recording: Any) -> str:
     if "spikes" in methods:
         return " --bin-size 0.02"
     if not methods:
+        import shlex
+
         from nwb_lrrnn.io.reading.pixels import suggested_binning
 
         movie = recording.fittable[0]
-        return f" --series {movie.name} --binning {suggested_binning(movie.entry)}"
+        return f" --series {shlex.quote(movie.name)} --binning {suggested_binning(movie.entry)}"
     return "" if len(methods) == 1 else f" --series {recording.fittable[0].name}"
 
 

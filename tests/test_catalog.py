@@ -63,25 +63,26 @@ def test_kinds_calls_and_reasons(rich):
         "lfp": "channel",
         "dff": "roi",
         "arrays": "series",
+        "movie": "pixels",
         "hand": "behaviour",
         "light": "stimulus",
         "photometry": "input",
         "notes": "events",
         "trials": "intervals",
-        "movie": "other",
         "sweep": "other",
         "snippets": "other",
+        "elsewhere": "other",
     }
     assert contents["units"].call == "recording.spikes(bin_size=0.02)"
     assert contents["lfp"].call == 'recording.series("lfp")'
     assert contents["hand"].call == 'recording.series("hand", like=X)'
     assert contents["notes"].call == 'recording.events("notes", like=X)'
     assert contents["trials"].call == "recording.trials"
-    assert "pixels are not fitted; fit the ROI series" in contents["movie"].reason
+    assert contents["movie"].call == 'recording.series("movie")'
     assert "a sweep of one cell" in contents["sweep"].reason
     assert "waveforms around spikes" in contents["snippets"].reason
     assert "a single channel; a network needs several" in contents["photometry"].reason
-    assert {content.name for content in open_nwb(rich).fittable} == {"units", "dff", "lfp", "arrays"}
+    assert {content.name for content in open_nwb(rich).fittable} == {"units", "dff", "lfp", "arrays", "movie"}
 
 
 def test_calls_that_are_printed_work(rich):

@@ -73,11 +73,6 @@ def _virtual(file):
     file.create_virtual_dataset("x", layout)
 
 
-def _external(file):
-    np.arange(10.0).tofile("raw.bin")
-    file.create_dataset("x", shape=(10,), dtype="f8", external=[("raw.bin", 0, 80)])
-
-
 def _compact(file):
     created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     created.set_layout(h5py.h5d.COMPACT)
@@ -116,7 +111,6 @@ def _unfiltered_edge(file):
         lambda file: file.create_dataset("x", shape=(3,), dtype=np.dtype((np.float64, (2,)))),
         lambda file: file.create_dataset("x", data=[1, 0], dtype=h5py.enum_dtype({"go": 1, "stop": 0})),
         lambda file: file.create_dataset("x", data=3.5),
-        _external,
         lambda file: file.create_dataset("x", data=counting(2, 9), chunks=(1, 4), maxshape=(2, None)),
         _virtual,
         _compact,

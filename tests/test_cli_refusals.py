@@ -23,13 +23,17 @@ def folder(tmp_path_factory):
         ("text.nwb", "this is a text file that begins with 'subject,age'"),
         ("truncated.nwb", "truncated or damaged"),
         ("none.nwb", "there is no such file"),
-        ("", "this is a folder"),
     ],
 )
 @pytest.mark.parametrize("command", ["inspect", "fit"])
 def test_files_that_are_none(folder, tmp_path, monkeypatch, capsys, command, name, expected):
     monkeypatch.chdir(tmp_path)
     assert expected in sentence(capsys, command, folder / name)
+
+
+def test_a_folder_is_not_fitted(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert "this is a folder" in sentence(capsys, "fit", folder)
 
 
 @pytest.mark.parametrize(

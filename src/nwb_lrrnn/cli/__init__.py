@@ -162,15 +162,26 @@ def demo(settings: SharedOptions, out: str, seed: int, quick: bool) -> None:
         run_demo(out, seed=seed, quick=quick, say=click.echo)
 
 
+_follow_links = click.option(
+    "--follow-links", is_flag=True, help="Read what the file holds by links to files outside of its folder too."
+)
+
+
 @cli.command(short_help="Show what is in a file and what can be fitted.")
 @click.argument("uri")
+@_follow_links
 @common_options
 @click.pass_obj
-def inspect(settings: SharedOptions, uri: str) -> None:
-    """Show what is in an NWB file, what can be fitted, and what is wrong with it."""
+def inspect(settings: SharedOptions, uri: str, follow_links: bool) -> None:
+    """Show what is in an NWB file, what can be fitted, and what is wrong with it; of a folder, what its files hold."""
+    from nwb_lrrnn.cli.folder import inspect_folder, is_folder
     from nwb_lrrnn.io.reading.recording import open_nwb
 
-    with _logging(settings.verbose), open_nwb(uri) as recording:
+    if is_folder(uri):
+        with _logging(settings.verbose):
+            inspect_folder(uri, follow_links=follow_links, say=click.echo)
+        return
+    with _logging(settings.verbose), open_nwb(uri, follow_links=follow_links) as recording:
         click.echo(repr(recording))
         click.echo("\nProblems" if recording.problems else "\nNo problems found.")
         for problem in recording.problems:
@@ -182,9 +193,16 @@ def inspect(settings: SharedOptions, uri: str) -> None:
 
 def _needed(recording: Any) -> str:
     """Return the options that a fit of this recording cannot do without."""
-    methods = [content.method for content in recording.fittable]
+    methods = [content.method for content in recording.fittable if content.kind != "pixels"]
     if "spikes" in methods:
         return " --bin-size 0.02"
+    if not methods:
+        import shlex
+
+        from nwb_lrrnn.io.reading.pixels import suggested_binning
+
+        movie = recording.fittable[0]
+        return f" --series {shlex.quote(movie.name)} --binning {suggested_binning(movie.entry)}"
     return "" if len(methods) == 1 else f" --series {recording.fittable[0].name}"
 
 
@@ -204,6 +222,7 @@ def _needed(recording: Any) -> str:
 @click.option("--trials", help="Which trials: ids (3,4,5) or a query such as \"side == 'left'\".")
 @click.option("--series", help="Fit this series.  [default: the spikes, else the only series]")
 @click.option("--table", help="Units table to fit.  [default: /units, else the only one with spike times]")
+@click.option("--binning", type=click.IntRange(min=1), metavar="PIXELS", help="Of a movie: the side of its blocks.")
 @click.option("--units", help="Which units: ids (3,4,5) or a query such as \"quality == 'good'\".")
 @click.option("--inputs", multiple=True, metavar="SERIES", help="A series that drives the network; may be repeated.")
 @click.option("--chop", type=_POSITIVE, metavar="SECONDS", help="Window length for recordings without trials.")
@@ -216,6 +235,7 @@ def _needed(recording: Any) -> str:
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any parameter of the model.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Result file.  [default: <name>_lrrnn.nwb]")
 @click.option("--overwrite", is_flag=True, help="Replace a result file that is there.")
+@_follow_links
 @common_options
 @click.pass_obj
 def fit(settings: SharedOptions, **options: Any) -> None:

@@ -51,6 +51,8 @@ def fit_recording(
     assignments: Sequence[str],
     output: Path | None,
     overwrite: bool,
+    follow_links: bool = False,
+    binning: int | None = None,
 ) -> None:
     """Fit a model to a recording and write the result; the options are those of `nwb-lrrnn fit`."""
     if not 0 < test_fraction < 1:
@@ -63,9 +65,9 @@ def fit_recording(
     from nwb_lrrnn.io.reading.memory import check_memory
     from nwb_lrrnn.io.reading.recording import open_nwb
 
-    with open_nwb(uri) as recording:
+    with open_nwb(uri, follow_links=follow_links) as recording:
         select = {"align": align, "window": window, "intervals": intervals, "trials": _ids_or_query(trials)}
-        X = _population(recording, series, table, bin_size, _ids_or_query(units), select, time_scale)
+        X = _population(recording, series, table, bin_size, _ids_or_query(units), select, time_scale, binning)
         check_memory(
             X.size * 8,  # the fit needs it as float64
             f"--bin-size: {' x '.join(f'{size} {dim}s' for dim, size in X.sizes.items())}",
@@ -183,6 +185,7 @@ def _population(
     units: Any,
     select: dict[str, Any],
     time_scale: float,
+    binning: int | None,
 ) -> "xr.DataArray":
     """Return what is fitted: the series that is named, else the spikes, else the only series."""
     if recording.reason:
@@ -195,21 +198,25 @@ def _population(
     if table is not None or (series is None and any(content.method == "spikes" for content in recording.fittable)):
         width = 0.02 if bin_size is None else bin_size
         return recording.spikes(width, units=units, table=table, time_scale=time_scale, **each_trial)
-    names = [content.name for content in recording.fittable]
+    fittable = recording.fittable
+    names = [content.name for content in fittable if content.kind != "pixels"] or [c.name for c in fittable]
     if series is None and len(names) > 1:
         raise ValueError(f"--series: the file holds {', '.join(names)}; say which, such as --series {names[0]}")
     population = population_of(choose_series(recording.catalog, series))
     in_trials = population is not None and population.in_trials
-    return recording.series(series, bin_size, units=units, **(select if in_trials else each_trial))
+    return recording.series(series, bin_size, units=units, binning=binning, **(select if in_trials else each_trial))
 
 
 def _inputs(recording: "Recording", names: Sequence[str], X: "xr.DataArray") -> "xr.DataArray | None":
-    """Return the named series at the trials and bins of X, side by side."""
+    """Return the named series and events at the trials and bins of X, side by side."""
     import xarray as xr
 
+    events = [content.path for content in recording.contents if content.kind == "events"]
+    columns = {name for content in recording.contents if content.kind == "intervals" for name in content.entry.columns}
     parts = []
     for name in names:
-        part = recording.series(name, like=X)
+        is_event = name in columns or any(f"/{path}".endswith(f"/{name.strip('/')}") for path in events)
+        part = recording.events(name, like=X) if is_event else recording.series(name, like=X)
         ids = part["input"].values if "input" in part.coords else range(part.sizes["input"])
         parts.append(part.assign_coords(input=[f"{name}.{id_}" for id_ in ids]))
     if not parts:
@@ -247,7 +254,9 @@ def _as_trials(
 
 
 def _described(X: "xr.DataArray") -> str:
-    noun = {"unit": "units", "roi": "ROIs", "channel": "channels"}.get(str(X.coords["unit_kind"].item()), "units")
+    noun = {"unit": "units", "roi": "ROIs", "channel": "channels", "pixel": "pixels"}.get(
+        str(X.coords["unit_kind"].item()), "units"
+    )
     n_trials, n_bins = X.sizes["trial"], X.sizes["time"]
     trials = f"{n_trials} trial{'s' if n_trials > 1 else ''}"
     return f"{trials} of {n_bins} bins of {X.attrs['bin_size']:.4g} s, {X.sizes['unit']} {noun}"

@@ -70,12 +70,13 @@ class NWBBackend(BackendEntrypoint):
         ValueError
             If nothing, or more than one thing, in the recording has that name; or as `open_nwb`.
         """
+        from nwb_lrrnn.io.reading.event_times import EventColumn
         from nwb_lrrnn.io.reading.views.tree import one_dataset, root_dataset
 
         recording = _open(filename_or_obj)
         if group is None or not group.strip("/"):
             dataset = root_dataset(recording.source, recording.catalog)
-            dataset.attrs["groups"] = [content.path for content in recording.contents]
+            dataset.attrs["groups"] = [c.path for c in recording.contents if not isinstance(c.entry, EventColumn)]
         else:
             dataset = one_dataset(recording.source, recording.catalog, group)
         return _finished(dataset, recording, drop_variables)

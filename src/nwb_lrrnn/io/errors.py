@@ -21,6 +21,10 @@ class ChangedFileError(ValueError):
     """The file no longer holds what it held when it was opened."""
 
 
+class ElsewhereError(ValueError):
+    """A part of the file lies in another file, which is missing or not opened."""
+
+
 class UnreadableZarrError(ValueError):
     """The Zarr store is of a format that is not read, or a part of it is stored in such a way."""
 

@@ -13,14 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from nwb_lrrnn.io.errors import ElsewhereError
 from nwb_lrrnn.io.files.hdf5 import H5, low_h5py
+from nwb_lrrnn.io.files.links import Reach, check_storage, check_way, lies_in
 
 
 def low_level(group: H5) -> H5:
     """Return a group of an HDF5 file read by h5py's low level; a group of a Zarr store as it is."""
     import h5py
 
-    return LowLevelGroup(group.id) if isinstance(group, h5py.Group) else group
+    if not isinstance(group, h5py.Group):
+        return group
+    return LowLevelGroup(group.id, getattr(group, "reach", None) or Reach(group.file.filename))
 
 
 class LowLevelAttributes:
@@ -80,11 +84,15 @@ def _text_type(character_set: int) -> np.dtype[Any]:
 
 
 class LowLevelDataset:
-    """A dataset: its shape, type and attributes; its values are read through h5py."""
+    """A dataset: its shape, type and attributes; its values are read through h5py.
 
-    def __init__(self, identifier: Any):
+    `elsewhere` names the other file that it lies in where a link leads there, None where it is in this one.
+    """
+
+    def __init__(self, identifier: Any, reach: Reach, *, may_lie_elsewhere: bool = False):
         self.id = identifier
         self.attrs = LowLevelAttributes(self)
+        self.elsewhere = lies_in(identifier, reach) if may_lie_elsewhere else None
 
     @functools.cached_property
     def shape(self) -> tuple[int, ...] | None:
@@ -135,8 +143,10 @@ def _number_type(stored: Any) -> np.dtype[Any] | None:
 class LowLevelGroup:
     """A group: its links by name."""
 
-    def __init__(self, identifier: Any):
+    def __init__(self, identifier: Any, reach: Reach, *, may_lie_elsewhere: bool = False):
         self.id = identifier
+        self.reach = reach
+        self.elsewhere = lies_in(identifier, reach) if may_lie_elsewhere else None
         self.attrs = LowLevelAttributes(self)
         self._names: dict[str, None] | None = None
 
@@ -187,10 +197,17 @@ class LowLevelGroup:
     def _open(self, name: str) -> LowLevelGroup | LowLevelDataset | None:
         """Return an object, None where it is neither a group nor a dataset."""
         h5py = low_h5py()
-        found = h5py.h5o.open(self.id, _bytes(name))
-        if isinstance(found, h5py.h5g.GroupID):
-            return LowLevelGroup(found)
-        return LowLevelDataset(found) if isinstance(found, h5py.h5d.DatasetID) else None
+        try:
+            is_linked = check_way(self.id, name, self.reach)
+            found = h5py.h5o.open(self.id, _bytes(name))
+            if isinstance(found, h5py.h5g.GroupID):
+                return LowLevelGroup(found, self.reach, may_lie_elsewhere=is_linked)
+            if not isinstance(found, h5py.h5d.DatasetID):
+                return None
+            is_virtual = check_storage(found, self.reach)
+        except ElsewhereError as error:
+            raise ElsewhereError(f"{name} {error}") from error
+        return LowLevelDataset(found, self.reach, may_lie_elsewhere=is_linked or is_virtual)
 
     def _link(self, name: bytes) -> Any:
         """Return the link of that name as h5py describes it."""

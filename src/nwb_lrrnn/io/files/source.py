@@ -17,6 +17,7 @@ from nwb_lrrnn.io.errors import (
     UnreadableZarrError,
 )
 from nwb_lrrnn.io.files.hdf5 import H5, missing_hint, open_hdf5, open_remote_hdf5
+from nwb_lrrnn.io.files.links import Reach
 from nwb_lrrnn.io.files.secrets import is_address
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Source:
     size: int  # bytes when it was resolved
     version_tag: str  # changes with the file: time of modification in ns and size, or what the server or archive says
     is_zarr: bool = False  # a Zarr store and no HDF5 file
+    follow_links: bool = False  # into any file of this machine, not only into those beside and below it
 
     @property
     def name(self) -> str:
@@ -43,6 +45,11 @@ class Source:
     def is_remote(self) -> bool:
         """Whether the file is read through a network."""
         return is_address(self.uri)
+
+    @property
+    def reach(self) -> Reach:
+        """Which other files this one may lead to."""
+        return Reach(self.uri, self.is_remote, self.follow_links)
 
     def current(self) -> Source:
         """Return the file as it is now: a local one may have been written anew, with another version tag.
@@ -60,6 +67,9 @@ class Source:
 
         Raises FileNotFoundError (gone), NotHDF5Error, or TruncatedFileError where a part is missing or damaged.
         """
+        if not self.is_zarr:
+            from nwb_lrrnn.io.files.guarded import GuardedFile
+
         if self.is_zarr:
             from nwb_lrrnn.io.files.zarr.file import ZarrFile
             from nwb_lrrnn.io.files.zarr.store import local_store, remote_store
@@ -70,10 +80,10 @@ class Source:
 
             raw = connect(self.uri, self.size, self.version_tag).file()
             with raw, open_remote_hdf5(raw) as file, _readable(self.uri, raw):
-                yield file
+                yield GuardedFile(file, self.reach)
         else:
             with open_hdf5(self.uri) as file, _readable(self.uri):
-                yield file
+                yield GuardedFile(file, self.reach)
 
     def fetch(self, offset: int, size: int) -> bytes | bytearray:
         """Return bytes `offset` to `offset + size` of the file; several threads may ask at once.
@@ -122,12 +132,14 @@ def resolve(uri: str | os.PathLike[str]) -> Source:
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file{missing_hint(path)}")
     if path.is_dir():
+        from nwb_lrrnn.io.files.folder import what_is_in
         from nwb_lrrnn.io.files.zarr.store import is_store, measure
 
         if is_store(path):
             return Source(path.as_posix(), *measure(path), is_zarr=True)
         raise NotHDF5Error(
-            f"{path}: this is a folder, wanted one NWB file in HDF5 format, or the folder of a Zarr store"
+            f"{path}: this is a folder, wanted one NWB file in HDF5 format, or the folder of a Zarr store; "
+            f"{what_is_in(path)}"
         )
     status = path.stat()
     if status.st_size == 0:

@@ -8,11 +8,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
-from nwb_lrrnn.io.errors import ChangedFileError
+from nwb_lrrnn.io.errors import ChangedFileError, ElsewhereError
 from nwb_lrrnn.io.files.hdf5 import H5, check_nwb2, is_group, plain
 from nwb_lrrnn.io.files.hdf5_low_level import low_level
 from nwb_lrrnn.io.files.source import Source
-from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, TableEntry, find_dataset, series_entry, table_entry
+from nwb_lrrnn.io.reading.entries import (
+    InFile,
+    LostEntry,
+    SeriesEntry,
+    TableEntry,
+    find_dataset,
+    series_entry,
+    table_entry,
+)
 
 # Subject, session and the like are read by name; `specifications` holds cached schemas, thousands of objects of no use.
 _NOT_WALKED = ("specifications", "general")
@@ -46,11 +54,15 @@ class ResultEntry(InFile):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a series lies, its neurodata_type, and those of the groups around it (or their names)."""
+    """Where a series lies, its neurodata_type, and those of the groups around it (or their names).
+
+    `elsewhere` names the other file that a link leads to.
+    """
 
     path: str
     kind: str
     parents: tuple[str, ...]
+    elsewhere: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,7 @@ class Catalog:
 
     Series and tables of results that `write_results` wrote are no data of the recording: they are in `results` alone.
     Of a file with very many series, only their places are known at first; what they are is read when it is asked for.
+    What lies in other files that are missing or not opened is in `lost`.
     """
 
     source: Source = field(compare=False)
@@ -66,6 +79,7 @@ class Catalog:
     session: dict[str, Any]
     places: tuple[Place, ...]
     every_table: tuple[TableEntry, ...]
+    lost: tuple[LostEntry, ...] = ()
 
     @cached_property
     def every_series(self) -> tuple[SeriesEntry, ...]:
@@ -123,7 +137,8 @@ def read_catalog(source: Source) -> Catalog:
         found = list(_walk(low_level(file), "", (), ()))
         places = tuple(place for place in found if isinstance(place, Place))
         tables = tuple(table for table in found if isinstance(table, TableEntry))
-        catalog = Catalog(source, version, _session(file), places, tables)
+        lost = tuple(entry for entry in found if isinstance(entry, LostEntry))
+        catalog = Catalog(source, version, _session(file), places, tables, lost)
         if len(places) <= _MOST_AT_ONCE:
             vars(catalog)["every_series"] = _series_at(file, places, source)
         return catalog
@@ -188,37 +203,62 @@ def _series_at(file: H5, places: Sequence[Place], source: Source) -> tuple[Serie
     """Return the entries of series from one opening of the file."""
     root = low_level(file)
     try:
-        return tuple(series_entry(root[place.path], place.path, place.kind, place.parents) for place in places)
+        return tuple(
+            series_entry(root[place.path], place.path, place.kind, place.parents, place.elsewhere) for place in places
+        )
     except KeyError as error:
         raise ChangedFileError(f"{source.uri}: a series is gone since the file was opened; open it again") from error
 
 
-def _walk(group: H5, path: str, parents: tuple[str, ...], above: tuple[H5, ...]) -> Iterator[Place | TableEntry]:
-    """Yield the entries below a group. Soft links are skipped: what they name is met at its own place."""
+def _walk(
+    group: H5, path: str, parents: tuple[str, ...], above: tuple[H5, ...], elsewhere: str | None = None
+) -> Iterator[Place | TableEntry | LostEntry]:
+    """Yield the entries below a group, which lies in the file `elsewhere` (None: in this one).
+
+    Soft links are skipped: what they name is met at its own place. Those into other files are followed where they may.
+    """
     import h5py
 
     for name in group:
         if not parents and not path and name in _NOT_WALKED:
             continue
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        link, here = group.get(name, getlink=True), f"{path}/{name}"
+        if isinstance(link, h5py.ExternalLink):
+            child, why = _behind(group, name, link)
+            if why is not None:
+                yield LostEntry(here, f"{here}: it {why}")
+                continue
+        elif isinstance(link, h5py.HardLink):
+            child = group.get(name)
+        else:
             continue
-        child = group.get(name)
         if not is_group(child):
             continue
+        file = getattr(child, "elsewhere", None) or elsewhere
         kind = str(plain(child.attrs.get("neurodata_type")) or "")
         if "colnames" in child.attrs:
-            yield table_entry(child, f"{path}/{name}", kind)
+            yield table_entry(child, here, kind, file)
         elif kind and any(key in child for key in ("data", "timestamps", "starting_time")):
-            yield Place(f"{path}/{name}", kind, parents)
+            yield Place(here, kind, parents, file)
         elif child not in above:  # a hard link to a group above would lead round for ever
-            yield from _walk(child, f"{path}/{name}", (*parents, kind or name), (*above, child))
+            yield from _walk(child, here, (*parents, kind or name), (*above, child), file)
+
+
+def _behind(group: H5, name: str, link: Any) -> tuple[H5 | None, str | None]:
+    """Return what a link into another file leads to and None, or None and why it is not there."""
+    try:
+        child = group.get(name)
+    except ElsewhereError as error:
+        return None, str(error).removeprefix(f"{name} ")
+    missing = f"lies in another file, {link.filename}, which has no {link.path} or is not opened"
+    return child, missing if child is None else None
 
 
 def _session(file: H5) -> dict[str, Any]:
     """Return the session and subject fields of the file; subject fields are named `subject_...`."""
     session: dict[str, Any] = {}
-    general = file.get("general")
-    subject = general.get("subject") if is_group(general) else None
+    general = _group(file, "general")
+    subject = _group(general, "subject")
     groups: tuple[tuple[H5, tuple[str, ...] | None, str], ...] = (
         (file, _SESSION_FIELDS, ""),
         (general, _GENERAL_FIELDS, ""),
@@ -235,3 +275,11 @@ def _session(file: H5) -> dict[str, Any]:
             value = [plain(part) for part in value] if hasattr(value, "shape") and value.shape else value
             session[name if name.startswith(prefix) else prefix + name] = value
     return session
+
+
+def _group(parent: H5, name: str) -> H5 | None:
+    """Return a group in another one, None where there is none, or it lies in a file that is not opened."""
+    try:
+        return parent.get(name) if is_group(parent) else None
+    except ElsewhereError:
+        return None

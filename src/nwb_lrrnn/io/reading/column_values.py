@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.io.files.guarded import root_of
 from nwb_lrrnn.io.files.hdf5 import H5, is_dataset, plain
 
 
@@ -17,7 +18,7 @@ def column_values(file: H5, group: H5, name: str) -> NDArray[Any]:
     if values.dtype.kind not in "iu" or plain(dataset.attrs.get("neurodata_type")) != "EnumData":
         return values
     reference = dataset.attrs.get("elements")
-    elements = referred(file, reference) if reference else None
+    elements = referred(root_of(dataset, file), reference) if reference else None
     elements = group.get(f"{name}_elements") if elements is None else elements
     if not is_dataset(elements) or elements.ndim != 1:
         return values
@@ -38,7 +39,7 @@ def read_values(file: H5, dataset: H5, key: Any = ()) -> NDArray[Any]:
     if h5py.check_string_dtype(dataset.dtype) is not None:
         return np.asarray(dataset.asstr(errors="replace")[key], dtype=np.str_)
     if h5py.check_ref_dtype(dataset.dtype) is h5py.Reference:
-        return np.asarray(_names(file, np.asarray(dataset[key])), dtype=np.str_)
+        return np.asarray(_names(root_of(dataset, file), np.asarray(dataset[key])), dtype=np.str_)
     values = dataset[key]
     if values.dtype == np.float16:
         return values.astype(np.float32)

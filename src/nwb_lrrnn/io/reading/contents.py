@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
 from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry, series_kind, why_not_read
+from nwb_lrrnn.io.reading.event_times import EventEntry, event_entries, n_events, why_no_events
 from nwb_lrrnn.io.reading.intervals import interval_names, interval_tables
 from nwb_lrrnn.io.reading.invalid_times import invalid_table
 from nwb_lrrnn.io.reading.kinds import Content, Population
@@ -30,14 +31,23 @@ _SPANS = (("start_time", "stop_time"), ("start", "stop"), ("start", "end"), ("st
 def contents(catalog: Catalog) -> list[Content]:
     """Return everything in the file, populations first, in file order."""
     found = _tables(catalog)
-    names = [entry.name for entry in catalog.series]
+    events = event_entries(catalog)
+    names = [entry.name for entry in {entry.path: entry for entry in (*catalog.series, *events)}.values()]
+    found += [_events_content(entry, entry.name if names.count(entry.name) == 1 else entry.path) for entry in events]
+    held = {entry.path for entry in events}
     for entry in catalog.series:
+        if entry.path in held:
+            continue
         name = entry.name if names.count(entry.name) == 1 else entry.path
         population = population_of(entry)
         if population is None:
             found.append(_series_content(entry, name))
         else:
             found.append(_population_content(population, entry, entry.neurodata_type, name))
+    found += [
+        Content(entry.name, entry.path, "other", "link", None, None, "", None, None, None, entry.reason, entry)
+        for entry in catalog.lost
+    ]
     tables = interval_tables(catalog)
     found += [_intervals_content(table, name) for table, name in zip(tables, interval_names(tables), strict=True)]
     found += [_left_out(table, reason) for table in catalog.tables if (reason := _why_left_out(catalog, table))]
@@ -94,12 +104,21 @@ def _series_content(entry: SeriesEntry, name: str) -> Content:
     kind, reason = series_kind(entry), why_not_read(entry)
     call = None
     if reason is None:
-        call = f'recording.events("{name}", like=X)' if kind == "events" else f'recording.series("{name}", like=X)'
+        call = f'recording.series("{name}", like=X)'
         if kind == "input":
             reason = f"{entry.path}: a single channel; a network needs several, but it can be an input (like=X)"
     return Content(
         entry.name, entry.path, kind, entry.neurodata_type, *extent_of_series(entry), call, reason, entry
     )  # fmt: skip
+
+
+def _events_content(entry: EventEntry, name: str) -> Content:
+    """Return the content of what holds events."""
+    reason, number = why_no_events(entry), n_events(entry)
+    call = None if reason else f'recording.events("{name}", like=X)'
+    shape = None if number is None else (number,)
+    kind = entry.neurodata_type
+    return Content(entry.name, entry.path, "events", kind, shape, None, "s", None, None, call, reason, entry)
 
 
 def _intervals_content(table: TableEntry, name: str) -> Content:

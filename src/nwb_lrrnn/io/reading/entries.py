@@ -1,11 +1,13 @@
 """Series and tables of a file as a catalogue lists them: where they lie, what their attributes say, what they are."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from nwb_lrrnn.io.errors import ElsewhereError
 from nwb_lrrnn.io.files.hdf5 import H5, is_dataset, plain
 
 _SWEEPS = (
@@ -16,7 +18,12 @@ _SWEEPS = (
     "VoltageClampSeries",
     "VoltageClampStimulusSeries",
 )
-_EVENT_TYPES = ("AnnotationSeries", "IntervalSeries")
+_PHOTONS = re.compile("Photon|MicroscopySeries|VoltageImag")  # types of movies of cells, those of extensions too
+_EVENT_TYPES = ("AnnotationSeries", "IntervalSeries", "Events", "LabeledEvents", "TTLs")
+_EVENT_TABLES = ("AnnotatedEventsTable", "AnnotatedEvents")
+# Names of series that hold one sample an event, where no attribute says so; their values are looked at too.
+_EVENT_NAME = re.compile(r".*(lick|reward|ttl|pulse|event|onset|trigger|poke|press)s?(_?(time|timestamp)s?)?", re.I)
+_MOST_EVENTS = 10_000  # that are looked at for it
 _BEHAVIOUR_PARENTS = ("Position", "CompassDirection", "BehavioralTimeSeries", "PupilTracking", "EyeTracking")
 _BEHAVIOUR_TYPES = ("SpatialSeries", "PoseEstimationSeries")
 
@@ -38,7 +45,9 @@ class SeriesEntry(InFile):
 
     `shape` is None where there is no `data`; `timestamps_shape` is None where the series has a rate. `starting_time`
     and `rate` are None where they are missing or no single numbers. `fault` says why the data cannot be reached,
-    `misread` why their values would be wrong: a conversion that is no number, for instance.
+    `misread` why their values would be wrong: a conversion that is no number, for instance. `is_momentary` says that a
+    sample is an event and not one of a course of values; `elsewhere` names the other file that the series, or its data,
+    lie in.
     """
 
     path: str
@@ -56,32 +65,55 @@ class SeriesEntry(InFile):
     parents: tuple[str, ...]
     fault: str | None = None
     misread: str | None = None
+    is_momentary: bool = False
+    elsewhere: str | None = None
+
+
+@dataclass(frozen=True)
+class LostEntry(InFile):
+    """What a link leads to in another file that is missing or not opened, and the sentence that says so."""
+
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class TableEntry(InFile):
-    """A table of the file. `columns` leaves out `id`, the `_index` of ragged columns and the labels of coded ones."""
+    """A table of the file. `columns` leaves out `id`, the `_index` of ragged columns and the labels of coded ones.
+
+    `ragged` are those with a list of floating-point numbers in each row, which may be times. `elsewhere` names the
+    other file that the table, or some of it, lies in; `faults` say which columns cannot be reached, and why.
+    """
 
     path: str
     neurodata_type: str
     n_rows: int
     columns: tuple[str, ...]
     n_spikes: int | None
+    ragged: tuple[str, ...] = ()
+    elsewhere: str | None = None
+    faults: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
-        """Its type; a type of an extension counts as Units or TimeIntervals where it has their columns."""
+        """Its type, Events for tables of events; a type of an extension goes by its columns."""
         if self.neurodata_type in ("Units", "TimeIntervals", "DynamicTable"):
             return self.neurodata_type
+        if self.neurodata_type in _EVENT_TABLES and "event_times" in self.columns:
+            return "Events"
+        if "timestamp" in self.columns and "start_time" not in self.columns:
+            return "Events"
         if self.n_spikes is not None:
             return "Units"
         return "TimeIntervals" if {"start_time", "stop_time"} <= set(self.columns) else self.neurodata_type
 
 
-def series_entry(group: H5, path: str, kind: str, parents: tuple[str, ...]) -> SeriesEntry:
+def series_entry(
+    group: H5, path: str, kind: str, parents: tuple[str, ...], elsewhere: str | None = None
+) -> SeriesEntry:
     """Return the entry of a time series, a group at `path` of type `kind`; no data are read but starting_time.
 
-    `parents` are the neurodata_types of the groups around it, or their names.
+    `parents` are the neurodata_types of the groups around it, or their names; `elsewhere` is the other file it is in.
     """
     data, fault = find_dataset(group, "data")
     attributes = {} if data is None else data.attrs  # read one by one: each costs as much as opening the dataset
@@ -112,30 +144,70 @@ def series_entry(group: H5, path: str, kind: str, parents: tuple[str, ...]) -> S
         region=region if region_data is not None and region_data.ndim == 1 else None,
         n_region=region_data.shape[0] if region_data is not None and region_data.ndim == 1 else 0,
         parents=parents,
-        fault=fault or timestamps_fault,
+        fault=_external_files(group, kind) or fault or timestamps_fault,
         misread=f"{'; '.join(odd)}; repair the file" if odd else None,
+        is_momentary=_is_momentary(path, data, attributes, timestamps),
+        elsewhere=elsewhere or _elsewhere(data) or _elsewhere(timestamps),
     )
 
 
-def table_entry(group: H5, path: str, kind: str) -> TableEntry:
-    """Return the entry of a table; rows are counted by `id`, which every DynamicTable has, columns as in `colnames`."""
-    import h5py
+def _elsewhere(found: H5 | None) -> str | None:
+    """Return the name of the other file that a dataset or group lies in, None where it is in this one."""
+    return getattr(found, "elsewhere", None)
 
-    names = [name for name in group if name != "id" and not (name.endswith("_index") and name[:-6] in group)]
-    names = [name for name in names if not _are_labels(group, name)]
-    names = [name for name in names if group.get(name, getclass=True) is h5py.Dataset]
+
+def _external_files(group: H5, kind: str) -> str | None:
+    """Return that the frames of a movie lie in files of other formats, None where they do not."""
+    if "external_file" not in group or not ("Image" in kind or _PHOTONS.search(kind)):
+        return None
+    names, why = find_dataset(group, "external_file")
+    if names is None or not names.size:
+        return why
+    first = str(plain(names[()] if not names.ndim else names[0]))
+    more = f" and {names.size - 1} more" if names.size > 1 else ""
+    return f"the frames lie in other files ({first}{more}), which are not read; write them into the NWB file"
+
+
+def _is_momentary(path: str, data: H5 | None, attributes: Any, timestamps: H5 | None) -> bool:
+    """Return whether each sample of a series is an event: it says so, or is named so and is one value or irregular."""
+    if data is None or timestamps is None or data.ndim != 1 or timestamps.shape != data.shape:
+        return False
+    if plain(attributes.get("continuity")) == "instantaneous":
+        return True
+    named = _EVENT_NAME.fullmatch(path.rsplit("/", 1)[-1])
+    if not named or not 1 < data.shape[0] <= _MOST_EVENTS or timestamps.dtype.kind not in "fiu":
+        return False
+    values, steps = np.asarray(data[()]), np.diff(np.asarray(timestamps[()], dtype=np.float64))
+    middle = np.median(steps)
+    return bool((values == values[0]).all() or np.median(np.abs(steps - middle)) > 0.1 * abs(middle))
+
+
+def table_entry(group: H5, path: str, kind: str, elsewhere: str | None = None) -> TableEntry:
+    """Return the entry of a table; rows are counted by `id`, which every DynamicTable has, columns as in `colnames`."""
+    named = [name for name in group if name != "id" and not (name.endswith("_index") and name[:-6] in group)]
+    found, faults = {}, []
+    for name in named:
+        try:
+            found[name] = group.get(name)
+        except ElsewhereError as error:
+            faults.append(f"{path}: `{name}`{str(error).removeprefix(name)}")
+    names = [name for name in found if is_dataset(found[name]) and not _are_labels(group, name)]
     written = [str(plain(name)) for name in group.attrs["colnames"]]
     ordered = [name for name in written if name in names] + [name for name in names if name not in written]
+    ragged = () if "start_time" not in names else tuple(name for name in ordered if _is_ragged(group, name))
     rows, _ = find_dataset(group, "id")
     if rows is None:
         rows, _ = find_dataset(group, next((name for name in ordered if f"{name}_index" not in group), ""))
-    spikes, _ = find_dataset(group, "spike_times")
+    spikes = found["spike_times"] if "spike_times" in names else None
     return TableEntry(
         path=path,
         neurodata_type=kind,
         n_rows=rows.shape[0] if rows is not None and rows.ndim else 0,
         columns=tuple(ordered),
         n_spikes=None if spikes is None or spikes.ndim != 1 or spikes.dtype.kind not in "fiu" else spikes.shape[0],
+        ragged=ragged,
+        elsewhere=elsewhere or next((file for name in names if (file := _elsewhere(found[name]))), None),
+        faults=tuple(faults),
     )
 
 
@@ -148,12 +220,22 @@ def _are_labels(group: H5, name: str) -> bool:
     return column is not None and plain(column.attrs.get("neurodata_type")) == "EnumData"
 
 
+def _is_ragged(group: H5, name: str) -> bool:
+    """Return whether a column of a table holds a list of floating-point numbers in each row."""
+    if f"{name}_index" not in group or f"{name}_index_index" in group:
+        return False
+    column, _ = find_dataset(group, name)
+    return column is not None and column.ndim == 1 and column.dtype.kind == "f"
+
+
 def find_dataset(group: H5, name: str) -> tuple[H5 | None, str | None]:
     """Return a dataset and None, or None and why it cannot be reached (None where it simply is not there)."""
     import h5py
 
     try:
         found = group.get(name) if name else None
+    except ElsewhereError as error:
+        return None, f"`{name}`{str(error).removeprefix(name)}"
     except (KeyError, OSError, RuntimeError) as error:
         return None, f"`{name}` cannot be reached ({error})"
     if is_dataset(found):
@@ -209,9 +291,11 @@ def layout(entry: SeriesEntry) -> SeriesLayout:
 
 
 def series_kind(entry: SeriesEntry) -> str:
-    """Return the kind of a series: roi, channel, series, behaviour, stimulus, input, events or other."""
+    """Return the kind of a series: pixels, roi, channel, series, behaviour, stimulus, input, events or other."""
     kind, parts = entry.neurodata_type, entry.path.split("/")
-    if "Image" in kind or "Photon" in kind or kind in ("OpticalSeries", "IndexSeries", "SpikeEventSeries", *_SWEEPS):
+    if _PHOTONS.search(kind) or (kind == "ImageSeries" and "CorrectedImageStack" in entry.parents):
+        return "pixels"
+    if "Image" in kind or kind in ("OpticalSeries", "IndexSeries", "SpikeEventSeries", *_SWEEPS):
         return "other"
     if kind in _EVENT_TYPES or "BehavioralEvents" in entry.parents or "BehavioralEpochs" in entry.parents:
         return "events"
@@ -219,6 +303,8 @@ def series_kind(entry: SeriesEntry) -> str:
         return "roi"
     if entry.region == "electrodes" or kind == "ElectricalSeries":
         return "channel"
+    if entry.is_momentary:
+        return "events"
     if parts[1] == "stimulus":
         return "stimulus"
     is_behaviour = kind in _BEHAVIOUR_TYPES or any(parent in _BEHAVIOUR_PARENTS for parent in entry.parents)
@@ -228,20 +314,43 @@ def series_kind(entry: SeriesEntry) -> str:
     return "series" if len(shape) == 2 and min(shape) > 1 else "other" if len(shape) > 2 else "input"
 
 
+def why_no_pixels(entry: SeriesEntry) -> str | None:
+    """Return the sentence why a movie cannot be read as (time, x, y) or (time, x, y, z), None where it can."""
+    path, shape = entry.path, entry.shape
+    if entry.fault:
+        return f"{path}: {entry.fault}"
+    if shape is None or not all(shape):
+        return f"{path}: the movie holds no frames" + ("" if shape is None else f" (shape {shape})")
+    if len(shape) not in (3, 4):
+        return f"{path}: the data have {len(shape)} dims {shape}, wanted (time, x, y) or (time, x, y, z)"
+    if np.dtype(_plain_dtype(entry.dtype)).kind not in "fiub":
+        return f"{path}: the data are no real numbers (dtype {entry.dtype})"
+    if entry.timestamps_shape is None and entry.rate is None:
+        return f"{path}: the movie has neither timestamps nor a single starting_time with a rate"
+    n_times = entry.timestamps_shape[0] if entry.timestamps_shape else shape[0]
+    if n_times != shape[0] and n_times == shape[-1]:
+        return f"{path}: time comes last in data of shape {shape}, wanted (time, x, y); write the movie anew"
+    return None
+
+
 def why_not_read(entry: SeriesEntry) -> str | None:
     """Return the sentence why a series cannot be read as (time, column), None where it can."""
     kind, path = entry.neurodata_type, entry.path
-    if "Image" in kind or "Photon" in kind or kind in ("OpticalSeries", "IndexSeries"):
-        return f"{path}: pixels are not fitted; fit the ROI series that were extracted from them"
+    if series_kind(entry) == "pixels":
+        return f"{path}: frames of pixels, not columns; they are no input"
+    if "Image" in kind or kind in ("OpticalSeries", "IndexSeries"):
+        return f"{path}: {entry.fault or 'pixels are not fitted; fit the ROI series that were extracted from them'}"
     if kind in _SWEEPS:
         return f"{path}: a sweep of one cell; a network needs cells that were recorded together"
     if kind == "SpikeEventSeries":
         return f"{path}: waveforms around spikes; fit the spike times in the units table"
+    if series_kind(entry) == "events":
+        return f"{path}: it holds events, not samples; recording.events({entry.name!r}, like=X) reads them"
     if entry.fault:
         return f"{path}: {entry.fault}"
     if entry.shape is None:
         return f"{path}: the series holds no data"
-    if kind != "AnnotationSeries" and (not entry.dtype or np.dtype(_plain_dtype(entry.dtype)).kind not in "fiub"):
+    if not entry.dtype or np.dtype(_plain_dtype(entry.dtype)).kind not in "fiub":
         return f"{path}: the data are no real numbers (dtype {entry.dtype})"
     if entry.shape == ():
         return f"{path}: the data are a single value, wanted (time, unit)"

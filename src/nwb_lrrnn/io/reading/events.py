@@ -1,20 +1,18 @@
-"""Event times, from a column of a table of intervals or from a series of events, as an indicator over bins."""
+"""Event times, from a column of a table of intervals or whatever holds events, as an indicator over bins."""
 
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nwb_lrrnn.binning import clean_spike_times, count_spikes
-from nwb_lrrnn.io.files.hdf5 import plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.assembly import assemble
 from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed
-from nwb_lrrnn.io.reading.clock import check_times
-from nwb_lrrnn.io.reading.entries import SeriesEntry, series_kind
+from nwb_lrrnn.io.reading.event_times import EventColumn, Events, event_entries, find_events, read_event_times
 from nwb_lrrnn.io.reading.grid import grid_like
 from nwb_lrrnn.io.reading.intervals import interval_tables, read_intervals
 
@@ -22,18 +20,26 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def read_events(source: Source, catalog: Catalog, name: str, like: Any, intervals: str | None) -> xr.DataArray:
-    """Return 1.0 in the bins of `like` that hold an event and 0.0 elsewhere, as `Recording.events` describes it."""
+def read_events(
+    source: Source, catalog: Catalog, name: str, like: Any, intervals: str | None
+) -> tuple[xr.DataArray, list[str]]:
+    """Return 1.0 in the bins of `like` that hold an event and 0.0 elsewhere, as `Recording.events` says; and warnings.
+
+    Events with labels have an input for each label that occurs.
+    """
     grid = grid_like(like)
-    times, path = _event_times(source, catalog, name, intervals)
-    counts = count_spikes([clean_spike_times(times)[0]], grid.bin_size, grid.starts, grid.n_bins)
-    attrs = {"bin_size": grid.bin_size, "units": "event in bin", "source": source.uri, "nwb_path": path}
+    found = _named_events(source, catalog, name, intervals)
+    short = name.rsplit("/", 1)[-1]
+    parts = [found.times] if found.labels is None else [found.only(kind).times for kind in found.kinds]
+    inputs = [short] if found.labels is None else [f"{short}_{kind}" for kind in found.kinds]
+    counts = count_spikes([clean_spike_times(times)[0] for times in parts], grid.bin_size, grid.starts, grid.n_bins)
+    attrs = {"bin_size": grid.bin_size, "units": "event in bin", "source": source.uri, "nwb_path": found.path}
     indicator: Any = (counts > 0).astype(np.float64)  # (trial, time, input)
-    return assemble(indicator, grid, None, inputs=[name.rsplit("/", 1)[-1]], attrs=attrs).rename(name)
+    return assemble(indicator, grid, None, inputs=inputs, attrs=attrs).rename(name), list(found.oddities)
 
 
-def _event_times(source: Source, catalog: Catalog, name: str, intervals: str | None) -> tuple[NDArray[np.float64], str]:
-    """Return session times of the events of that name, and where in the file they are."""
+def _named_events(source: Source, catalog: Catalog, name: str, intervals: str | None) -> Events:
+    """Return the events of that name: of a column of a table of intervals, else of what holds events."""
     tables = interval_tables(catalog)
     if intervals is not None:
         tables = (choose(tables, intervals, "intervals", "interval tables", by_path=catalog.result_intervals),)
@@ -46,30 +52,21 @@ def _event_times(source: Source, catalog: Catalog, name: str, intervals: str | N
         )
     if holding:
         table = (main or holding)[0]
+        if name in table.ragged:
+            return read_event_times(source, EventColumn(f"{table.path}/{name}", table))
         times = read_intervals(source, table).columns.get(name)
         if times is None or times.dtype.kind not in "fiu":
             raise ValueError(f"name: the column {name!r} of {table.path} holds no times, wanted numbers in s")
-        return times.astype(np.float64), f"{table.path}/{name}"
-    series = [] if intervals is not None else [e for e in catalog.series if series_kind(e) == "events"]
-    if any(entry.path.endswith("/" + name.strip("/")) for entry in series):
-        entry = choose(series, name, "name", "event series")
-        return series_times(source, entry), entry.path
-    choices = [column for table in tables for column in table.columns] + [entry.path for entry in series]
+        return Events(f"{table.path}/{name}", times.astype(np.float64))
+    found = None if intervals is not None else find_events(source, catalog, name)
+    if found is not None:
+        entry, label = found
+        events = read_event_times(source, entry).only(label)
+        return events if label is None else replace(events, labels=None)
+    others = [] if intervals is not None else [entry.path for entry in event_entries(catalog)]
+    choices = [column for table in tables for column in table.columns] + others
     close = difflib.get_close_matches(name, choices, n=1)
     raise ValueError(
         f"name: got {name!r}, wanted a column of an interval table or a series of events: "
         f"{listed(choices) or 'the file has none'}" + (f"; did you mean {close[0]!r}?" if close else "")
     )
-
-
-def series_times(source: Source, entry: SeriesEntry) -> NDArray[np.float64]:
-    """Return the times of a series of events; of an IntervalSeries, where intervals begin."""
-    if entry.timestamps_shape is None or len(entry.timestamps_shape) != 1:
-        raise ValueError(f"name: {entry.path} has no timestamps, wanted one time per event")
-    with source.open() as file:
-        group = file[entry.path]
-        check_times(group["timestamps"], f"{entry.path}/timestamps")
-        times = np.asarray(group["timestamps"][()], dtype=np.float64)
-        if plain(group.attrs.get("neurodata_type")) == "IntervalSeries" and "data" in group:
-            times = times[np.asarray(group["data"][()]) > 0]
-    return times

@@ -13,6 +13,7 @@ from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed
 from nwb_lrrnn.io.reading.entries import TableEntry
+from nwb_lrrnn.io.reading.event_times import EventColumn, Events, event_entries, find_events, read_event_times
 from nwb_lrrnn.io.reading.grid import Grid, all_one_window, looks_relative, session_grid, trial_grid
 from nwb_lrrnn.io.reading.ragged import read_ragged
 from nwb_lrrnn.io.reading.selection import select_rows
@@ -104,9 +105,9 @@ def intervals_dataset(source: Source, entry: TableEntry) -> xr.Dataset:
 
 
 def interval_variables(
-    file: H5, entry: TableEntry, rows: Rows, kept: NDArray[np.bool_]
+    file: H5, entry: TableEntry, rows: Rows, kept: NDArray[np.bool_], dim: str = "trial"
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the columns of a table of intervals as variables over `trial`, and which ones are left out and why.
+    """Return the columns of a table of intervals or events as variables over `dim`, and which are left out and why.
 
     `rows` are those of the table where `kept` (row of the file,) is True. Ragged columns become object arrays of lists;
     a column called `trial`, as the ids are, becomes `trial_trial`.
@@ -124,8 +125,8 @@ def interval_variables(
             continue
         cells[:] = [parts[row].tolist() for row in np.flatnonzero(kept)]
         columns[name] = cells
-    named = zip(free_names(columns, "trial", {"trial"}), columns.values(), strict=True)
-    return {name: ("trial", values) for name, values in named}, [f"{name}: {why}" for name, why in left_out.items()]
+    named = zip(free_names(columns, dim, {dim}), columns.values(), strict=True)
+    return {name: (dim, values) for name, values in named}, [f"{name}: {why}" for name, why in left_out.items()]
 
 
 def ragged_columns(group: H5, entry: TableEntry) -> list[str]:
@@ -169,13 +170,73 @@ def requested_grid(
     if not request.wants_trials:
         start, stop = request.window if request.window is not None else stretch
         return session_grid(start, stop, bin_size, hint), 0, []
+    events, said = _events_of(source, catalog, request)
+    if events is not None and request.intervals is None and request.trials is None:
+        if request.window is None:
+            raise ValueError(
+                f"window: align={request.align!r} makes a trial of each of {len(events.times)} events, which last no "
+                "time; pass window=(start, stop) in s, or intervals= for the first event inside each trial"
+            )
+        known = {"start_time": events.times, **events.columns}
+        known |= {} if events.labels is None else {"label": events.labels}
+        trials = Rows(np.arange(len(events.times)), known)
+        return trial_grid(trials, bin_size, None, request.window, hint), len(trials), said
     trials = read_intervals(source, choose_intervals(catalog, request.intervals))
     if request.trials is not None:
         trials = replace(trials.take(select_rows(trials, request.trials, "trial")), dropped=())
     n_asked = len(trials) + len(trials.dropped)
-    grid = trial_grid(trials, bin_size, request.align, request.window, hint)
-    warnings = [looks_relative(trials, request.align), all_one_window(grid)]
+    align = request.align
+    if events is not None:
+        trials, align = _with_first(trials, events, str(align).strip("/").replace("/", "_"))
+    grid = trial_grid(trials, bin_size, align, request.window, hint)
+    warnings = [*said, looks_relative(trials, align), all_one_window(grid)]
     return grid, n_asked, [warning for warning in warnings if warning]
+
+
+def _events_of(source: Source, catalog: Catalog, request: Request) -> tuple[Events | None, list[str]]:
+    """Return the events that `align` names and what is odd about them, None where it is a column or no text."""
+    name = request.align
+    if not isinstance(name, str):
+        return None, []
+    tables = interval_tables(catalog)
+    if tables and (request.intervals is not None or request.trials is not None or len(tables) == 1):
+        tables = (choose_intervals(catalog, request.intervals),)
+    elif main := [table for table in tables if table.path == "/intervals/trials"]:
+        tables = (main[0],)
+    if any(name in table.columns and name not in table.ragged for table in tables):
+        return None, []
+    ragged = [table for table in tables if name in table.ragged]
+    found = (EventColumn(f"{ragged[0].path}/{name}", ragged[0]), None) if ragged else find_events(source, catalog, name)
+    others = [] if tables or found is not None else [entry.path for entry in event_entries(catalog)]
+    if others:
+        raise ValueError(f"align: got {name!r}, wanted the name of events: {listed(others)}")
+    if found is None:
+        return None, []
+    events = read_event_times(source, found[0]).only(found[1])
+    return events, list(events.oddities)
+
+
+def _with_first(trials: Rows, events: Events, name: str) -> tuple[Rows, str]:
+    """Return trials with the time of the first event inside each as a column, and its name; without those of none.
+
+    Events of a list in the trials' own table count for their own trial.
+    """
+    name = f"{name}_event" if name in trials.columns else name
+    if "stop_time" not in trials.columns:
+        raise ValueError(f"align: the table has no stop_time, so that no event of {name!r} lies inside a trial")
+    start, stop = trials.columns["start_time"], trials.columns["stop_time"]
+    first = np.full(len(trials), np.nan)
+    order = np.argsort(events.times, kind="stable")
+    order = order[np.isfinite(events.times[order])]
+    times = events.times[order]
+    for k, id_ in enumerate(trials.ids.tolist()):
+        its_own = times if events.trials is None else times[events.trials[order] == id_]
+        at = int(np.searchsorted(its_own, start[k]))
+        if at < len(its_own) and its_own[at] < stop[k]:
+            first[k] = its_own[at]
+    missing = np.isnan(first)
+    trials = replace(trials, columns={**trials.columns, name: first})
+    return trials.take(~missing, [(id_, f"no event of {name} inside") for id_ in trials.ids[missing].tolist()]), name
 
 
 class IntervalTables(Mapping[str, "xr.Dataset"]):

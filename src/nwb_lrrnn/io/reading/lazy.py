@@ -147,7 +147,7 @@ class SampledSeries:
         else:
             wide *= max(1, _CHUNK_BYTES // (long * item_bytes) // wide)
         chunks: Any = (max(1, min(long, n_samples)), max(1, min(wide, n_columns)))
-        return _as_dask(self, chunks)
+        return as_dask(self, chunks)
 
     @property
     def _steps(self) -> tuple[int, int, int]:
@@ -260,7 +260,7 @@ def lazy_blocks(description: Description) -> da.Array:
     if isinstance(description, SpikeCounts) and description.table.is_large and n_units:
         bytes_of_unit = max(1, n_trials * n_bins * description.dtype.itemsize)
         chunks = (max(n_trials, 1), max(n_bins, 1), description.table.groups(description.rows, bytes_of_unit))
-    return _as_dask(description, chunks)
+    return as_dask(description, chunks)
 
 
 def _identity(table: SpikeTable) -> tuple[Any, ...]:
@@ -268,7 +268,7 @@ def _identity(table: SpikeTable) -> tuple[Any, ...]:
     return table.source.uri, table.source.version_tag, table.path, table.time_scale
 
 
-def _as_dask(description: Any, chunks: Any) -> da.Array:
+def as_dask(description: Any, chunks: Any) -> da.Array:
     """Return a description as a dask array in such blocks; of a block, only what a later key takes is read."""
     import dask.array as da
 

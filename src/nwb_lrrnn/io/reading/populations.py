@@ -12,6 +12,7 @@ from nwb_lrrnn.io.reading.binned_spikes import BINNED_SPIKES
 from nwb_lrrnn.io.reading.catalog import Catalog
 from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, why_not_read
 from nwb_lrrnn.io.reading.kinds import Population
+from nwb_lrrnn.io.reading.pixels import PIXELS
 from nwb_lrrnn.io.reading.series import CHANNELS, COLUMNS, ROIS, named_series, read_series
 from nwb_lrrnn.io.reading.spikes import UNITS
 
@@ -25,6 +26,7 @@ POPULATIONS: tuple[Population, ...] = (
     ROIS,
     CHANNELS,
     COLUMNS,
+    PIXELS,
 )
 
 
@@ -42,7 +44,7 @@ def reader_of(entry: InFile) -> Callable[..., tuple[xr.DataArray, list[str]]]:
 def choose_series(catalog: Catalog, name: str | None) -> SeriesEntry:
     """Return the series that is meant: `name`, else the only population; raise where none or several fit.
 
-    A series that cannot be read is refused with the reason.
+    Movies count only where there is no other. A series that cannot be read is refused with the reason.
     """
     if name is not None:
         entry = named_series(catalog, name)
@@ -52,6 +54,7 @@ def choose_series(catalog: Catalog, name: str | None) -> SeriesEntry:
         return entry
     populations = [entry for entry in catalog.series if population_of(entry) is not None]
     readable = [entry for entry in populations if _why_not(entry) is None]
+    readable = [entry for entry in readable if population_of(entry) is not PIXELS] or readable
     if len(readable) == 1:
         return readable[0]
     if readable:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from nwb_lrrnn.io.errors import ElsewhereError
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, listed
 from nwb_lrrnn.io.reading.entries import TableEntry, series_kind
+from nwb_lrrnn.io.reading.event_times import event_entries, event_problems
 from nwb_lrrnn.io.reading.intervals import empty_tables, interval_tables, ragged_columns, read_intervals
 from nwb_lrrnn.io.reading.invalid_times import invalid_table, read_invalid_times
 from nwb_lrrnn.io.reading.populations import population_of
@@ -17,8 +19,12 @@ from nwb_lrrnn.io.reading.tables import repeated_ids
 
 def find_problems(source: Source, catalog: Catalog) -> list[str]:
     """Return what is wrong with the file, one sentence each; empty where nothing was found."""
-    problems = []
+    problems = [entry.reason for entry in catalog.lost]
+    for entry in (*catalog.tables, *catalog.series):
+        if entry.elsewhere:
+            problems.append(f"{entry.path}: it lies in another file, {entry.elsewhere}; keep the two together")
     for table in catalog.tables:
+        problems += table.faults
         population = population_of(table)
         if population is not None:
             problems += population.problems(source, catalog, table)
@@ -26,18 +32,26 @@ def find_problems(source: Source, catalog: Catalog) -> list[str]:
     for table in interval_tables(catalog):
         try:
             problems += _interval_problems(source, table)
+        except ElsewhereError as error:
+            problems.append(f"{table.path}: {error}")
         except ValueError as error:  # a part of the table is missing or damaged
             problems.append(str(error))
     invalid = invalid_table(catalog)
     if invalid is not None:
         problems += read_invalid_times(source, invalid).oddities
+    events = event_entries(catalog)
+    for entry in events:
+        problems += event_problems(source, entry)
+    held = {entry.path for entry in events}
     for entry in catalog.series:
+        if entry.misread and series_kind(entry) == "events":
+            problems.append(f"{entry.path}: {entry.misread}")
+        if entry.path in held:
+            continue
         population = population_of(entry)
         find = series_problems if population is None else population.problems
         problems += find(source, catalog, entry)
-        if entry.misread and series_kind(entry) == "events":
-            problems.append(f"{entry.path}: {entry.misread}")
-    return problems
+    return list(dict.fromkeys(problems))
 
 
 def _interval_problems(source: Source, table: TableEntry) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def open_nwb(uri: str | os.PathLike[str]) -> Recording:
+def open_nwb(uri: str | os.PathLike[str], *, follow_links: bool = False) -> Recording:
     """Return an NWB file as a Recording: what is in it, and lazy arrays of it on request.
 
     Only metadata is read. No file handle stays open between readings, so that the same path can be written while the
@@ -30,6 +31,9 @@ def open_nwb(uri: str | os.PathLike[str]) -> Recording:
         Path of a local NWB 2 file in HDF5 format or of the folder of a Zarr store; or an address: `https://`,
         `s3://bucket/key` (public), `dandi://[instance/]ID[@version]/path`, `DANDI:ID/version/path`, or what a browser
         shows for a file of a DANDI archive. Keys of embargoed dandisets are taken from `<INSTANCE>_API_KEY`.
+    follow_links : bool
+        Parts of a local file may lie in other files (external links, virtual datasets). Those in its folder or below
+        are read, all others only where this is True. A file on a server leads to no other files.
 
     Returns
     -------
@@ -56,7 +60,7 @@ def open_nwb(uri: str | os.PathLike[str]) -> Recording:
     >>> recording = open_nwb("dandi://000140/sub-Jenkins/sub-Jenkins_ses-small_behavior+ecephys.nwb")  # doctest: +SKIP
     >>> X = recording.spikes(bin_size=0.02, align="go_cue", window=(-0.25, 0.45))  # doctest: +SKIP
     """
-    source = resolve(uri)
+    source = replace(resolve(uri), follow_links=follow_links)
     return Recording(source, read_catalog(source))
 
 
@@ -160,7 +164,9 @@ class Recording(RecordingTables, Exports):
         bin_size : float
             Width of a bin in s.
         align : str or DataArray (trial,), optional
-            Column of the interval table with session times, where `time` is 0; or such times by trial id.
+            Column of the interval table with session times, where `time` is 0; or such times by trial id. The name of
+            events (as for `events`) makes a trial of each of them, which takes a `window`; with `intervals` or
+            `trials`, `time` is 0 at the first event inside each trial, and trials without one are dropped.
         window : (float, float), optional
             In s relative to `align` (or to start_time where only trials are asked for); in session time without trials.
         intervals : str, optional
@@ -233,6 +239,8 @@ class Recording(RecordingTables, Exports):
         *,
         max_gap: float | None = None,
         repair: str | None = None,
+        binning: int | None = None,
+        mask: Any = None,
     ) -> xr.DataArray:
         """Return a sampled series: a population (trial, time, unit) or (time, unit), or an input at the bins of `like`.
 
@@ -245,6 +253,9 @@ class Recording(RecordingTables, Exports):
         Counts that the file holds around events (BinnedAlignedSpikes) come as (trial, time, unit), signed integers in
         the bins and trials of the file: leave `bin_size`, `align`, `window` and `intervals` out. `trials` are numbers
         of events, or a query such as "condition == 'left'".
+
+        Movies (OnePhotonSeries, TwoPhotonSeries, voltage imaging) come as a population of pixels, or of the means of
+        blocks of them: unit ids count row by row over attrs["frame_shape"], `x`, `y` and `z` are the middles in pixels.
 
         Parameters
         ----------
@@ -263,6 +274,11 @@ class Recording(RecordingTables, Exports):
         repair : {None, "sort"}
             "sort" accepts timestamps that do not ascend: samples are sorted, and those of repeated times or none left
             out, which the log says. Refused where these are more than a third.
+
+        binning : int, optional
+            Of movies: the side of the blocks in pixels whose means are read, by default 1.
+        mask : array of bool (x, y) or (x, y, z), optional
+            Of movies: the pixels that count; blocks without one are left out.
 
         Returns
         -------
@@ -283,7 +299,8 @@ class Recording(RecordingTables, Exports):
         >>> inputs = recording.series("hand_velocity", like=X)  # doctest: +SKIP
         """
         from nwb_lrrnn.io.reading.intervals import Request
-        from nwb_lrrnn.io.reading.populations import choose_series, reader_of
+        from nwb_lrrnn.io.reading.pixels import PIXELS
+        from nwb_lrrnn.io.reading.populations import choose_series, population_of, reader_of
         from nwb_lrrnn.io.reading.series import read_inputs
 
         self._check_open()
@@ -294,6 +311,9 @@ class Recording(RecordingTables, Exports):
                 raise ValueError(f"like: got {', '.join(twice)} too, but like= already says trials and bins; drop them")
             return read_inputs(self.source, self.catalog, name, like, units=units, max_gap=max_gap, repair=repair)
         entry = choose_series(self.catalog, name)
+        frames = {key: value for key, value in {"binning": binning, "mask": mask}.items() if value is not None}
+        if frames and population_of(entry) is not PIXELS:
+            raise ValueError(f"{next(iter(frames))}: {entry.path} is no movie and has no pixels; leave it out")
         array, said = reader_of(entry)(
             self.source,
             self.catalog,
@@ -303,6 +323,7 @@ class Recording(RecordingTables, Exports):
             units=units,
             max_gap=max_gap,
             repair=repair,
+            **frames,
         )
         for text in said:
             warnings.warn(text, UserWarning, stacklevel=2)
@@ -314,7 +335,8 @@ class Recording(RecordingTables, Exports):
         Parameters
         ----------
         name : str
-            A column of an interval table with session times, or a series of events.
+            A column of an interval table with session times, one or a list of them a row; or what holds events: a
+            series of them, a table of events. "NAME/LABEL" takes those of one label.
         like : DataArray
             From `spikes` or `series`.
         intervals : str, optional
@@ -323,7 +345,8 @@ class Recording(RecordingTables, Exports):
         Returns
         -------
         events : DataArray (trial, time, input) or (time, input)
-            One input; the events of the whole session, also those of neighbouring trials.
+            One input, or NAME_LABEL for each label that occurs; the events of the whole session, also those of
+            neighbouring trials.
 
         Raises
         ------
@@ -337,7 +360,10 @@ class Recording(RecordingTables, Exports):
         from nwb_lrrnn.io.reading.events import read_events
 
         self._check_open()
-        return read_events(self.source, self.catalog, name, like, intervals)
+        array, said = read_events(self.source, self.catalog, name, like, intervals)
+        for text in said:
+            warnings.warn(text, UserWarning, stacklevel=2)
+        return array
 
     def _check_open(self) -> None:
         """Raise if the recording was closed."""

@@ -44,7 +44,7 @@ class RecordingTables:
     def units(self) -> pd.DataFrame:
         """The units table by unit id: its columns, those of each unit's electrode, n_spikes and rate; read when asked.
 
-        `rate` is n_spikes over the time in which the unit was observed, in spikes/s. Columns of those names in the file
+        `rate` are its spikes in observed time over that time, in spikes/s. Columns of those names in the file
         are called `unit_n_spikes` and `unit_rate`. `spikes(..., units=recording.units["rate"] > 1)` takes a choice of
         them.
 

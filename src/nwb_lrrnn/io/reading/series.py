@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,13 @@ _RADIANS = ("radian", "radians", "rad")
 
 
 def named_series(catalog: Catalog, name: str) -> SeriesEntry:
-    """Return the series of that name; those of results are known by their full path."""
+    """Return the series of that name; those of results are known by their full path.
+
+    Raises with the reason where the name is that of a link into a file that is not opened.
+    """
+    for lost in catalog.lost:
+        if f"/{lost.path}".endswith(f"/{str(name).strip('/')}"):
+            raise ValueError(lost.reason)
     return choose(catalog.series, name, "name", "series", by_path=catalog.result_series)
 
 
@@ -48,12 +55,16 @@ def read_series(
     units: Any,
     max_gap: float | None,
     repair: str | None,
+    sampled: Callable[..., tuple[Any, Rows, dict[str, Any]]] | None = None,
 ) -> tuple[xr.DataArray, list[str]]:
-    """Return a series (trial, time, unit) or (time, unit) as `Recording.series` describes it, and warnings."""
-    series, rows, attrs = _sampled(source, entry, units)
+    """Return a series (trial, time, unit) or (time, unit) as `Recording.series` describes it, and warnings.
+
+    `sampled` takes the place of `_sampled` where the samples are no columns of the data.
+    """
+    series, rows, attrs = (sampled or _sampled)(source, entry, units)
     clock = read_clock(source, entry, series.shape[0], repair)
     clock = clock.evened() if bin_size is None else clock
-    oddity = layout(entry).oddity
+    oddity = layout(entry).oddity if sampled is None else None
     warnings = [oddity] if oddity else []
     if bin_size is None and not request.wants_trials and request.window is None:
         return _at_own_rate(series, clock, rows, attrs, entry, invalid_times(source, catalog, entry.path)), warnings
@@ -250,8 +261,8 @@ def _period(entry: SeriesEntry) -> float | None:
 
 
 def _unit_kind(entry: SeriesEntry) -> str:
-    """Return roi or channel."""
-    return "roi" if series_kind(entry) == "roi" else "channel"
+    """Return roi, pixel or channel."""
+    return {"roi": "roi", "pixels": "pixel"}.get(series_kind(entry), "channel")
 
 
 def _suffixes(entry: SeriesEntry, n_columns: int, rows: Rows, units: Any) -> list[str]:

@@ -30,7 +30,7 @@ def describe(
     data = group["data"]
     gain = _gain(group, entry, shape.n_columns)
     rows = _column_rows(file, group, entry, shape.n_columns, known)
-    path, dtype = f"{entry.path}/data", _working_dtype(data.dtype)
+    path, dtype = f"{entry.path}/data", working_dtype(data.dtype)
     series = SampledSeries(
         source, path, entry.shape or (), data.chunks, dtype, gain, entry.offset, transposed=shape.transposed
     )
@@ -116,7 +116,7 @@ def _plane(table: H5, n_columns: int) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def _working_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
+def working_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype of converted samples: float32 where it holds the stored numbers, else float64."""
     small = stored.kind == "b" or (stored.kind in "iu" and stored.itemsize <= 2)
     return np.dtype(np.float32 if small or (stored.kind == "f" and stored.itemsize <= 4) else np.float64)
@@ -131,7 +131,7 @@ def column_table(source: Source, catalog: Catalog, entry: SeriesEntry) -> tuple[
     with source.open() as file:
         _, rows, _ = describe(source, file, entry)
         nothing = rows, "", np.empty(0, dtype=np.intp)
-        if entry.region is None or entry.n_region != len(rows):
+        if entry.region is None or entry.n_region != len(rows) or entry.elsewhere:
             return nothing
         region = file[entry.path][entry.region]
         reference = region.attrs.get("table")

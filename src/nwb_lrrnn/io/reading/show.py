@@ -9,6 +9,7 @@ from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
 from nwb_lrrnn.io.reading.contents import why_nothing
 from nwb_lrrnn.io.reading.entries import TableEntry
+from nwb_lrrnn.io.reading.event_times import size_of_events
 from nwb_lrrnn.io.reading.intervals import left_out_columns
 from nwb_lrrnn.io.reading.kinds import Content
 from nwb_lrrnn.io.reading.populations import POPULATIONS
@@ -90,14 +91,22 @@ def _line(catalog: Catalog, content: Content, name: str) -> Line:
     """Return name, type, size and how to read it."""
     how = content.call if content.reason is None or content.kind == "input" and content.call else content.reason
     how = (how or "").removeprefix(f"{content.path}: ") + _left_out(catalog.source, content)
-    return name, content.neurodata_type, _size(catalog, content), how
+    return name, content.neurodata_type, size_of(catalog, content), how
 
 
-def _size(catalog: Catalog, content: Content) -> str:
+def size_of(catalog: Catalog, content: Content) -> str:
+    """Return the size of a content in words, and the other file that it lies in."""
+    size, elsewhere = _size_alone(catalog, content), getattr(content.entry, "elsewhere", None)
+    return f"{size}, in {elsewhere}" if elsewhere else size
+
+
+def _size_alone(catalog: Catalog, content: Content) -> str:
     """Return the size of a content in words."""
     if content.population is not None:
         return content.population.size(catalog.source, content)
     entry = content.entry
+    if content.kind == "events":
+        return size_of_events(entry)
     if isinstance(entry, TableEntry):
         return f"{entry.n_rows} rows: {', '.join(entry.columns)}"
     if isinstance(entry, ResultEntry):

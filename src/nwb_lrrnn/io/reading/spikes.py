@@ -81,6 +81,9 @@ def why_no_spikes(entry: TableEntry) -> str | None:
     """Return the sentence why a Units table cannot be binned, None where it can."""
     if not entry.n_rows:
         return f"{entry.path}: the units table has no rows, so there are no spikes to bin"
+    fault = next((text for text in entry.faults if "`spike_times`" in text), None)
+    if fault is not None:
+        return fault
     if entry.n_spikes is None:
         columns = listed(entry.columns) or "none"
         why = (

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.io.errors import ChangedFileError
+from nwb_lrrnn.io.files.guarded import root_of
 from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.reading.column_values import column_values, read_values, referred
 from nwb_lrrnn.io.reading.entries import TableEntry, table_entry
@@ -126,12 +127,13 @@ def region_columns(
 def _region_table(file: H5, region: H5, known: dict[H5, Rows]) -> tuple[Rows | None, H5 | None]:
     """Return the table that a DynamicTableRegion points to and its group; None, None where there is none."""
     reference = region.attrs.get("table")
-    group = referred(file, reference) if reference else file.get(ELECTRODES)
+    own = root_of(region, file)
+    group = referred(own, reference) if reference else own.get(ELECTRODES)
     if group is None or "colnames" not in group.attrs:
         return None, None
     if group not in known:
         # Never ask what a reference leads to for its name: HDF5 searches the whole file for it.
-        known[group] = _rows(file, group, table_entry(group, "", ""))
+        known[group] = _rows(own, group, table_entry(group, "", ""))
     return known[group], group
 
 

@@ -40,6 +40,8 @@ def find_units(recording: Recording, ids: Sequence[Any], nwb_path: str | None = 
     `nwb_path` says which population is looked at; by default all are.
     """
     populations = [content for content in recording.fittable if nwb_path in (None, content.path)]
+    # The numbers of pixels are those of nearly all units of anything else.
+    populations = [content for content in populations if content.kind != "pixels"] or populations
     found = []
     for content in populations:
         with suppress(ValueError):  # a population that cannot be read: nothing was fitted to it

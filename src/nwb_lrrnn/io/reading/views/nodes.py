@@ -7,25 +7,26 @@ import numpy as np
 import xarray as xr
 from xarray.indexes import PandasIndex, RangeIndex
 
-from nwb_lrrnn.io.errors import InvalidTimestampsError, MisreadValuesError
+from nwb_lrrnn.io.errors import ElsewhereError, InvalidTimestampsError, MisreadValuesError
 from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
 from nwb_lrrnn.io.reading.clock import check_times, read_clock
-from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry, series_kind, table_entry, why_not_read
+from nwb_lrrnn.io.reading.entries import LostEntry, SeriesEntry, TableEntry, series_kind, table_entry, why_not_read
 from nwb_lrrnn.io.reading.intervals import interval_variables
 from nwb_lrrnn.io.reading.lazy import SampledSeries
 from nwb_lrrnn.io.reading.populations import population_of
 from nwb_lrrnn.io.reading.ragged import read_ends
+from nwb_lrrnn.io.reading.series import read_series
 from nwb_lrrnn.io.reading.series_columns import describe
 from nwb_lrrnn.io.reading.spikes import why_no_spikes
 from nwb_lrrnn.io.reading.tables import ELECTRODES, Rows, free_names, read_rows, trial_rows, unit_electrodes
 from nwb_lrrnn.io.reading.views.lazy_variables import StoredText, as_text_variable, as_variable, stored_numbers
 from nwb_lrrnn.io.reading.views.timestamps_index import TimestampsIndex
 
-Entry = SeriesEntry | TableEntry | ResultEntry
+Entry = SeriesEntry | TableEntry | ResultEntry | LostEntry
 
-_DIMS = {"Units": "unit", "TimeIntervals": "trial"}
+_DIMS = {"Units": "unit", "TimeIntervals": "trial", "Events": "event"}
 
 
 def node(source: Source, file: H5, entry: Entry, *, chunked: bool, known: dict[H5, Rows] | None = None) -> xr.Dataset:
@@ -38,9 +39,14 @@ def node(source: Source, file: H5, entry: Entry, *, chunked: bool, known: dict[H
     if isinstance(entry, ResultEntry):
         reason = "results of an earlier fit; nwb_lrrnn.read_results reads them"
         return xr.Dataset(attrs=attrs | {"neurodata_type": "ProcessingModule", "reason": f"{entry.path}: {reason}"})
+    if isinstance(entry, LostEntry):
+        return xr.Dataset(attrs=attrs | {"reason": entry.reason})
     attrs["neurodata_type"] = entry.neurodata_type
     if isinstance(entry, TableEntry):
-        return _table(source, file, entry, attrs, chunked)
+        try:
+            return _table(source, file, entry, attrs, chunked)
+        except ElsewhereError as error:
+            return xr.Dataset(attrs=attrs | {"reason": f"{entry.path}: {error}"})
     is_event = series_kind(entry) == "events"
     reason = None if is_event else _why_no_series(entry)
     if reason is None:
@@ -48,7 +54,7 @@ def node(source: Source, file: H5, entry: Entry, *, chunked: bool, known: dict[H
             if is_event:
                 return _events(source, file, entry, attrs, chunked)
             return _series(source, file, entry, attrs, chunked, {} if known is None else known)
-        except (InvalidTimestampsError, MisreadValuesError) as error:
+        except (InvalidTimestampsError, MisreadValuesError, ElsewhereError) as error:
             reason = str(error)
     return _unread(entry, attrs, reason)
 
@@ -56,9 +62,10 @@ def node(source: Source, file: H5, entry: Entry, *, chunked: bool, known: dict[H
 def _why_no_series(entry: SeriesEntry) -> str | None:
     """Return the sentence why an entry cannot be shown as a series (time, unit), None where it can."""
     population = population_of(entry)
-    if population is None or not population.in_trials:
+    if population is None or population.read is read_series:
         return why_not_read(entry)
-    return population.why_not(entry) or f"{entry.path}: held in trials; {population.call(entry, entry.path)} reads it"
+    held = "in trials" if population.in_trials else "as frames"
+    return population.why_not(entry) or f"{entry.path}: held {held}; {population.call(entry, entry.path)} reads it"
 
 
 def _unread(entry: SeriesEntry, attrs: dict[str, Any], reason: str) -> xr.Dataset:
@@ -128,7 +135,9 @@ def _events(source: Source, file: H5, entry: SeriesEntry, attrs: dict[str, Any],
         values = SampledSeries(
             source, f"{entry.path}/data", data.shape, data.chunks, np.dtype(np.float64), entry.conversion, entry.offset
         )
-        dataset[name] = as_variable(dims, values, {"units": entry.units}, chunked=chunked)
+        labels = data.attrs.get("labels")  # of codes
+        known = {} if labels is None else {"labels": [str(plain(label)) for label in np.atleast_1d(labels)]}
+        dataset[name] = as_variable(dims, values, {"units": entry.units, **known}, chunked=chunked)
     elif len(dims) == 1 and entry.neurodata_type == "AnnotationSeries":
         dataset[name] = as_text_variable("event", StoredText(source, f"{entry.path}/data", n_times), chunked=chunked)
     return dataset
@@ -138,9 +147,9 @@ def _table(source: Source, file: H5, entry: TableEntry, attrs: dict[str, Any], c
     """Return a table: its scalar columns over its rows, which are read, and spike times, which are not."""
     rows = read_rows(file, entry)
     dim = "electrode" if entry.path == ELECTRODES else _DIMS.get(entry.kind, "row")
-    if dim == "trial":
-        variables, left_out = interval_variables(file, entry, rows, np.ones(len(rows), dtype=bool))
-        attrs = attrs | _dropped(rows) | ({"left_out": left_out} if left_out else {})
+    if dim in ("trial", "event"):
+        variables, left_out = interval_variables(file, entry, rows, np.ones(len(rows), dtype=bool), dim)
+        attrs = attrs | (_dropped(rows) if dim == "trial" else {}) | ({"left_out": left_out} if left_out else {})
         return xr.Dataset(variables, coords={dim: rows.ids}, attrs=attrs)
     columns, taken = rows.columns, {dim}
     variables: dict[str, Any] = {}
@@ -198,7 +207,7 @@ def entries(file: H5, catalog: Catalog) -> tuple[Entry, ...]:
     """Return everything in an open recording that makes a node: tables, the electrodes, series and results."""
     electrodes = file.get(ELECTRODES)
     more = () if electrodes is None or "colnames" not in electrodes.attrs else (_electrodes(electrodes),)
-    return (*catalog.tables, *more, *catalog.series, *catalog.results)
+    return (*catalog.tables, *more, *catalog.series, *catalog.results, *catalog.lost)
 
 
 def _electrodes(group: H5) -> TableEntry:

@@ -12,7 +12,7 @@ from nwb_lrrnn.binning import clean_spike_times
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, choose
 from nwb_lrrnn.io.reading.contents import contents
-from nwb_lrrnn.io.reading.events import series_times
+from nwb_lrrnn.io.reading.event_times import read_event_times
 from nwb_lrrnn.io.reading.intervals import Request, intervals_dataset
 from nwb_lrrnn.io.reading.kinds import Content
 from nwb_lrrnn.io.reading.populations import reader_of
@@ -81,7 +81,7 @@ def _object(source: Source, catalog: Catalog, content: Content) -> Any:
     if holder == "IntervalSet":
         return _interval_set(nap, intervals_dataset(source, content.entry), content.path)
     if holder == "Ts":
-        times = series_times(source, content.entry)
+        times = read_event_times(source, content.entry).times
         times = np.sort(times[np.isfinite(times)])
         return nap.Ts(t=times, time_support=_support(nap, times, 1.0))
     read = reader_of(content.entry)

@@ -12,7 +12,7 @@ from nwb_lrrnn.io.files.hdf5 import H5
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, choose
 from nwb_lrrnn.io.reading.entries import TableEntry
-from nwb_lrrnn.io.reading.grid import Grid, looks_relative, session_grid, trial_grid
+from nwb_lrrnn.io.reading.grid import Grid, looks_padded, looks_relative, session_grid, trial_grid
 from nwb_lrrnn.io.reading.selection import select_rows
 from nwb_lrrnn.io.reading.tables import Rows, read_ragged, read_rows, trial_rows
 
@@ -115,8 +115,8 @@ def requested_grid(
         trials = replace(trials.take(select_rows(trials, request.trials, "trial")), dropped=())
     n_asked = len(trials) + len(trials.dropped)
     grid = trial_grid(trials, bin_size, request.align, request.window)
-    warning = looks_relative(trials, request.align)
-    return grid, n_asked, [warning] if warning else []
+    found = looks_relative(trials, request.align), looks_padded(grid)
+    return grid, n_asked, [warning for warning in found if warning]
 
 
 class IntervalTables(Mapping[str, "xr.Dataset"]):

@@ -7,6 +7,7 @@ import numpy as np
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, listed
 from nwb_lrrnn.io.reading.entries import TableEntry
+from nwb_lrrnn.io.reading.grid import long_trials
 from nwb_lrrnn.io.reading.intervals import interval_tables, read_intervals
 from nwb_lrrnn.io.reading.populations import population_of
 from nwb_lrrnn.io.reading.series import series_problems
@@ -44,6 +45,9 @@ def _interval_problems(source: Source, table: TableEntry) -> list[str]:
     order = np.argsort(start, kind="stable")
     if (np.diff(order) < 0).any():
         problems.append(f"{table.path}: the rows are not in order of start_time; they are kept in the file's order")
+    long = long_trials(stop - start, rows.ids)
+    if long:
+        problems.append(f"{table.path}: {long}; padded to the longest, most bins of most trials are unobserved")
     n_overlaps = int((start[order][1:] < np.fmax.accumulate(stop[order])[:-1]).sum())
     if n_overlaps:
         problems.append(

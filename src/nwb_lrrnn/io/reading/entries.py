@@ -1,5 +1,6 @@
 """Series and tables of a file as a catalogue lists them: where they lie, what their attributes say, what they are."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +96,7 @@ def series_entry(group: H5, path: str, kind: str, parents: tuple[str, ...]) -> S
         neurodata_type=kind,
         shape=None if data is None else data.shape,
         dtype="" if data is None else _name_of(data.dtype),
-        units=str(plain(attributes.get("unit")) or "unknown"),
+        units=_unit_of_measure(attributes.get("unit")),
         conversion=_number(attributes.get("conversion"), default=1.0),
         offset=_number(attributes.get("offset"), default=0.0),
         starting_time=starting_time,
@@ -177,6 +178,13 @@ def layout(entry: SeriesEntry) -> SeriesLayout:
         transposed = False  # as the schema says: time first
     n_samples, n_columns = (columns, rows) if transposed else (rows, columns)
     return SeriesLayout(n_samples, n_columns, transposed, _region_oddity(entry, n_columns))
+
+
+def _unit_of_measure(stored: Any) -> str:
+    """Return a unit of measure as text: some files hold several, or bytes written out as "b'V'"."""
+    found = [str(plain(part)) for part in np.atleast_1d(plain(stored)).ravel() if part is not None]
+    found = [text[2:-1] if re.fullmatch(r"b'[^']*'|b\"[^\"]*\"", text) else text for text in found]
+    return ", ".join(dict.fromkeys(text for text in found if text)) or "unknown"
 
 
 def series_kind(entry: SeriesEntry) -> str:

@@ -173,7 +173,9 @@ def inspect(settings: SharedOptions, uri: str) -> None:
             click.echo(f"  {problem}")
         if recording.fittable:
             command, reason = suggested(recording, uri)
-            click.echo(f"\nTo fit a model: {command}" if command else f"\nNo command fits this as it is: {reason}")
+            click.echo(
+                f"\nTo fit a model: {command}" if command else f"\nNo command fits this as it is: {_in_options(reason)}"
+            )
 
 
 @cli.command(short_help="Fit a model, compare it with baselines, write NWB.")

@@ -249,9 +249,11 @@ def _described(X: "xr.DataArray") -> str:
 
 def _check(estimator: "LatentModel", X: "xr.DataArray", inputs: Any) -> None:
     """Raise what is wrong with any trial before the fit, which sees only some of them."""
-    from nwb_lrrnn.trials import as_trials
+    from nwb_lrrnn.trials import LazyTrials, read_trials
 
-    as_trials(X, inputs=inputs, allow_nan=estimator.__sklearn_tags__().input_tags.allow_nan)
+    trials = read_trials(X, inputs=inputs, allow_nan=estimator.__sklearn_tags__().input_tags.allow_nan)
+    if isinstance(trials, LazyTrials):
+        _ = trials.summary  # reads all of them
 
 
 def held_out(X: "xr.DataArray", fraction: float, seed: int, is_cut: bool) -> Any:

@@ -76,14 +76,14 @@ def _rank(X: "xr.DataArray", uri: str) -> int:
     """Return the rank for a population, or raise what a fit of it would."""
     from nwb_lrrnn.io.files.secrets import is_address
     from nwb_lrrnn.models.scored_units import scored_units
-    from nwb_lrrnn.trials import as_trials
+    from nwb_lrrnn.trials import read_trials
 
     is_cut = X.ndim == 2
     X, _, _ = trials_of(X, None, None, _TEST_FRACTION, say=lambda _: None)
     held_out(X, _TEST_FRACTION, 0, is_cut)
     n_units = X.sizes["unit"]
     if not is_address(uri) and X.nbytes <= _MOST_BYTES:
-        n_units = int(scored_units(as_trials(X.load())).sum())
+        n_units = int(scored_units(read_trials(X.load())).sum())
     if n_units < 2:
         raise ValueError(f"{n_units} of {X.sizes['unit']} units change in the trials; a network needs several")
     return min(_RANK, n_units)

@@ -33,11 +33,11 @@ from nwb_lrrnn.trials import (
     as_trials,
     blocks,
     check_observed,
-    has_long_trials,
     is_lazy,
     is_mostly_padding,
     map_blocks,
     map_trials,
+    read_trials,
 )
 
 logger = logging.getLogger(__name__)
@@ -274,8 +274,8 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
     def _gate(self, X: Any, inputs: Any, *, reset: bool) -> Trials | LazyTrials:
         if not reset:
             check_is_fitted(self)
-        read = as_lazy_trials if is_lazy(X) or has_long_trials(X) else as_trials
-        trials = read(X, inputs=inputs, bin_size=self.bin_size, estimator=self, reset=reset, allow_nan=self._allow_nan)
+        options = {"bin_size": self.bin_size, "estimator": self, "reset": reset, "allow_nan": self._allow_nan}
+        trials = read_trials(X, inputs=inputs, **options)
         if not reset:
             trials = trials.of_units(self.scored_units_)
             self._check_inputs(trials)

@@ -3,7 +3,7 @@
 The rest of these names are what the gate itself is made of, for other ways of going over a recording.
 """
 
-from nwb_lrrnn.trials.blocks import LazyTrials, as_lazy_trials, joined
+from nwb_lrrnn.trials.blocks import LazyTrials, as_lazy_trials, joined, read_trials
 from nwb_lrrnn.trials.ends import has_long_trials, is_mostly_padding
 from nwb_lrrnn.trials.gate import Trials, as_trials, check_observed
 from nwb_lrrnn.trials.kinds import is_list_of_trials, read_units
@@ -30,6 +30,7 @@ __all__ = [
     "map_trials",
     "merged_moments",
     "observed_flags",
+    "read_trials",
     "read_units",
     "refuse_unreadable",
     "time_step",

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.trials.ends import ends_by_label, is_mostly_padding, piece_size
+from nwb_lrrnn.trials.ends import ends_by_label, has_long_trials, is_mostly_padding, piece_size
 from nwb_lrrnn.trials.gate import Trials, as_trials, check_observed
 from nwb_lrrnn.trials.lazy import (
     chunk_edges,
     computed,
     has_trial_ids,
+    is_lazy,
     labelled,
     lengths_of,
     numbered,
@@ -209,6 +210,12 @@ def as_lazy_trials(
         **fitting,
     )
     return LazyTrials(_TrialReader(whole, drive, bin_size, allow_nan), np.arange(len(lengths)), form)
+
+
+def read_trials(X: Any, **options: Any) -> Trials | LazyTrials:
+    """Return X as `Trials`, or unread where it is on dask, or would be mostly padding; options are of `as_trials`."""
+    read = as_lazy_trials if is_lazy(X) or has_long_trials(X) else as_trials
+    return read(X, **options)
 
 
 def _groups(X: Any, lengths: NDArray[np.int64]) -> list[Rows]:

@@ -95,8 +95,8 @@ def test_nothing_to_fit(folder, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("parameters", "expected"),
     [
-        (["--rank", "3"], "n_groups: got 2 for rank=3, which does not split equally; pass group_ranks"),
-        (["--set", "group_ranks=3,2"], r"group_ranks: got \(3, 2\), which sum to 5, wanted the rank, 2; pass rank=5"),
+        (["--rank", "3"], "n_groups: got 2 for --rank 3, which does not split equally; pass group_ranks"),
+        (["--set", "group_ranks=3,2"], r"group_ranks: got \(3, 2\), which sum to 5, wanted the rank, 2; pass --rank 5"),
         (["--set", "group_ranks=2+1"], "group_ranks: got '2.1', wanted a rank for each group"),
         (["--set", "n_groups=many"], "n_groups: got 'many', wanted a whole number"),
     ],
@@ -118,9 +118,10 @@ def test_nan_is_found_before_the_fit(folder, tmp_path, monkeypatch, capsys):
 
 def test_several_series_are_asked_for(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    noise = np.random.default_rng(0).normal(size=(400, 3))
     with new_nwb(tmp_path / "two.nwb") as file:
         for name in ("left", "right"):
-            add_series(file, f"acquisition/{name}", np.zeros((100, 3)), kind="ElectricalSeries", rate=100.0)
+            add_series(file, f"acquisition/{name}", noise, kind="ElectricalSeries", rate=100.0)
     assert "--series: the file holds left, right; say which" in sentence(capsys, "fit", tmp_path / "two.nwb")
     assert run("inspect", tmp_path / "two.nwb") == 0
     assert "--series left" in capsys.readouterr().out

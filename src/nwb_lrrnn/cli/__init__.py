@@ -1,6 +1,7 @@
 """The command `nwb-lrrnn`: demo, inspect and fit. Every command imports what it needs when it runs."""
 
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import click
 
 from nwb_lrrnn.cli.fit import fit_recording, models_text
+from nwb_lrrnn.cli.suggestion import suggested
 
 # What users cause, with a message of one sentence; anything else is a bug, and its traceback is wanted.
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError, ArithmeticError, MemoryError, RuntimeError)
@@ -71,7 +73,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except _USER_ERRORS as error:
         if settings.debug:
             raise
-        click.echo(f"Error: {_one_sentence(error)}", err=True)
+        click.echo(f"Error: {_in_options(_one_sentence(error))}", err=True)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -81,12 +83,24 @@ def _one_sentence(error: BaseException) -> str:
     return text or type(error).__name__
 
 
+def _in_options(text: str) -> str:
+    """Return a message that names arguments of Python with the options of `fit` in their place."""
+    for parameter in fit.params:
+        name, option = str(parameter.name), max(parameter.opts, key=len)
+        if option.startswith("--"):
+            text = re.sub(rf"^{name}: ", f"{option}: ", text)
+            text = re.sub(rf"(?<![\w.]){name}=\(start, stop\)", f"{option} START STOP", text)
+            text = re.sub(rf"(?<![\w.]){name}=(\.\.\.)?(?=[\s,;.]|$)", option, text)
+            text = re.sub(rf"(?<![\w.(]){name}=(?=['\"\d(\[])", f"{option} ", text)
+    return text
+
+
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
     """Show the warnings meant for users as one line each, and no others."""
 
     def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
-        click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+        click.echo(f"Warning: {_in_options(' '.join(str(message).split()))}", err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -187,23 +201,10 @@ def inspect(settings: SharedOptions, uri: str, follow_links: bool) -> None:
         for problem in recording.problems:
             click.echo(f"  {problem}")
         if recording.fittable:
-            path = f'"{uri}"' if " " in uri else uri
-            click.echo(f"\nTo fit a model: nwb-lrrnn fit {path} --rank 2{_needed(recording)}")
-
-
-def _needed(recording: Any) -> str:
-    """Return the options that a fit of this recording cannot do without."""
-    methods = [content.method for content in recording.fittable if content.kind != "pixels"]
-    if "spikes" in methods:
-        return " --bin-size 0.02"
-    if not methods:
-        import shlex
-
-        from nwb_lrrnn.io.reading.pixels import suggested_binning
-
-        movie = recording.fittable[0]
-        return f" --series {shlex.quote(movie.name)} --binning {suggested_binning(movie.entry)}"
-    return "" if len(methods) == 1 else f" --series {recording.fittable[0].name}"
+            command, reason = suggested(recording, uri)
+            click.echo(
+                f"\nTo fit a model: {command}" if command else f"\nNo command fits this as it is: {_in_options(reason)}"
+            )
 
 
 @cli.command(short_help="Fit a model, compare it with baselines, write NWB.")

@@ -4,9 +4,10 @@ import ast
 import difflib
 import inspect
 import re
+import shlex
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from nwb_lrrnn.io.reading.kinds import Content
     from nwb_lrrnn.io.reading.recording import Recording
     from nwb_lrrnn.models.base import LatentModel
 
@@ -67,7 +69,7 @@ def fit_recording(
 
     with open_nwb(uri, follow_links=follow_links) as recording:
         select = {"align": align, "window": window, "intervals": intervals, "trials": _ids_or_query(trials)}
-        X = _population(recording, series, table, bin_size, _ids_or_query(units), select, time_scale, binning)
+        X = population(recording, series, table, bin_size, _ids_or_query(units), select, time_scale, binning)
         check_memory(
             X.size * 8,  # the fit needs it as float64
             f"--bin-size: {' x '.join(f'{size} {dim}s' for dim, size in X.sizes.items())}",
@@ -75,11 +77,11 @@ def fit_recording(
         )
         u = _inputs(recording, inputs, X)
         is_cut = X.ndim == 2
-        X, u, shortage = _as_trials(X, u, chop, test_fraction)
+        X, u, shortage = trials_of(X, u, chop, test_fraction)
         X = X.load()  # everything below needs all of it, several times
         _check(estimator, X, u)
         click.echo(f"Data: {_described(X)} of {recording.source.name}")
-        held = None if no_compare else _held_out(X, test_fraction, seed, is_cut)
+        held = None if no_compare else held_out(X, test_fraction, seed, is_cut)
         estimator = _fitted(estimator, X, u, held, is_cut)
         scores = None if held is None else _compared(estimator, X, u, held, seed, shortage)
         _write(output, estimator, X, u, held, scores, recording, overwrite)
@@ -177,15 +179,15 @@ def _output(output: Path | None, uri: str, overwrite: bool) -> Path:
 # --- the data -------------------------------------------------------------------------------------------------------
 
 
-def _population(
+def population(
     recording: "Recording",
     series: str | None,
     table: str | None,
     bin_size: float | None,
     units: Any,
     select: dict[str, Any],
-    time_scale: float,
-    binning: int | None,
+    time_scale: float = 1.0,
+    binning: int | None = None,
 ) -> "xr.DataArray":
     """Return what is fitted: the series that is named, else the spikes, else the only series."""
     if recording.reason:
@@ -198,13 +200,20 @@ def _population(
     if table is not None or (series is None and any(content.method == "spikes" for content in recording.fittable)):
         width = 0.02 if bin_size is None else bin_size
         return recording.spikes(width, units=units, table=table, time_scale=time_scale, **each_trial)
-    fittable = recording.fittable
-    names = [content.name for content in fittable if content.kind != "pixels"] or [c.name for c in fittable]
+    fittable = [content for content in recording.fittable if content.kind != "pixels"] or recording.fittable
+    names = [series_name(recording, content) for content in fittable]
     if series is None and len(names) > 1:
-        raise ValueError(f"--series: the file holds {', '.join(names)}; say which, such as --series {names[0]}")
-    population = population_of(choose_series(recording.catalog, series))
-    in_trials = population is not None and population.in_trials
+        such_as = shlex.quote(names[0])
+        raise ValueError(f"--series: the file holds {', '.join(names)}; say which, such as --series {such_as}")
+    kind = population_of(choose_series(recording.catalog, series))
+    in_trials = kind is not None and kind.in_trials
     return recording.series(series, bin_size, units=units, binning=binning, **(select if in_trials else each_trial))
+
+
+def series_name(recording: "Recording", content: "Content") -> str:
+    """Return what a series is called, by its path where several share the name."""
+    names = [entry.name for entry in recording.catalog.series]
+    return content.name if names.count(content.name) == 1 else content.path
 
 
 def _inputs(recording: "Recording", names: Sequence[str], X: "xr.DataArray") -> "xr.DataArray | None":
@@ -225,8 +234,12 @@ def _inputs(recording: "Recording", names: Sequence[str], X: "xr.DataArray") -> 
     return joined
 
 
-def _as_trials(
-    X: "xr.DataArray", inputs: "xr.DataArray | None", duration: float | None, test_fraction: float
+def trials_of(
+    X: "xr.DataArray",
+    inputs: "xr.DataArray | None",
+    duration: float | None,
+    test_fraction: float,
+    say: Callable[[str], None] = click.echo,
 ) -> "tuple[xr.DataArray, xr.DataArray | None, str]":
     """Return X and inputs in trials, and what a recording is too short for; what has no trials is cut into windows."""
     if X.ndim == 3:
@@ -245,11 +258,9 @@ def _as_trials(
         duration, shortage = choice.length * step, choice.shortage(test_fraction)
         why = f", as {choice.reason(step, 's')}; --chop says how long they are"
     cut = chop(X, duration)
-    click.echo(
-        f"No trials: cut into {cut.sizes['trial']} windows of {cut.sizes['time'] * cut.attrs['bin_size']:.4g} s{why}"
-    )
+    say(f"No trials: cut into {cut.sizes['trial']} windows of {cut.sizes['time'] * cut.attrs['bin_size']:.4g} s{why}")
     if shortage:
-        click.echo(f"           {shortage}")
+        say(f"           {shortage}")
     return cut, None if inputs is None else chop(inputs, duration), shortage
 
 
@@ -264,12 +275,14 @@ def _described(X: "xr.DataArray") -> str:
 
 def _check(estimator: "LatentModel", X: "xr.DataArray", inputs: Any) -> None:
     """Raise what is wrong with any trial before the fit, which sees only some of them."""
-    from nwb_lrrnn.trials import as_trials
+    from nwb_lrrnn.trials import LazyTrials, read_trials
 
-    as_trials(X, inputs=inputs, allow_nan=estimator.__sklearn_tags__().input_tags.allow_nan)
+    trials = read_trials(X, inputs=inputs, allow_nan=estimator.__sklearn_tags__().input_tags.allow_nan)
+    if isinstance(trials, LazyTrials):
+        _ = trials.summary  # reads all of them
 
 
-def _held_out(X: "xr.DataArray", fraction: float, seed: int, is_cut: bool) -> Any:
+def held_out(X: "xr.DataArray", fraction: float, seed: int, is_cut: bool) -> Any:
     """Return which trials are held out, a boolean (trial,) array: trials drawn at random, or the last windows.
 
     A window among windows that were fitted begins and ends with what the fit has seen, and tells little of the rest.

@@ -18,6 +18,7 @@ from nwb_lrrnn.dynamics.observation import spread_and_floor
 from nwb_lrrnn.models import stability
 from nwb_lrrnn.models.as_dataset import AsDataset, names_of
 from nwb_lrrnn.models.failures import in_a_sentence, refuse_nan
+from nwb_lrrnn.models.long_trials import in_pieces
 from nwb_lrrnn.models.scored_units import (
     KeepsUnitShapes,
     UnscoredUnitsWarning,
@@ -25,7 +26,19 @@ from nwb_lrrnn.models.scored_units import (
     scored_units,
 )
 from nwb_lrrnn.parameters import choose
-from nwb_lrrnn.trials import LazyTrials, Trials, as_lazy_trials, as_trials, blocks, check_observed, is_lazy, map_trials
+from nwb_lrrnn.trials import (
+    LazyTrials,
+    Trials,
+    as_lazy_trials,
+    as_trials,
+    blocks,
+    check_observed,
+    is_lazy,
+    is_mostly_padding,
+    map_blocks,
+    map_trials,
+    read_trials,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +98,9 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
             Known inputs u.
         """
         trials = self._gate(X, inputs, reset=True)
-        if isinstance(trials, LazyTrials) and trials.n_bytes <= blocks.KEPT_BYTES:
+        if is_mostly_padding(trials.lengths):
+            trials = in_pieces(trials)
+        elif isinstance(trials, LazyTrials) and trials.n_bytes <= blocks.KEPT_BYTES:
             trials = trials.load()
         if isinstance(trials, LazyTrials):
             size = f"{trials.n_bytes / 2**30:.3g} GiB"
@@ -117,7 +132,9 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
     def transform(self, X: Any, *, inputs: Any = None) -> Any:
         """Return the latents of X in the kind of X: (trial, time, latent), trial and time coordinates kept.
 
-        Of X backed by dask the latents are too: they are computed block by block when they are asked for.
+        Bins that are not observed get a forecast; but where more than half of X is padding behind short trials (the
+        coordinate `observed` says so), the latents after the end of a trial are 0. Of X backed by dask the latents are
+        too: they are computed block by block when they are asked for.
         """
         return self._per_bin(X, inputs, self._scored._latents)
 
@@ -218,7 +235,10 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
         trials = self._gate(X, inputs, reset=False)
         if isinstance(trials, Trials):
             with in_a_sentence(f"the latents of {type(self).__name__}", trials):
-                return trials.restore(function(trials), "latent")
+                return trials.restore(trials.per_bin(function), "latent")
+        if not is_lazy(X):
+            with in_a_sentence(f"the latents of {type(self).__name__}", trials):
+                return map_blocks(X, trials, function, dim="latent", size=self.readout_network_.rank)
         on_block = partial(_of_right_values, function, self.likelihood_, self.scored_units_)
         form = {
             "bin_size": self.bin_size_,
@@ -237,7 +257,7 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
                 _refuse_wrong(block, self.likelihood_)
             what = f"the score of {type(self).__name__}"
             with in_a_sentence(what, block):
-                evidence[rows], n_bins[rows] = self._scored._log_evidence(block), block.bins.sum(axis=1)
+                evidence[rows], n_bins[rows] = block.per_trial(self._scored._log_evidence), block.bins.sum(axis=1)
             refuse_nan(what, evidence[rows], block)
         check_observed(n_bins)
         return evidence, n_bins
@@ -254,8 +274,8 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
     def _gate(self, X: Any, inputs: Any, *, reset: bool) -> Trials | LazyTrials:
         if not reset:
             check_is_fitted(self)
-        read = as_lazy_trials if is_lazy(X) else as_trials
-        trials = read(X, inputs=inputs, bin_size=self.bin_size, estimator=self, reset=reset, allow_nan=self._allow_nan)
+        options = {"bin_size": self.bin_size, "estimator": self, "reset": reset, "allow_nan": self._allow_nan}
+        trials = read_trials(X, inputs=inputs, **options)
         if not reset:
             trials = trials.of_units(self.scored_units_)
             self._check_inputs(trials)

@@ -3,12 +3,13 @@
 The rest of these names are what the gate itself is made of, for other ways of going over a recording.
 """
 
-from nwb_lrrnn.trials.blocks import LazyTrials, as_lazy_trials, joined
+from nwb_lrrnn.trials.blocks import LazyTrials, as_lazy_trials, joined, read_trials
+from nwb_lrrnn.trials.ends import has_long_trials, is_mostly_padding
 from nwb_lrrnn.trials.gate import Trials, as_trials, check_observed
 from nwb_lrrnn.trials.kinds import is_list_of_trials, read_units
 from nwb_lrrnn.trials.labels import DIMS, bin_size_of, entry_name, observed_flags, time_step, zeroed
 from nwb_lrrnn.trials.lazy import is_lazy, refuse_unreadable
-from nwb_lrrnn.trials.mapping import map_trials
+from nwb_lrrnn.trials.mapping import map_blocks, map_trials
 from nwb_lrrnn.trials.summary import merged_moments
 
 __all__ = [
@@ -20,12 +21,16 @@ __all__ = [
     "bin_size_of",
     "check_observed",
     "entry_name",
+    "has_long_trials",
     "is_lazy",
     "is_list_of_trials",
+    "is_mostly_padding",
     "joined",
+    "map_blocks",
     "map_trials",
     "merged_moments",
     "observed_flags",
+    "read_trials",
     "read_units",
     "refuse_unreadable",
     "time_step",

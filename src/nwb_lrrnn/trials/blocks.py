@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.trials.ends import ends_by_label, has_long_trials, is_mostly_padding, piece_size
 from nwb_lrrnn.trials.gate import Trials, as_trials, check_observed
 from nwb_lrrnn.trials.lazy import (
     chunk_edges,
     computed,
     has_trial_ids,
+    is_lazy,
     labelled,
     lengths_of,
     numbered,
@@ -55,8 +57,15 @@ class LazyTrials:
 
     @property
     def n_bytes(self) -> int:
-        """Size of all trials as float64, padded."""
-        return int(len(self.lengths) * self._bytes_of_trial)
+        """Size of all trials as float64, padded; where that is mostly padding, without it."""
+        if not self.has_long_trials:
+            return int(len(self.lengths) * self._bytes_of_trial)
+        return int(self.lengths.sum() * (self.n_units + self.n_inputs) * 8)
+
+    @property
+    def has_long_trials(self) -> bool:
+        """Whether the trials, padded to the longest, would be mostly padding."""
+        return is_mostly_padding(self.lengths)
 
     @property
     def _bytes_of_trial(self) -> int:
@@ -91,6 +100,12 @@ class LazyTrials:
         whole = joined([block for _, block in found])
         return whole.take(np.argsort(np.concatenate([rows for rows, _ in found])))
 
+    def load_pieces(self) -> Trials:
+        """Return all trials in memory, long ones in pieces: as long as may be without being mostly padding."""
+        size = piece_size(self.lengths)
+        parts = {int(k): block.take([at]) for rows, block in self.blocks() for at, k in enumerate(rows)}
+        return joined([parts[k].in_pieces(size) for k in sorted(parts)])
+
     def load(self) -> Trials:
         """Return all trials in memory."""
         return self.take(np.arange(len(self.lengths)))
@@ -120,8 +135,7 @@ class LazyTrials:
                 positions = groups[group]
                 for begin in range(0, len(positions), size):
                     part = positions[begin : begin + size]
-                    rows = self._rows[part] - self._reader.groups[group][0]
-                    yield part, self._reader.trials(raw, rows, self._form).of_units(self._kept)
+                    yield part, self._reader.trials(raw, group, self._rows[part], self._form).of_units(self._kept)
                 del raw
 
     def _positions(self, group: int) -> Rows:
@@ -135,8 +149,9 @@ class _TrialReader:
 
     def __init__(self, X: Any, inputs: Any, bin_size: float | None, allow_nan: bool):
         self.X, self.inputs, self.bin_size, self.allow_nan = X, inputs, bin_size, allow_nan
-        self.lengths = lengths_of(X)
-        self.groups = _groups(X, self.lengths)
+        stored = lengths_of(X)
+        self.lengths = ends_by_label(X, stored)
+        self.groups = _groups(X, stored)
         self._kept: dict[int, tuple[Any, Any]] = {}
         self._kept_bytes = 0
         self._lock = threading.Lock()
@@ -154,9 +169,9 @@ class _TrialReader:
                 self._kept[group], self._kept_bytes = raw, self._kept_bytes + size
         return raw
 
-    def trials(self, raw: tuple[Any, Any], rows: Rows, form: Trials) -> Trials:
+    def trials(self, raw: tuple[Any, Any], group: int, rows: Rows, form: Trials) -> Trials:
         """Return some trials of a group that was read, checked like any other."""
-        X, inputs = (None if whole is None else rows_of(whole, rows) for whole in raw)
+        X, inputs = (None if whole is None else rows_of(whole, rows - self.groups[group][0]) for whole in raw)
         block = as_trials(X, inputs=inputs, bin_size=self.bin_size, allow_nan=self.allow_nan, is_part=True)
         if not np.array_equal(block.unit_ids, form.unit_ids):
             at = next(k for k, (a, b) in enumerate(zip(block.unit_ids, form.unit_ids, strict=False)) if a != b)
@@ -168,7 +183,7 @@ class _TrialReader:
             raise ValueError(
                 f"X: got bins of {block.bin_size:.6g} s and of {form.bin_size:.6g} s; bin all trials alike"
             )
-        return block
+        return block.ended(self.lengths[rows])
 
 
 def as_lazy_trials(
@@ -195,6 +210,12 @@ def as_lazy_trials(
         **fitting,
     )
     return LazyTrials(_TrialReader(whole, drive, bin_size, allow_nan), np.arange(len(lengths)), form)
+
+
+def read_trials(X: Any, **options: Any) -> Trials | LazyTrials:
+    """Return X as `Trials`, or unread where it is on dask, or would be mostly padding; options are of `as_trials`."""
+    read = as_lazy_trials if is_lazy(X) or has_long_trials(X) else as_trials
+    return read(X, **options)
 
 
 def _groups(X: Any, lengths: NDArray[np.int64]) -> list[Rows]:

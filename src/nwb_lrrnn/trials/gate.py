@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwb_lrrnn.trials.ends import alike, ends_of, pieces_of
 from nwb_lrrnn.trials.kinds import is_list_of_trials, read_inputs, read_units, units_are_named
 from nwb_lrrnn.trials.labels import SAME_STEP, bin_size_of, entry_name, observed_flags
 from nwb_lrrnn.trials.restoring import restore
@@ -29,7 +30,7 @@ class Trials:
     observed : array (trial, time, unit), bool, or None
         None when every entry inside `lengths` is observed and no trial is padded.
     lengths : array (trial,), int
-        Bins of each trial.
+        Bins of each trial; where most of X is padding behind short trials, they end with their last observed bin.
     bin_size : float
         Seconds, or 1.0 when unknown.
     bin_size_is_known : bool
@@ -87,6 +88,53 @@ class Trials:
     def blocks(self, rng: np.random.Generator | None = None) -> Iterator[tuple[NDArray[np.int64], Trials]]:
         """Yield all trials as one block, and their numbers, like `LazyTrials.blocks`."""
         yield np.arange(len(self.lengths)), self
+
+    def per_bin(self, function: Callable[[Trials], NDArray]) -> NDArray[np.float64]:
+        """Return (trial, time, k) of a function of trials that treats each by itself.
+
+        Trials of like length go together where all of them, padded to the longest, would be mostly padding; then 0
+        follows the end of short ones.
+        """
+        groups = alike(self.lengths)
+        if len(groups) == 1:
+            return function(self)
+        parts = [np.asarray(function(self.take(rows))) for rows in groups]
+        out = np.zeros((*self.values.shape[:2], parts[0].shape[2]))
+        for rows, part in zip(groups, parts, strict=True):
+            out[rows, : part.shape[1]] = part
+        return out
+
+    def per_trial(self, function: Callable[[Trials], NDArray]) -> NDArray[np.float64]:
+        """Return (trial,) of a function of trials that treats each by itself; see `per_bin`."""
+        groups = alike(self.lengths)
+        if len(groups) == 1:
+            return function(self)
+        out = np.zeros(len(self.lengths))
+        for rows in groups:
+            out[rows] = function(self.take(rows))
+        return out
+
+    def ended(self, lengths: NDArray[np.int64]) -> Trials:
+        """Return the trials ending after so many bins (trial,), the array cut to the longest (it cannot `restore`)."""
+        if np.array_equal(lengths, self.lengths):
+            return self
+        return replace(self, lengths=lengths).take(np.arange(len(lengths)))
+
+    def in_pieces(self, size: int) -> Trials:
+        """Return the trials cut into pieces of at most `size` bins, each a trial (the result cannot `restore`)."""
+        spans = pieces_of(self.lengths, size)
+        lengths = np.array([b - a for _, a, b in spans], dtype=np.int64)
+
+        def cut(array: NDArray) -> NDArray:
+            out = np.zeros((len(spans), int(lengths.max()), array.shape[2]), dtype=array.dtype)
+            for row, (k, a, b) in enumerate(spans):
+                out[row, : b - a] = array[k, a:b]
+            return out
+
+        observed = cut(self.seen)
+        inputs = None if self.inputs is None else cut(self.inputs)
+        observed = None if observed.all() else observed
+        return replace(self, values=cut(self.values), observed=observed, lengths=lengths, inputs=inputs, source=None)
 
     def take(self, trials) -> Trials:
         """Return some of the trials, in the order given (the result cannot `restore`)."""
@@ -194,7 +242,9 @@ def as_trials(
     trials = _without_nan(trials, allow_nan)
     if trials.observed is not None and not is_part:
         check_observed(trials.observed)
-    if inputs is not None:
+        if not is_list_of_trials(X):
+            trials = replace(trials, lengths=ends_of(trials.bins, trials.lengths))
+    if inputs is not None:  # with all bins of X
         drive, input_ids = read_inputs(inputs, X, lengths)
         trials = replace(trials, inputs=drive, input_ids=input_ids)
     if estimator is not None:

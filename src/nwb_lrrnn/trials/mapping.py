@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwb_lrrnn.trials.ends import ends_by_label
 from nwb_lrrnn.trials.gate import Trials, as_trials
 from nwb_lrrnn.trials.kinds import is_list_of_trials
 from nwb_lrrnn.trials.labels import on_all_dims
@@ -18,6 +19,8 @@ from nwb_lrrnn.trials.restoring import restore
 
 if TYPE_CHECKING:
     import dask.array as da
+
+    from nwb_lrrnn.trials.blocks import LazyTrials
 
 
 def map_trials(
@@ -82,7 +85,9 @@ def _mapped(X: xr.DataArray, inputs: Any, function: Callable, bin_size: float, a
         arrays.append(blocked(drive.data if drive.ndim == 3 else drive.data[None], "tli"))
     time = X["time"].values if "time" in X.coords else None
     names = X["trial"].values if "trial" in X.coords else np.zeros((), dtype=int)
-    on_block = _OnBlock(function, names, time, X.coords.get("unit"), bin_size, allow_nan, "observed" in X.coords)
+    lengths = ends_by_label(X, np.full(n_trials, n_steps, dtype=np.int64))
+    unit = X.coords.get("unit")
+    on_block = _OnBlock(function, names, time, unit, lengths, bin_size, allow_nan, "observed" in X.coords)
     return da.blockwise(
         on_block,
         "tlk",
@@ -94,6 +99,21 @@ def _mapped(X: xr.DataArray, inputs: Any, function: Callable, bin_size: float, a
     )
 
 
+def map_blocks(X: Any, trials: LazyTrials, function: Callable[[Trials], NDArray], *, dim: str, size: int) -> Any:
+    """Return per-bin results of a function of trials in the kind of X, which is in memory, block by block."""
+    if is_list_of_trials(X):
+        values: Any = [np.zeros((0, size))] * len(X)
+    else:
+        values = np.zeros((*X.shape[:2], size))
+    for rows, block in trials.blocks():
+        for row, n, found in zip(rows, block.lengths, block.per_bin(function), strict=True):
+            if isinstance(values, list):
+                values[row] = found[:n].copy()
+            else:
+                values[row, :n] = found[:n]
+    return restore(X, values, trials.lengths, dim, None)
+
+
 @dataclass(frozen=True)
 class _OnBlock:
     """The function on one block, its values checked like any other's."""
@@ -102,6 +122,7 @@ class _OnBlock:
     names: NDArray  # ids of all trials
     time: NDArray | None
     unit: Any
+    lengths: NDArray[np.int64]  # bins of all trials
     bin_size: float
     allow_nan: bool
     is_masked: bool
@@ -119,4 +140,6 @@ class _OnBlock:
         if len(more) > self.is_masked:
             inputs = more[-1]
         trials = as_trials(X, inputs=inputs, bin_size=self.bin_size, allow_nan=self.allow_nan, is_part=True)
-        return np.asarray(self.function(trials), dtype=np.float64)
+        found = np.asarray(trials.ended(self.lengths[positions]).per_bin(self.function), dtype=np.float64)
+        behind = values.shape[1] - found.shape[1]
+        return np.pad(found, ((0, 0), (0, behind), (0, 0))) if behind else found

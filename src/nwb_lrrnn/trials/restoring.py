@@ -14,9 +14,12 @@ from nwb_lrrnn.trials.kinds import is_list_of_trials
 
 
 def restore(source: Any, values: Any, lengths: NDArray, dim: str, ids: Sequence | np.ndarray | None) -> Any:
-    """Return values (trial, time, k) in the kind of `source`, with the last dim named `dim`; dask arrays stay lazy."""
+    """Return values (trial, time, k) in the kind of `source`, with the last dim named `dim`; dask arrays stay lazy.
+
+    For a list of trials, a list of (time, k) will do.
+    """
     if is_list_of_trials(source):
-        return [_restore_one(trial, values[k, : lengths[k]], dim, ids) for k, trial in enumerate(source)]
+        return [_restore_one(trial, values[k][: lengths[k]], dim, ids) for k, trial in enumerate(source)]
     if isinstance(source, xr.DataArray) and source.ndim == 3:
         return _like(source, values, dim, ids)
     if getattr(source, "ndim", None) == 3:

@@ -2,8 +2,13 @@
 
 import math
 
+import numba
 import numpy as np
 from numba import njit
+
+from nwb_lrrnn.caches import find_numba_cache
+
+find_numba_cache(numba)
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"}, error_model="numpy")

@@ -135,7 +135,7 @@ def series_entry(
         neurodata_type=kind,
         shape=None if data is None else data.shape,
         dtype="" if data is None else _name_of(data.dtype),
-        units=str(plain(attributes.get("unit")) or "unknown"),
+        units=_unit_of_measure(attributes.get("unit")),
         conversion=conversion,
         offset=offset,
         starting_time=starting_time,
@@ -288,6 +288,13 @@ def layout(entry: SeriesEntry) -> SeriesLayout:
             "has it, but have far more columns than samples: time may come second; if so, write them as (time, column)"
         )
     return SeriesLayout(n_samples, n_columns, transposed, oddity)
+
+
+def _unit_of_measure(stored: Any) -> str:
+    """Return a unit of measure as text: some files hold several, or bytes written out as "b'V'"."""
+    found = [str(plain(part)) for part in np.atleast_1d(plain(stored)).ravel() if part is not None]
+    found = [text[2:-1] if re.fullmatch(r"b'[^']*'|b\"[^\"]*\"", text) else text for text in found]
+    return ", ".join(dict.fromkeys(text for text in found if text)) or "unknown"
 
 
 def series_kind(entry: SeriesEntry) -> str:

@@ -195,6 +195,42 @@ def all_one_window(grid: Grid) -> str | None:
     )
 
 
+def long_trials(durations: NDArray, ids: NDArray) -> str:
+    """Return a sentence on trials that are so long that padding to them is most of an array; "" where none are.
+
+    `durations` (trial,) are in any unit of time; those that are not finite are no matter.
+    """
+    from nwb_lrrnn.trials import is_mostly_padding
+
+    known = np.isfinite(durations)
+    durations, ids = durations[known], ids[known]
+    if not len(durations) or not is_mostly_padding(durations):
+        return ""
+    order = np.argsort(-durations)
+    n = next(k for k in range(1, len(order) + 1) if k == len(order) or not is_mostly_padding(durations[order[k:]]))
+    longest, median = float(durations[order[0]]), float(np.median(durations))
+    named = ", ".join(str(id_) for id_ in ids[np.sort(order[:n])][:5].tolist()) + (
+        f" and {n - 5} more" if n > 5 else ""
+    )
+    lasts = f"trial {named} lasts" if n == 1 else f"trials {named} last up to"
+    return f"{lasts} {longest:.4g} s, the median is {median:.3g} s"
+
+
+def looks_padded(grid: Grid) -> str | None:
+    """Return a warning where a grid is mostly the padding behind trials much shorter than the longest; else None."""
+    if grid.inside is None or grid.trials is None:
+        return None
+    n = grid.inside.sum(axis=1)
+    which = long_trials(n * grid.bin_size, grid.trials.ids)
+    if not which:
+        return None
+    share = 100 * n.sum() / grid.inside.size
+    return (
+        f"{which}: all {len(n)} trials are padded to {grid.n_bins} bins, of which {share:.2g} % are observed; "
+        "leave the long ones out with trials=, or give all one length with align= and window="
+    )
+
+
 def _align_times(trials: Rows, align: Any) -> NDArray[np.float64]:
     """Return the session time of time 0 of each trial."""
     if isinstance(align, str):

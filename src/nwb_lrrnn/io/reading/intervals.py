@@ -14,7 +14,7 @@ from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed
 from nwb_lrrnn.io.reading.entries import TableEntry
 from nwb_lrrnn.io.reading.event_times import EventColumn, Events, event_entries, find_events, read_event_times
-from nwb_lrrnn.io.reading.grid import Grid, all_one_window, looks_relative, session_grid, trial_grid
+from nwb_lrrnn.io.reading.grid import Grid, all_one_window, looks_padded, looks_relative, session_grid, trial_grid
 from nwb_lrrnn.io.reading.ragged import read_ragged
 from nwb_lrrnn.io.reading.selection import select_rows
 from nwb_lrrnn.io.reading.tables import Rows, free_names, is_split, read_rows, trial_rows
@@ -189,7 +189,7 @@ def requested_grid(
     if events is not None:
         trials, align = _with_first(trials, events, str(align).strip("/").replace("/", "_"))
     grid = trial_grid(trials, bin_size, align, request.window, hint)
-    warnings = [*said, looks_relative(trials, align), all_one_window(grid)]
+    warnings = [*said, looks_relative(trials, align), all_one_window(grid), looks_padded(grid)]
     return grid, n_asked, [warning for warning in warnings if warning]
 
 

@@ -9,6 +9,7 @@ from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, listed
 from nwb_lrrnn.io.reading.entries import TableEntry, series_kind
 from nwb_lrrnn.io.reading.event_times import event_entries, event_problems
+from nwb_lrrnn.io.reading.grid import long_trials
 from nwb_lrrnn.io.reading.intervals import empty_tables, interval_tables, ragged_columns, read_intervals
 from nwb_lrrnn.io.reading.invalid_times import invalid_table, read_invalid_times
 from nwb_lrrnn.io.reading.populations import population_of
@@ -79,6 +80,9 @@ def _interval_problems(source: Source, table: TableEntry) -> list[str]:
     if windows < len(rows):
         n_copies = len(rows) - windows
         problems.append(f"{table.path}: {n_copies} of {len(rows)} rows are copies of earlier ones, at the same times")
+    long = long_trials(stop - start, rows.ids)
+    if long:
+        problems.append(f"{table.path}: {long}; padded to the longest, most bins of most trials are unobserved")
     n_overlaps = int((start[order][1:] < np.fmax.accumulate(stop[order])[:-1]).sum())
     if n_overlaps:
         problems.append(

@@ -317,7 +317,7 @@ def series_problems(source: Source, catalog: Catalog, entry: SeriesEntry) -> lis
         clock = read_clock(source, entry, shape.n_samples)
     except ValueError as error:
         return [*problems, str(error)]
-    if len(clock.segments):
+    if len(clock.segments) and series_kind(entry) != "events":  # licks come in trains: pauses are no gaps
         first = clock.times()[clock.segments[0]]
         problems.append(f"{entry.path}: {len(clock.segments)} gaps in the timestamps, the first ends at {first:g} s")
     return problems

@@ -57,7 +57,7 @@ def _title(catalog: Catalog) -> str:
     """Return the first line."""
     n_bytes = catalog.source.size
     size = f"{n_bytes / 1e6:.3g} MB, " if n_bytes else ""  # nobody tells the size of a Zarr store in a network
-    return f"NWB recording {catalog.source.name} ({size}NWB {catalog.nwb_version})"
+    return f"NWB recording {catalog.source.name} ({size}NWB {catalog.nwb_version.removeprefix('NWB-')})"
 
 
 def _session_lines(catalog: Catalog) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from nwb_lrrnn.io.files.hdf5 import H5
+from nwb_lrrnn.io.schemas import import_pynwb
 from nwb_lrrnn.io.writing.append import IF_EXISTS, append_module
 from nwb_lrrnn.io.writing.module_pieces import GivenPieces, as_pieces, check_same
 from nwb_lrrnn.io.writing.processing_module import build_module, check_module_name, read_module
@@ -73,6 +74,8 @@ def _stand_in(rows: np.ndarray) -> Any:
 def _in_memory(module: Any, table: Any) -> Iterator[H5]:
     """Yield an HDF5 file in memory with a module and the table that stands in, valid to the validator of pynwb."""
     import h5py
+
+    import_pynwb()
     from pynwb import NWBHDF5IO, ProcessingModule, validate
 
     session = {"session_description": "The module alone", "session_start_time": datetime.now(UTC)}

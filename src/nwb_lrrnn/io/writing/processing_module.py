@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import resolve
+from nwb_lrrnn.io.schemas import import_pynwb
 from nwb_lrrnn.io.writing.atomic import replacing
 from nwb_lrrnn.io.writing.module_arrays import NamedArray, array_table, read_array_table
 from nwb_lrrnn.io.writing.module_info import LAYOUT, info_table, read_info
@@ -48,6 +49,7 @@ def write_module(
             "a recording is never replaced: choose another name"
         )
     with replacing(target, overwrite=overwrite) as temporary:
+        import_pynwb()
         from pynwb import NWBHDF5IO
 
         defaults = {
@@ -112,6 +114,7 @@ def build_module(
 
     `rows` (unit,) are the rows of the units in the table `units`, where the file has one already.
     """
+    import_pynwb()
     from pynwb import ProcessingModule
 
     module: Any = ProcessingModule(name=name, description="Latent dynamics fitted by nwb_lrrnn")

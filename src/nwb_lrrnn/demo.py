@@ -261,7 +261,7 @@ def _tell(report: DemoReport, say: Callable[[str], Any]) -> None:
     table = report.comparison
     linear = table[table.index.str.startswith("linear state space")]
     best = str(linear.index[int(np.argmax(linear["log_likelihood"]))])
-    less, most, least = (-float(linear.loc[best, name]) for name in ("vs_model", "low", "high"))
+    less, least, most = (float(linear.loc[best, name]) for name in ("model_above", "low", "high"))
     same = (
         "the same latents to the last bit" if report.loads_equal else "OTHER latents, which is a bug: please report it"
     )

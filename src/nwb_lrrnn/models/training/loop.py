@@ -144,7 +144,9 @@ def train(
     restart whose validation value, or whose loss in every batch of an epoch, is not finite goes back to its last good
     state in the same way; a single such batch is skipped. Both are said in `Outcome.not_finite`.
 
-    `progress` counts the epochs, `what` names them beside its label. Every epoch is stored in `log` as the step `name`. A step found there that had the same start goes on from its last
+    `progress` counts the epochs, `what` names them beside its label.
+
+    Every epoch is stored in `log` as the step `name`. A step found there that had the same start goes on from its last
     epoch, and one that had ended is taken as it is; where it had ended by `max_epochs`, and there are more now, it goes
     on too.
     """

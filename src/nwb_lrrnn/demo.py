@@ -238,11 +238,11 @@ def _draw(
     path: Path, model: "LowRankRNN", X: Any, latents: Any, truth: np.ndarray, held: np.ndarray, table: pd.DataFrame
 ) -> Path | None:
     """Return the path of the summary figure; None where matplotlib is not installed."""
-    from nwb_lrrnn.plotting import plot_summary
+    from nwb_lrrnn.plotting import plot_summary, save
 
     to_model = affine_map(truth[~held], latents[~held])
     try:
-        figure = plot_summary(
+        page = plot_summary(
             model,
             X[held],
             latents=latents[held],
@@ -252,7 +252,7 @@ def _draw(
         )
     except ImportError:
         return None
-    figure.savefig(path)
+    save(page, path)
     return path
 
 

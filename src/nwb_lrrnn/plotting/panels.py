@@ -169,9 +169,22 @@ def legend(axes: "Axes", with_truth: bool) -> None:
 
 def _rows(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Return places from top to bottom and the values of a column."""
+    refuse_other_tables(table, column)
+    return -np.arange(len(table)), np.asarray(table[column], dtype=float)
+
+
+def refuse_other_tables(table: pd.DataFrame, column: str) -> None:
+    """Refuse what is not the table of `compare_baselines`."""
     if column not in table:
         raise ValueError(f"table: got no column {column!r}, wanted the table of compare_baselines")
-    return -np.arange(len(table)), np.asarray(table[column], dtype=float)
+    if not len(table):
+        raise ValueError("table: got no rows, wanted the table of compare_baselines")
+
+
+def note(axes: "Axes", text: str) -> None:
+    """Write a sentence into the upper left corner of axes."""
+    if text:
+        axes.text(0.01, 0.99, text, transform=axes.transAxes, va="top", fontsize=7, color=TRUTH)
 
 
 def _short(name: Any) -> str:

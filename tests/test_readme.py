@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +85,10 @@ def test_citation_is_of_this_version():
 
 def test_changelog_tells_of_this_version():
     assert version("nwb-lrrnn") in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_light_install_is_all_but_the_client_of_the_archive():
+    line = next(line for line in README.splitlines() if line.startswith("pip install numpy"))
+    named = {re.match(r"[\w-]+", part.strip('"'))[0] for part in line.split()[2:]}
+    needed = {re.match(r"[\w-]+", text)[0] for text in requires("nwb-lrrnn") if "extra ==" not in text}
+    assert named == needed - {"dandi"}

@@ -81,10 +81,10 @@ def measure(kind: str, data_seed: int, model_seed: int, n_trials: int = N_TRAIN)
     linear = pd.DataFrame(table.loc[table["is_linear"].to_numpy(bool)])
     best = str(linear.index[int(linear["log_likelihood"].to_numpy().argmax())])
     gain = float(linear.loc[best, "vs_mean_rate"])
-    low, high = -float(linear.loc[best, "high"]), -float(linear.loc[best, "low"])
+    low, high = float(linear.loc[best, "low"]), float(linear.loc[best, "high"])
     word, stayed = table.attrs["nonlinear"], model.stayed_linear_
     found, true = (_frequency(net) if kind == "cycle" else np.nan for net in (model.dynamics_, data.network))
-    same = -float(linear.loc["linear state space (rank 2)", "vs_model"])
+    same = float(linear.loc["linear state space (rank 2)", "model_above"])
     k = model.n_particles_
     values = (kind, data_seed, model_seed, n_trials, word, stayed, low, high, same, best, gain, found, true, k, taken)
     return {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in zip(FIELDS, values, strict=True)}

@@ -77,7 +77,7 @@ def judged(model: LatentModel, train: Any, held: Any) -> dict[str, Any]:
     scored = np.asarray(fitted.scored_units_)
     return {
         "word": table.attrs.get("nonlinear", "linear"),  # a model that is itself linear is not asked
-        "difference": linear["vs_model"],
+        "difference": linear["model_above"],
         "low": linear["low"],
         "high": linear["high"],
         "gain": linear["vs_mean_rate"],

@@ -37,7 +37,7 @@ def main(n_trials: int = 40, max_epochs: int = 200, folds: int = 3) -> pd.DataFr
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a short fit is enough to see the difference
         table = lr.compare_baselines(model, X, cv=folds, others={"LowRankRNN (rank 2)": larger})
-    print(table[["log_likelihood", "vs_mean_rate", "vs_model", "low", "high"]].round(3).to_string())
+    print(table)
     print(table.attrs["verdict"])
     return table
 

@@ -37,7 +37,7 @@ def main(n_trials: int = 24) -> None:
         model = lr.LowRankRNN(rank=2, n_neurons=40, patience=10, random_state=0).fit(train)
 
         table = lr.compare_baselines(model, test, cv="prefit", X_train=train, larger_ranks=())
-        print(table[["log_likelihood", "vs_mean_rate", "vs_model", "low", "high"]].round(3).to_string(), end="\n\n")
+        print(table, end="\n\n")
 
         path = Path(folder) / "session_lrrnn.nwb"
         lr.write_results(path, model, latents=model.transform(X), metrics=table, source=recording)

@@ -7,7 +7,6 @@ from contextlib import redirect_stderr, redirect_stdout
 import numpy as np
 import pytest
 
-from nwb_lrrnn.cli.fit import table_text
 from nwb_lrrnn.results import load_model, read_results
 from small_cli import ALIGNED, QUICK, fill, run, sentence
 from small_nwb import add_trials, add_units, new_nwb
@@ -226,39 +225,3 @@ def test_help_names_every_command(capsys):
     assert run("--help") == 0
     out = capsys.readouterr().out
     assert all(name in out for name in ("demo", "inspect", "fit"))
-
-
-def test_table_of_scores():
-    import pandas as pd
-
-    table = pd.DataFrame(
-        {
-            "log_likelihood": [-3.0, -2.5],
-            "vs_mean_rate": [0.0, 0.5],
-            "vs_model": [-0.5, 0.0],
-            "low": [-0.6, 0.0],
-            "high": [-0.4, 0.0],
-        },
-        index=["mean rate", "model"],
-    )
-    table.attrs = {"n_trials": 4, "n_bins": 40}
-    lines = [
-        "log-likelihood of 4 held-out trials (40 bins), nats per bin",
-        "             score  over mean rate       from the model [95 %]",
-        "mean rate  -3.0000         +0.0000  -0.5000 [-0.6000, -0.4000]",
-        "model      -2.5000         +0.5000",
-    ]
-    assert table_text(table).splitlines() == lines
-    table.attrs |= {"verdict": "nonlinear dynamics supported: " + "so " * 30, "n_blocks": 5, "block_length": 3}
-    table.attrs["interval_over"] = "windows"
-    assert table_text(table).splitlines() == [
-        "log-likelihood of 4 held-out windows (40 bins), nats per bin",
-        *lines[1:],
-        "",
-        "The intervals are over blocks of up to 3 windows, at least 5 blocks.",
-        "Verdict: nonlinear dynamics supported: " + " ".join(["so"] * 24),
-        " ".join(["so"] * 6),
-    ]
-    del table.attrs["verdict"]
-    table["gain_high"] = [0.0, -0.1]
-    assert table_text(table).splitlines()[-1] == "Below the mean rate, and useless: model."

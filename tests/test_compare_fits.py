@@ -69,7 +69,7 @@ def test_linear_data_do_not_support_what_is_as_good_as_linear():
     X = simulate(oscillator(8), 30, 20)
     model = CalledNonlinear(3, tol=1e-2).fit(X[:15])
     table = compare_baselines(model, X[15:], cv="prefit", X_train=X[:15])
-    assert abs(table.loc[LDS.format(3), "vs_model"]) < 1e-2  # fitted a little longer
+    assert abs(table.loc[LDS.format(3), "model_above"]) < 1e-2  # fitted a little longer
     assert table.attrs["nonlinear"] == "not supported"
     assert table.attrs["verdict"].startswith("nonlinear dynamics not supported: ")
     assert table.attrs["smallest_gain"] == pytest.approx(0.02 * table.loc[LDS.format(3), "vs_mean_rate"])

@@ -253,7 +253,7 @@ def test_trials_given_twice_are_no_more_data():
     scores = scores_of(np.concatenate([d, d]), copy=np.tile(np.arange(20), 2))
     scores["log_likelihood"] = scores["log_likelihood"].copy(data=np.tile(scores_of(d)["log_likelihood"].values, 2))
     twice = tabulate(scores)
-    for column in ("vs_model", "low", "high", "gain_low", "n_blocks"):
+    for column in ("model_above", "low", "high", "gain_low", "n_blocks"):
         np.testing.assert_allclose(twice[column], once[column])
     assert (twice.attrs["n_trials"], twice.attrs["n_copies"]) == (20, 20)
     assert twice.attrs["nonlinear"] == once.attrs["nonlinear"]

@@ -18,16 +18,17 @@ ALONE = "autoregression per unit (3 lags)"
 
 
 def table_of(rows, *, model_is_linear=False, gain=1.0, model_gain=(1.9, 2.1), floors=None, outdone=(), **attrs):
-    """Return a table of linear models: {name: (difference from the model, low, high)}.
+    """Return a table of linear models: {name: (its difference from the model, low, high)}.
 
     The mean rate is 2 nats per bin below the model; `gain` is what the lower ends of gains over it are multiplied by.
     """
     n_trials = attrs.get("n_trials", 20)
     ranks = [int(name.rpartition(" ")[2][:-1]) for name in rows if name.startswith("linear")]
     numbers = np.array([*rows.values(), (0.0, 0.0, 0.0)], dtype=float)
-    table = pd.DataFrame(numbers, columns=["vs_model", "low", "high"], index=[*rows, "LowRankRNN (rank 2)"])
+    numbers = -numbers[:, [0, 2, 1]]  # what the model is above
+    table = pd.DataFrame(numbers, columns=["model_above", "low", "high"], index=[*rows, "LowRankRNN (rank 2)"])
     table["standard_error"] = (table["high"] - table["low"]) / 2 / stats.t.ppf(0.975, max(n_trials - 1, 1))
-    table["vs_mean_rate"] = 2.0 + table["vs_model"]
+    table["vs_mean_rate"] = 2.0 - table["model_above"]
     has_latents = [name.startswith(("linear", "factor", "LowRank")) for name in table.index]
     table["gain_low"] = gain * (table["vs_mean_rate"] - 0.1)
     table["gain_high"] = table["vs_mean_rate"] + 0.1

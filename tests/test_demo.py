@@ -27,7 +27,7 @@ def test_the_planted_dynamics_are_found(demo):
 
 def test_the_model_beats_what_has_no_dynamics(demo):
     table = demo[0].comparison
-    assert (table.loc[["mean rate", "factor analysis (rank 2)", "VAR(1)"], "high"] < 0).all()
+    assert (table.loc[["mean rate", "factor analysis (rank 2)", "VAR(1)"], "low"] > 0).all()
 
 
 def test_it_says_where_everything_is(demo):

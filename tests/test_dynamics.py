@@ -367,3 +367,17 @@ def test_calls_refuse(make_network):
             call()
     with pytest.raises(ValueError, match="thresholds: None, but nonlinearity='clipped_relu'"):
         phi("clipped_relu", np.zeros(2))
+
+
+def test_a_network_shows_what_it_is_and_not_its_numbers():
+    rng = np.random.default_rng(0)
+    m, n, C = (rng.standard_normal((k, 2)) for k in (300, 300, 150))
+    bare = LowRankDynamics(m, n, dt=1.0, tau=4.0)
+    assert repr(bare).splitlines() == [
+        "LowRankDynamics: rank 2, 300 neurons, steps of 1 bin, tau 4 bin, tanh",
+        "  left_vectors (300, 2), right_vectors (300, 2)",
+    ]
+    shown = repr(bare.replace(dt=0.02, loadings=C, offset=np.zeros(150), likelihood="poisson", link="softplus"))
+    assert "150 units from its latents: poisson, link softplus" in shown
+    assert "offset (150,)" in shown
+    assert len(shown) < 400

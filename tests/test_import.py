@@ -89,3 +89,19 @@ def test_estimators_are_in_models_too():
 def test_module_runs_as_the_command():
     done = subprocess.run([sys.executable, "-m", "nwb_lrrnn", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"nwb-lrrnn {version('nwb-lrrnn')}\n"
+
+
+def test_local_files_are_read_and_fitted_without_the_client_of_the_archive(tmp_path):
+    made = f"""
+import sys
+sys.modules["dandi"] = None  # as if it were not installed
+import numpy as np, xarray as xr, nwb_lrrnn as lr
+counts = np.random.default_rng(0).poisson(1.0, (4, 30, 3))
+X = xr.DataArray(counts, dims=("trial", "time", "unit"), attrs={{"bin_size": 0.1}})
+path = lr.write_recording({str(tmp_path / "session.nwb")!r}, X, random_state=0)
+recording = lr.open_nwb(path)
+model = lr.LinearStateSpace(rank=1, max_iter=2, tol=1e9).fit(recording.spikes(bin_size=0.1))
+lr.write_results({str(tmp_path / "fit.nwb")!r}, model, source=recording)
+print(type(lr.load_model({str(tmp_path / "fit.nwb")!r})).__name__, [m for m in sys.modules if m.startswith("dandi.")])
+"""
+    assert run(made) == ["LinearStateSpace", "[]"]

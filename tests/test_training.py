@@ -15,6 +15,7 @@ from nwb_lrrnn.models.networks.scales import scales_of
 from nwb_lrrnn.models.smc import SMCLowRankRNN, estimator
 from nwb_lrrnn.models.smc.objective import FilterObjective
 from nwb_lrrnn.models.training.loop import Schedule, train
+from nwb_lrrnn.models.training.progress import Progress
 from nwb_lrrnn.trials import as_trials
 
 
@@ -88,7 +89,8 @@ class Hill:
 
 
 def climb(objective, max_epochs=400, patience=20):
-    return train(objective, Schedule(max_epochs, patience, 0.05), np.random.default_rng(0), label="Hill")
+    with Progress(max_epochs, "Hill") as progress:
+        return train(objective, Schedule(max_epochs, patience, 0.05), np.random.default_rng(0), progress=progress)
 
 
 def test_a_hill_is_climbed_and_nothing_is_said():

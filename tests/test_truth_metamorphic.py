@@ -55,7 +55,7 @@ def said(name, train, held):
         table = compare_baselines(model, held, cv="prefit", X_train=train, larger_ranks=ranks)
     row = table.loc["linear state space (rank 2)"]
     left_out = model.unit_ids_[~model.scored_units_].tolist()
-    return Said(table.attrs["nonlinear"], row["vs_model"], row["low"], row["high"], table.attrs["verdict"], left_out)
+    return Said(table.attrs["nonlinear"], row["model_above"], row["low"], row["high"], table.attrs["verdict"], left_out)
 
 
 @cache

@@ -238,11 +238,11 @@ def _draw(
     path: Path, model: "LowRankRNN", X: Any, latents: Any, truth: np.ndarray, held: np.ndarray, table: pd.DataFrame
 ) -> Path | None:
     """Return the path of the summary figure; None where matplotlib is not installed."""
-    from nwb_lrrnn.plotting import plot_summary
+    from nwb_lrrnn.plotting import plot_summary, save
 
     to_model = affine_map(truth[~held], latents[~held])
     try:
-        figure = plot_summary(
+        page = plot_summary(
             model,
             X[held],
             latents=latents[held],
@@ -252,7 +252,7 @@ def _draw(
         )
     except ImportError:
         return None
-    figure.savefig(path)
+    save(page, path)
     return path
 
 
@@ -261,7 +261,7 @@ def _tell(report: DemoReport, say: Callable[[str], Any]) -> None:
     table = report.comparison
     linear = table[table.index.str.startswith("linear state space")]
     best = str(linear.index[int(np.argmax(linear["log_likelihood"]))])
-    less, most, least = (-float(linear.loc[best, name]) for name in ("vs_model", "low", "high"))
+    less, least, most = (float(linear.loc[best, name]) for name in ("model_above", "low", "high"))
     same = (
         "the same latents to the last bit" if report.loads_equal else "OTHER latents, which is a bug: please report it"
     )

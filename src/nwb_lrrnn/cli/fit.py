@@ -5,7 +5,6 @@ import difflib
 import inspect
 import re
 import shlex
-import textwrap
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -331,7 +330,7 @@ def _compared(
     estimator: "LatentModel", X: "xr.DataArray", inputs: Any, held: Any, seed: int, shortage: str
 ) -> "pd.DataFrame":
     """Return the table of held-out scores, after printing it."""
-    from nwb_lrrnn.compare import compare_baselines
+    from nwb_lrrnn.compare import compare_baselines, table_text
 
     begin = time.perf_counter()
     table = compare_baselines(
@@ -349,49 +348,6 @@ def _compared(
     click.echo(table_text(table))
     click.echo()
     return table
-
-
-def table_text(table: "pd.DataFrame") -> str:
-    """Return the table of `compare_baselines` as text: scores, gains, difference from the model, and the verdict."""
-    n_trials, n_bins = table.attrs["n_trials"], table.attrs["n_bins"]
-    noun = "windows" if table.attrs.get("interval_over") == "windows" else "trials"
-    title = f"log-likelihood of {n_trials} held-out {noun} ({n_bins} bins), nats per bin"
-    heads = ["", "score", "over mean rate", "from the model [95 %]"]
-    spikes = "bits_per_spike" in table
-    if spikes:
-        heads.insert(3, "bits/spike")
-    lines = [heads]
-    for name, row in table.iterrows():
-        cells = [str(name), f"{row['log_likelihood']:.4f}", f"{row['vs_mean_rate']:+.4f}"]
-        cells += [f"{row['bits_per_spike']:+.4f}"] if spikes else []
-        is_model = name == table.index[-1]
-        cells.append("" if is_model else f"{row['vs_model']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]")
-        lines.append(cells)
-    widths = [max(len(line[k]) for line in lines) for k in range(len(heads))]
-    rows = [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    ]
-    return "\n".join([title, *(row.rstrip() for row in rows), *_conclusions(table)])
-
-
-def _conclusions(table: "pd.DataFrame") -> list[str]:
-    """Return who scored the linear models, what intervals rest on, what is useless, and the verdict, as lines."""
-    attrs, lines = table.attrs, []
-    if "scored_by" in table and not table["is_linear"].iloc[-1]:
-        scorers = table["scored_by"]
-        if (scorers.iloc[:-1] == scorers.iloc[-1]).any():  # its score is a bound: held against the same bound
-            lines.append("Linear state spaces are scored by the particle filter of the model, as the model is.")
-    if attrs.get("interval_over") == "windows":
-        windows = f"{attrs['block_length']} window{'s' if attrs['block_length'] > 1 else ''}"
-        lines.append(f"The intervals are over blocks of up to {windows}, at least {attrs['n_blocks']} blocks.")
-    highs = table["gain_high"].tolist() if "gain_high" in table else [0.0] * len(table)
-    useless = [str(name) for name, high in zip(table.index, highs, strict=True) if high < 0]
-    if useless:
-        lines += textwrap.wrap(f"Below the mean rate, and useless: {', '.join(useless)}.", 110)
-    if "verdict" in attrs:
-        lines += textwrap.wrap(f"Verdict: {attrs['verdict']}", 110)
-    return ["", *lines] if lines else []
 
 
 def _write(

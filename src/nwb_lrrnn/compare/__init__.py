@@ -7,6 +7,7 @@ intervals, over trials or over blocks of windows of one recording) and `judge_no
 """
 
 from nwb_lrrnn.compare.baselines import REFERENCE, baselines_of
+from nwb_lrrnn.compare.comparison import Comparison, table_text
 from nwb_lrrnn.compare.intervals import paired_difference
 from nwb_lrrnn.compare.rank import RankChoice, select_rank
 from nwb_lrrnn.compare.scores import held_out_scores
@@ -15,6 +16,7 @@ from nwb_lrrnn.compare.verdict import judge_nonlinearity
 
 __all__ = [
     "REFERENCE",
+    "Comparison",
     "RankChoice",
     "baselines_of",
     "compare_baselines",
@@ -22,5 +24,6 @@ __all__ = [
     "judge_nonlinearity",
     "paired_difference",
     "select_rank",
+    "table_text",
     "tabulate",
 ]

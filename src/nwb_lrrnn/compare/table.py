@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lrrnn.compare.baselines import REFERENCE, state_space_name
+from nwb_lrrnn.compare.comparison import Comparison
 from nwb_lrrnn.compare.intervals import Paired, paired_over_blocks, paired_over_windows
 from nwb_lrrnn.compare.scores import scores_on
 from nwb_lrrnn.compare.split import split
@@ -35,7 +36,7 @@ def compare_baselines(
     others: Mapping[str, LatentModel] | None = None,
     smallest_gain: float = 0.02,
     random_state: int | None = 0,
-) -> pd.DataFrame:
+) -> Comparison:
     """Return a table of held-out log-likelihoods: simple models, linear state spaces and the model.
 
     The simple ones are the mean rate, what each unit does by itself (autoregression per unit), factor analysis and VAR.
@@ -79,14 +80,15 @@ def compare_baselines(
 
     Returns
     -------
-    DataFrame
-        One row a model, the compared one last: `log_likelihood` (nats per observed bin), `vs_mean_rate` with `gain_low`
-        and `gain_high` (its 95 % interval), for counts `bits_per_spike` (over mean rate), `vs_model` (this row minus
-        the model, nats per bin) with `standard_error`, `low` and `high` (its 95 % interval), `n_blocks` (trials or
-        blocks that the interval rests on), `interval_holds` (False for windows too few or too dependent), `scored_by`
-        (the estimator: linear state spaces are scored by that of the model where it has `with_dynamics`, so that a
-        bound is held against the same bound), `is_linear`, `has_latents`, `at_floor` (units whose noise or rate sits at
-        its floor, as a text) and `is_outdone` (a linear state space clearly below one of smaller rank).
+    Comparison
+        A DataFrame that prints whole and ends in its verdict. One row a model, the compared one last: `log_likelihood`
+        (nats per observed bin), `vs_mean_rate` with `gain_low` and `gain_high` (its 95 % interval), for counts
+        `bits_per_spike` (over mean rate), `model_above` (the model minus this row, nats per bin: positive where the
+        model is better) with `standard_error`, `low` and `high` (its 95 % interval), `n_blocks` (trials or blocks that
+        the interval rests on), `interval_holds` (False for windows too few or too dependent), `scored_by` (the
+        estimator: linear state spaces are scored by that of the model where it has `with_dynamics`, so that a bound is
+        held against the same bound), `is_linear`, `has_latents`, `at_floor` (units whose noise or rate sits at its
+        floor, as a text) and `is_outdone` (a linear state space clearly below one of smaller rank).
         `attrs` hold likelihood, link, rank, n_units, n_trials (distinct ones), n_copies (trials equal to another one,
         which count as one with it), n_bins, linear_ranks (of the linear state spaces), interval_over ("trials",
         "blocks" or "windows"), n_blocks (the fewest of a row), block_length (the most of a row, windows), left_out
@@ -123,12 +125,15 @@ def compare_baselines(
     return tabulate(scores, smallest_gain=smallest_gain)
 
 
-def tabulate(scores: xr.Dataset, *, smallest_gain: float = 0.02) -> pd.DataFrame:
+def tabulate(scores: xr.Dataset, *, smallest_gain: float = 0.02) -> Comparison:
     """Return the table of `compare_baselines` from the scores of `held_out_scores`."""
     scores = _with_numbers(scores)
     table = rows_of(scores)
     table.attrs.update(judge_nonlinearity(table, smallest_gain=smallest_gain))
-    return resting_on_one_bin(table, scores, smallest_gain)
+    table = resting_on_one_bin(table, scores, smallest_gain)
+    shown = Comparison(table)
+    shown.attrs = table.attrs
+    return shown
 
 
 def resting_on_one_bin(table: pd.DataFrame, scores: xr.Dataset, smallest_gain: float) -> pd.DataFrame:
@@ -194,9 +199,9 @@ def rows_of(scores: xr.Dataset) -> pd.DataFrame:
         spikes = float(scores["n_spikes"].values.sum()) / bins.sum()
         table["bits_per_spike"] = table["vs_mean_rate"] / (np.log(2) * spikes) if spikes > 0 else np.nan
         attrs["spikes_per_bin"] = spikes
-    paired = [over.paired(row) for row in values - values[-1]]
+    paired = [over.paired(row) for row in values[-1] - values]
     for column, numbers in zip(
-        ("vs_model", "standard_error", "low", "high"), zip(*(p.numbers for p in paired), strict=True), strict=True
+        ("model_above", "standard_error", "low", "high"), zip(*(p.numbers for p in paired), strict=True), strict=True
     ):
         table[column] = numbers
     table["n_blocks"] = [p.n_blocks for p in paired]

@@ -52,7 +52,7 @@ def judge_nonlinearity(table: pd.DataFrame, *, smallest_gain: float = 0.02) -> d
 
     Examples
     --------
-    >>> rows = {"vs_model": [-0.3, 0.0], "standard_error": [0.05, 0.0], "low": [-0.4, 0.0], "high": [-0.2, 0.0]}
+    >>> rows = {"model_above": [0.3, 0.0], "standard_error": [0.05, 0.0], "low": [0.2, 0.0], "high": [0.4, 0.0]}
     >>> table = pd.DataFrame(rows, index=["linear state space (rank 4)", "LowRankRNN (rank 2)"])
     >>> table["vs_mean_rate"], table["gain_low"], table["gain_high"] = [1.0, 1.3], [0.9, 1.2], [1.1, 1.4]
     >>> table["is_linear"], table["has_latents"], table["interval_holds"] = [True, False], True, True
@@ -102,10 +102,10 @@ class _Evidence(NamedTuple):
     @classmethod
     def of(cls, table: pd.DataFrame, smallest_gain: float) -> _Evidence:
         linear: Any = table[table["is_linear"].to_numpy(bool)]
-        columns = ["vs_model", "high", "low", "standard_error", "n_blocks", "vs_mean_rate", "at_floor", "is_outdone"]
+        columns = ["model_above", "low", "high", "standard_error", "n_blocks", "vs_mean_rate", "at_floor", "is_outdone"]
         rows = [
-            Row(str(name), -d, -high, -low, error, int(n), gain, str(floor), bool(outdone))
-            for name, d, high, low, error, n, gain, floor, outdone in linear[columns].itertuples(name=None)
+            Row(str(name), d, low, high, error, int(n), gain, str(floor), bool(outdone))
+            for name, d, low, high, error, n, gain, floor, outdone in linear[columns].itertuples(name=None)
         ]
         # A larger linear model that is clearly below its smaller sibling, which it contains, is overfitted or badly
         # fitted: it explains nothing that the sibling does not, and has no vote. Clearly, by an interval of its own,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import textwrap
 
 import numpy as np
 import xarray as xr
@@ -88,6 +89,18 @@ def normalise(net) -> None:
         _agree("unit_ids", "unit", len(ids), sizes)
         ids.flags.writeable = False
         object.__setattr__(net, "unit_ids", ids)
+
+
+def summary(net) -> str:
+    """Return what a network is in a few lines: sizes, times, choices, and which of the optional fields it has."""
+    sizes = f"rank {net.rank}, {net.n_neurons} neurons" + (f", {net.n_inputs} inputs" if net.n_inputs else "")
+    unit = "bin" if net.dt == 1.0 else "s"
+    times = f"steps of {net.dt:.4g} {unit}, tau {net.tau:.4g} {unit}, {net.nonlinearity}"
+    lines = [f"LowRankDynamics: {sizes}, {times}"]
+    if net.loadings is not None:
+        lines.append(f"  read by {net.n_units} units from its {net.readout}: {net.likelihood}, link {net.link}")
+    arrays = [f"{name} {getattr(net, name).shape}" for name in DIMS if getattr(net, name) is not None]
+    return "\n".join(lines + textwrap.wrap(", ".join(arrays), 100, initial_indent="  ", subsequent_indent="  "))
 
 
 def _seconds(name: str, value: object) -> float:

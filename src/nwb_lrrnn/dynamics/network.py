@@ -15,7 +15,7 @@ from nwb_lrrnn.dynamics.simulation import simulate
 Array = NDArray[np.floating]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LowRankDynamics:
     r"""A network of N neurons whose connectivity has rank R, as the dynamics of its R latents.
 
@@ -133,6 +133,9 @@ class LowRankDynamics:
 
     def __post_init__(self):
         fields.normalise(self)
+
+    def __repr__(self) -> str:
+        return fields.summary(self)
 
     # --- sizes -----------------------------------------------------------------------------------------------------
 

@@ -1,18 +1,21 @@
 """Figures of a fitted model: its latents, its flow, the course of its fit, and how it compares with simpler models.
 
-Every function returns a matplotlib Figure that no window and no global state knows of; `figure.savefig(path)` writes
-it.
+A function that draws one panel takes `ax=` and returns its Axes; one that makes a page of several returns the array of
+its Axes (`page.figure.savefig(path)` writes it). Without `ax=` figures are made by pyplot, so that a notebook shows
+them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from nwb_lrrnn.analysis.fixed_points import dynamics_of
+from nwb_lrrnn.plotting.canvas import Page, finished, new_axes, new_figure, page_of, save
+from nwb_lrrnn.plotting.courses import courses_of
 from nwb_lrrnn.plotting.panels import (
     draw_activity,
     draw_courses,
@@ -23,62 +26,85 @@ from nwb_lrrnn.plotting.panels import (
     draw_paths,
     draw_velocity,
     legend,
+    note,
+    refuse_other_tables,
 )
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
     from nwb_lrrnn.dynamics import LowRankDynamics
     from nwb_lrrnn.models.base import LatentModel
 
-__all__ = ["plot_comparison", "plot_flow", "plot_history", "plot_latents", "plot_summary"]
+__all__ = ["Page", "plot_comparison", "plot_flow", "plot_history", "plot_latents", "plot_summary", "save"]
 
 
-def plot_latents(latents: Any, *, truth: Any = None, max_trials: int = 8) -> Figure:
-    """Return a figure of latents: the plane of the first two, and each over time.
+@overload
+def plot_latents(latents: Any, *, truth: Any = None, max_trials: int = 8, ax: None = None) -> Page: ...
+@overload
+def plot_latents(latents: Any, *, truth: Any = None, max_trials: int = 8, ax: Axes) -> Axes: ...
+def plot_latents(latents: Any, *, truth: Any = None, max_trials: int = 8, ax: Axes | None = None) -> Page | Axes:
+    """Return a page of latents: the plane of the first two, and each over time.
 
     Parameters
     ----------
-    latents : DataArray or array, (trial, time, latent) or (time, latent)
-        As `model.transform` returns them.
-    truth : array of the same trials and bins, optional
+    latents : what `model.transform` returns
+        (trial, time, latent) or (time, latent), or a list of trials, of unequal length too. Bins that are NaN are not
+        drawn, and their number is written into the figure.
+    truth : of the same trials and bins, optional
         Known latents in the coordinates of the model's, drawn in another colour.
     max_trials : int
         How many trials are drawn; the first ones.
+    ax : matplotlib Axes, optional
+        Given, only the plane is drawn, into it; of rank 1 the course over time.
 
     Returns
     -------
-    figure : matplotlib.figure.Figure
-        With one panel for rank 1.
+    axes : array (panel,) of matplotlib Axes, or `ax`
+        The plane first, then the latents over time, at most four.
 
     Raises
     ------
     ValueError
-        If the array has another number of dims.
+        If the array has another number of dims, or no finite bin.
     """
-    z, time, unit = _as_trials("latents", latents)
-    known = None if truth is None else _as_trials("truth", truth)[0][:max_trials]
+    z, time, unit, _ = shown = courses_of("latents", latents)
+    known = None if truth is None else courses_of("truth", truth).values[:max_trials]
     z, rank = z[:max_trials], z.shape[2]
-    rows = min(rank, 4)
-    figure = _figure(3.6 if rank == 1 else 8.0, 2.6 if rank == 1 else max(3.4, 1.5 * rows))
-    grid = figure.add_gridspec(rows, 1 if rank == 1 else 2)
-    if rank > 1:
-        axes = figure.add_subplot(grid[:, 0])
-        draw_paths(axes, z, known)
-        legend(axes, known is not None)
-    for k in range(rows):
-        axes = figure.add_subplot(grid[k, -1])
-        draw_courses(axes, z[..., k], None if known is None else known[..., k], time)
-        axes.set_ylabel(f"latent {k + 1} (a.u.)")
-        if k == rows - 1:
-            axes.set_xlabel(f"time ({unit})")
+    if ax is not None:
+        if rank > 1:
+            draw_paths(ax, z, known)
         else:
-            axes.tick_params(labelbottom=False)
-    return _styled(figure)
+            _draw_course(ax, z, known, 0, time, unit)
+        legend(ax, known is not None)
+        note(ax, shown.said)
+        return finished(ax)
+    rows = min(rank, 4)
+    figure = new_figure(3.6 if rank == 1 else 8.0, 2.6 if rank == 1 else max(3.4, 1.5 * rows))
+    grid = figure.add_gridspec(rows, 1 if rank == 1 else 2)
+    panels = [figure.add_subplot(grid[:, 0])] if rank > 1 else []
+    if rank > 1:
+        draw_paths(panels[0], z, known)
+        legend(panels[0], known is not None)
+    for k in range(rows):
+        panels.append(figure.add_subplot(grid[k, -1]))
+        _draw_course(panels[-1], z, known, k, time, unit)
+        if k < rows - 1:
+            panels[-1].set_xlabel("")
+            panels[-1].tick_params(labelbottom=False)
+    note(panels[0], shown.said)
+    return page_of(panels)
 
 
-def plot_flow(model: LatentModel | LowRankDynamics, *, latents: Any = None, n_points: int = 40) -> Figure:
-    """Return a figure of the flow of the latents, without inputs.
+def _draw_course(axes: Axes, z: np.ndarray, known: np.ndarray | None, k: int, time: np.ndarray, unit: str) -> None:
+    draw_courses(axes, z[..., k], None if known is None else known[..., k], time)
+    axes.set(xlabel=f"time ({unit})", ylabel=f"latent {k + 1} (a.u.)")
+
+
+def plot_flow(
+    model: LatentModel | LowRankDynamics, *, latents: Any = None, n_points: int = 40, ax: Axes | None = None
+) -> Axes:
+    """Return the axes of the flow of the latents, without inputs.
 
     Rank 2: the flow field. Rank 1: velocity against the latent, which rests where the curve crosses zero. Higher rank:
     the plane of the first two latents through the mean, with the flow inside that plane.
@@ -87,15 +113,16 @@ def plot_flow(model: LatentModel | LowRankDynamics, *, latents: Any = None, n_po
     ----------
     model : fitted model or LowRankDynamics
         Whose flow.
-    latents : DataArray or array, (trial, time, latent) or (time, latent), optional
+    latents : what `model.transform` returns, optional
         Drawn on top; they also say which range is shown. By default 3 standard deviations about the mean.
     n_points : int
         Resolution of the flow along each axis.
+    ax : matplotlib Axes, optional
+        Where to draw; None: a new figure.
 
     Returns
     -------
-    figure : matplotlib.figure.Figure
-        One panel.
+    ax : matplotlib Axes
 
     Raises
     ------
@@ -103,64 +130,79 @@ def plot_flow(model: LatentModel | LowRankDynamics, *, latents: Any = None, n_po
         If `model` has no dynamics.
     """
     network = dynamics_of(model)
-    z = None if latents is None else _as_trials("latents", latents)[0]
-    figure = _figure(4.4, 3.6)
-    axes = figure.add_subplot()
+    shown = None if latents is None else courses_of("latents", latents)
+    z = None if shown is None else shown.values
+    axes = new_axes(4.4, 3.6, ax)
     if network.rank == 1:
         draw_velocity(axes, network, z, n_points)
     else:
         draw_flow(axes, network, z, n_points)
         if z is not None:
             draw_paths(axes, z[:20], None)
-    return _styled(figure)
+    note(axes, "" if shown is None else shown.said)
+    return finished(axes)
 
 
-def plot_history(model: LatentModel | xr.Dataset) -> Figure:
-    """Return a figure of the course of a fit.
+def plot_history(model: LatentModel | xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Return the axes of the course of a fit.
 
     Parameters
     ----------
     model : fitted model, or its `history_` (Dataset over `epoch`)
         Whose fit.
+    ax : matplotlib Axes, optional
+        Where to draw; None: a new figure.
 
     Returns
     -------
-    figure : matplotlib.figure.Figure
-        One panel: log-likelihood per bin against epoch.
+    ax : matplotlib Axes
+        Log-likelihood per bin against epoch.
 
     Raises
     ------
     TypeError
         If `model` has no history.
     """
-    figure = _figure(4.4, 3.0)
-    draw_history(figure.add_subplot(), _history(model))
-    return _styled(figure)
+    history = _history(model)
+    axes = new_axes(4.4, 3.0, ax)
+    draw_history(axes, history)
+    return finished(axes)
 
 
-def plot_comparison(table: pd.DataFrame) -> Figure:
-    """Return a figure of held-out scores: each model's gain over the mean rate, and its difference from the model.
+@overload
+def plot_comparison(table: pd.DataFrame, *, ax: None = None) -> Page: ...
+@overload
+def plot_comparison(table: pd.DataFrame, *, ax: Axes) -> Axes: ...
+def plot_comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Page | Axes:
+    """Return a page of held-out scores: each model's gain over the mean rate, and what the model is above it.
 
     Parameters
     ----------
     table : DataFrame
         From `compare_baselines`; the model is the last row.
+    ax : matplotlib Axes, optional
+        Given, only the gains are drawn, into it.
 
     Returns
     -------
-    figure : matplotlib.figure.Figure
-        Two panels with one row a model; the intervals are the 95 % intervals of the paired differences.
+    axes : array (2,) of matplotlib Axes, or `ax`
+        With one row a model; the intervals are the 95 % intervals of the paired differences.
 
     Raises
     ------
     ValueError
-        If a column is missing.
+        If a column is missing, or every row.
     """
-    figure = _figure(9.5, 0.9 + 0.36 * len(table))
+    for column in ("vs_mean_rate", "model_above", "low", "high"):
+        refuse_other_tables(table, column)
+    if ax is not None:
+        draw_gains(ax, table)
+        return finished(ax)
+    figure = new_figure(9.5, 0.9 + 0.36 * len(table))
     left, right = figure.subplots(1, 2, sharey=True)
     draw_gains(left, table)
     draw_differences(right, table)
-    return _styled(figure)
+    return page_of([left, right])
 
 
 def plot_summary(
@@ -172,14 +214,14 @@ def plot_summary(
     truth: Any = None,
     trial: int = 0,
     title: str = "",
-) -> Figure:
+) -> Page:
     """Return one page about a fit: data and model of one trial, latents in their flow, scores and training.
 
     Parameters
     ----------
     model : fitted model
         The model.
-    X : DataArray or array, (trial, time, unit) or (time, unit)
+    X : like X of `fit`
         What the latents were inferred from, held-out trials at best.
     latents : what `model.transform(X)` returns, optional
         Computed where it is not given (a model with inputs needs them given).
@@ -194,29 +236,30 @@ def plot_summary(
 
     Returns
     -------
-    figure : matplotlib.figure.Figure
-        Six panels.
+    axes : array (2, 3) of matplotlib Axes
     """
     network = dynamics_of(model)
     latents = model.transform(X) if latents is None else latents
-    z, time, unit = _as_trials("latents", latents)
-    known = None if truth is None else _as_trials("truth", truth)[0]
-    figure = _figure(11.5, 6.6)
+    z, time, unit, _ = shown = courses_of("latents", latents)
+    known = None if truth is None else courses_of("truth", truth).values
+    x = courses_of("X", X).values
+    figure = new_figure(11.5, 6.6)
     panels = figure.subplots(2, 3)
-    draw_activity(panels[0, 0], panels[0, 1], network, _as_trials("X", X)[0][trial], z[trial], time, unit)
+    draw_activity(panels[0, 0], panels[0, 1], network, x[trial], z[trial], time, unit)
     if network.rank == 1:
         draw_velocity(panels[0, 2], network, z, 200)
     else:
         draw_flow(panels[0, 2], network, z, 30)
         draw_paths(panels[0, 2], z[:8], None if known is None else known[:8])
     panels[0, 2].set_title("Latents in the fitted flow")
-    shown = range(min(network.rank, 4))
-    step = 1.1 * float(np.nanmax(np.ptp(z[trial], axis=0)))
-    for k in shown:
+    note(panels[0, 2], shown.said)
+    drawn = range(min(network.rank, 4))
+    step = 1.1 * float(np.nanmax(np.nanmax(z[trial], axis=0) - np.nanmin(z[trial], axis=0)))
+    for k in drawn:
         course = None if known is None else known[trial][None, :, k] - k * step
         draw_courses(panels[1, 0], z[trial][None, :, k] - k * step, course, time)
     panels[1, 0].set(xlabel=f"time ({unit})", title="Latents of the same trial")
-    panels[1, 0].set_yticks([-k * step for k in shown], [f"latent {k + 1}" for k in shown])
+    panels[1, 0].set_yticks([-k * step for k in drawn], [f"latent {k + 1}" for k in drawn])
     legend(panels[1, 0], known is not None)
     if comparison is None:
         panels[1, 1].set_axis_off()
@@ -225,30 +268,7 @@ def plot_summary(
     draw_history(panels[1, 2], _history(model))
     if title:
         figure.suptitle(title, fontsize=12)
-    return _styled(figure)
-
-
-def _figure(width: float, height: float) -> Figure:
-    """Return an empty figure of a size in inches."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plotting needs matplotlib, which is not installed: pip install 'nwb-lrrnn[plot]'") from error
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _styled(figure: Figure) -> Figure:
-    """Return the figure with the letters and frames of all figures here; global settings stay as they are."""
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
-        axes.title.set_fontsize(10)
-        for label in (axes.xaxis.label, axes.yaxis.label):
-            label.set_fontsize(9)
-    return figure
+    return page_of(panels)
 
 
 def _history(model: LatentModel | xr.Dataset) -> xr.Dataset:
@@ -256,14 +276,3 @@ def _history(model: LatentModel | xr.Dataset) -> xr.Dataset:
     if not isinstance(history, xr.Dataset) or "epoch" not in history.dims:
         raise TypeError(f"model: got {type(model).__name__} without history_, wanted a fitted model or its history_")
     return history
-
-
-def _as_trials(argument: str, given: Any) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return (trial, time, k), the times, and their unit."""
-    values = np.asarray(given, dtype=float)
-    if values.ndim not in (2, 3):
-        raise ValueError(f"{argument}: got shape {values.shape}, wanted (trial, time, k) or (time, k)")
-    values = values if values.ndim == 3 else values[None]
-    if isinstance(given, xr.DataArray) and "time" in given.coords:
-        return values, given["time"].values, "s"
-    return values, np.arange(values.shape[1], dtype=float), "bins"

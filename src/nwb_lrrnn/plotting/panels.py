@@ -109,8 +109,8 @@ def draw_gains(axes: "Axes", table: pd.DataFrame) -> None:
 
 
 def draw_differences(axes: "Axes", table: pd.DataFrame) -> None:
-    """Draw the difference of each model from the model, with its 95 % interval over trials."""
-    rows, difference = _rows(table, "vs_model")
+    """Draw by how much the model is above each other one, with the 95 % interval over trials."""
+    rows, difference = _rows(table, "model_above")
     keep = table.index != "mean rate"  # so far below that the others would not be told apart
     low, high = (np.asarray(table[name], dtype=float) for name in ("low", "high"))
     error = np.nan_to_num(np.stack([difference - low, high - difference]))
@@ -119,7 +119,7 @@ def draw_differences(axes: "Axes", table: pd.DataFrame) -> None:
     for row, *numbers in zip(rows[keep], difference[keep], low[keep], high[keep], strict=True):
         text = "the model" if row == rows[-1] else "{:+.3g} [{:+.3g}, {:+.3g}]".format(*numbers)
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
-    axes.set(xlabel="difference from the model (nats per bin)", title="Left of the line: the model is better")
+    axes.set(xlabel="the model is above it by (nats per bin)", title="Right of the line: the model is better")
 
 
 def draw_activity(
@@ -169,9 +169,22 @@ def legend(axes: "Axes", with_truth: bool) -> None:
 
 def _rows(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Return places from top to bottom and the values of a column."""
+    refuse_other_tables(table, column)
+    return -np.arange(len(table)), np.asarray(table[column], dtype=float)
+
+
+def refuse_other_tables(table: pd.DataFrame, column: str) -> None:
+    """Refuse what is not the table of `compare_baselines`."""
     if column not in table:
         raise ValueError(f"table: got no column {column!r}, wanted the table of compare_baselines")
-    return -np.arange(len(table)), np.asarray(table[column], dtype=float)
+    if not len(table):
+        raise ValueError("table: got no rows, wanted the table of compare_baselines")
+
+
+def note(axes: "Axes", text: str) -> None:
+    """Write a sentence into the upper left corner of axes."""
+    if text:
+        axes.text(0.01, 0.99, text, transform=axes.transAxes, va="top", fontsize=7, color=TRUTH)
 
 
 def _short(name: Any) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lrrnn.preprocessing.step_gate import remembered
-from nwb_lrrnn.trials import bin_size_of, is_lazy, refuse_unreadable
+from nwb_lrrnn.trials import as_frame, bin_size_of, is_lazy, refuse_unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +105,7 @@ def _as_recording(X: Any) -> xr.DataArray:
         if X.ndim != 2 or X.dims[0] != "time":
             raise ValueError(f"X: got dims {X.dims}, wanted ('time', 'unit'): one recording, not yet in trials")
         return X
+    X = as_frame(X)
     if isinstance(X, pd.DataFrame):
         array = xr.DataArray(X.to_numpy(), dims=("time", "unit"), coords={"unit": np.asarray(X.columns)}, attrs=X.attrs)
         index = X.index

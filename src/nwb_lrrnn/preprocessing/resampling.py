@@ -16,7 +16,7 @@ from nwb_lrrnn.preprocessing.rectangles import BlockPlace, Rectangle
 from nwb_lrrnn.preprocessing.step_gate import Parts, remembered
 from nwb_lrrnn.preprocessing.unit_statistics import extremes, merge_extremes, one_pass
 from nwb_lrrnn.resample import bin_series
-from nwb_lrrnn.trials import is_list_of_trials
+from nwb_lrrnn.trials import as_frame, is_list_of_trials, is_pynapple, like_pynapple
 
 _HOW = ("auto", "mean", "sum")
 _ROUNDING = 1e-6  # of a bin
@@ -226,6 +226,9 @@ def _rebinned(source: Any, values: Any, seen: Any, parts: Parts, width: float, s
             result = result.assign_coords(observed=(dims, seen.reshape(shape)))
     elif isinstance(source, pd.DataFrame):
         result = pd.DataFrame(values[0], index=_index(source.index, centres, nearest), columns=source.columns)
+    elif is_pynapple(source):
+        times = float(source.t[0]) + (centres - 0.5) * parts.bin_size
+        return like_pynapple(source, values[0], list(as_frame(source).columns), times)
     else:
         return values if getattr(source, "ndim", None) == 3 else values[0]
     attrs: dict[Any, Any] = remembered(source.attrs, step)

@@ -15,7 +15,7 @@ from nwb_lrrnn.preprocessing.base import RecordingStep, described
 from nwb_lrrnn.preprocessing.step_gate import Parts, remembered
 from nwb_lrrnn.preprocessing.unit_statistics import merge_moments, moments, one_pass
 from nwb_lrrnn.queries import fulfilled
-from nwb_lrrnn.trials import is_list_of_trials
+from nwb_lrrnn.trials import is_list_of_trials, is_pynapple
 
 
 class SelectUnits(RecordingStep, auto_wrap_output_keys=None):
@@ -123,6 +123,8 @@ def _taken(source: Any, index: NDArray[np.intp], step: str) -> Any:
         result = source.isel(unit=index)
     elif isinstance(source, pd.DataFrame):
         result = source.iloc[:, index]
+    elif is_pynapple(source):
+        return source[:, index]
     else:
         return (source if hasattr(source, "ndim") else np.asarray(source))[..., index]
     result.attrs = remembered(source.attrs, step)

@@ -14,13 +14,17 @@ from numpy.typing import NDArray
 from nwb_lrrnn.preprocessing.rectangles import BlockPlace, Rectangle
 from nwb_lrrnn.trials import (
     DIMS,
+    as_frame,
     as_trials,
     is_lazy,
     is_list_of_trials,
+    is_pynapple,
+    like_pynapple,
     observed_flags,
     read_units,
     refuse_unreadable,
     time_step,
+    times_of,
     zeroed,
 )
 
@@ -60,9 +64,9 @@ def read(X: Any, estimator: Any, *, reset: bool) -> Parts:
     lazy = is_lazy(X) and not isinstance(X, xr.Dataset)
     refuse_unreadable(X)
     if not lazy:  # every check of values is made on the values
-        values, lengths, _ = read_units(X, None, reset)
+        values, lengths, _ = read_units(as_frame(X), None, reset)
         blocks = [values[k : k + 1, :n] for k, n in enumerate(lengths)] if is_list_of_trials(X) else [values]
-    form = as_trials(_stand_in(X), estimator=estimator, reset=reset, allow_nan=True)
+    form = as_trials(_stand_in(as_frame(X)), estimator=estimator, reset=reset, allow_nan=True)
     if lazy:
         blocks = [_array(trial) for trial in (X if is_list_of_trials(X) else [X])]
     sources = list(X) if is_list_of_trials(X) else [X]
@@ -80,7 +84,9 @@ def _stand_in(X: Any) -> Any:
     if isinstance(X, xr.DataArray):
         return _stand_in_of_array(X)
     if isinstance(X, pd.DataFrame):
-        frame = pd.DataFrame(np.zeros((min(2, len(X)), X.shape[1])), columns=X.columns)
+        step, times = time_step(X, "X"), times_of(X)
+        index = None if step is None or times is None else float(times[0]) + step * np.arange(2)
+        frame = pd.DataFrame(np.zeros((min(2, len(X)), X.shape[1])), columns=X.columns, index=index)
         frame.attrs = X.attrs
         return frame
     shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
@@ -121,6 +127,8 @@ def _place(source: Any, number: int, unit_ids: NDArray, shape: tuple[int, ...]) 
             first, step = float(source["time"][0]), time_step(source, "X") or 1.0
     elif isinstance(source, pd.DataFrame):
         times = source.index
+    elif is_pynapple(source):
+        times = pd.Index(source.t)
     return BlockPlace(trial_ids, unit_ids, times, first, step)
 
 
@@ -141,6 +149,8 @@ def restore_part(source: Any, values: Any, step: str, *, unit: str | None = None
         result = source.copy(deep=False, data=values if source.ndim == 3 else values[0])
     elif isinstance(source, pd.DataFrame):
         result = pd.DataFrame(values[0], index=source.index, columns=source.columns)
+    elif is_pynapple(source):
+        return like_pynapple(source, values[0], list(as_frame(source).columns))
     else:
         return values if getattr(source, "ndim", None) == 3 else values[0]
     attrs: dict[Any, Any] = {**remembered(source.attrs, step), **more}

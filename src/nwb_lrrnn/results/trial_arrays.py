@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lrrnn.io.files.secrets import without_secrets
+from nwb_lrrnn.trials import as_frame
 
 if TYPE_CHECKING:
     from nwb_lrrnn.models.base import LatentModel
@@ -56,6 +57,7 @@ def _labelled(argument: str, given: Any, last: str, bin_size: float) -> xr.DataA
         array = given.copy(deep=False)
         array.attrs = dict(given.attrs)
         return array
+    given = as_frame(given)
     values = np.asarray(given)
     if values.ndim not in (2, 3) or values.dtype.kind not in "fiub":
         raise TypeError(

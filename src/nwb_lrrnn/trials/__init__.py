@@ -11,11 +11,13 @@ from nwb_lrrnn.trials.labels import DIMS, bin_size_of, entry_name, observed_flag
 from nwb_lrrnn.trials.lazy import is_lazy, refuse_unreadable
 from nwb_lrrnn.trials.mapping import map_blocks, map_trials
 from nwb_lrrnn.trials.summary import merged_moments
+from nwb_lrrnn.trials.timed_kinds import as_frame, is_pynapple, like_pynapple, times_of
 
 __all__ = [
     "DIMS",
     "LazyTrials",
     "Trials",
+    "as_frame",
     "as_lazy_trials",
     "as_trials",
     "bin_size_of",
@@ -25,7 +27,9 @@ __all__ = [
     "is_lazy",
     "is_list_of_trials",
     "is_mostly_padding",
+    "is_pynapple",
     "joined",
+    "like_pynapple",
     "map_blocks",
     "map_trials",
     "merged_moments",
@@ -34,5 +38,6 @@ __all__ = [
     "read_units",
     "refuse_unreadable",
     "time_step",
+    "times_of",
     "zeroed",
 ]

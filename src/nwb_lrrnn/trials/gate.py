@@ -17,6 +17,7 @@ from nwb_lrrnn.trials.kinds import is_list_of_trials, read_inputs, read_units, u
 from nwb_lrrnn.trials.labels import SAME_STEP, bin_size_of, entry_name, observed_flags
 from nwb_lrrnn.trials.restoring import restore
 from nwb_lrrnn.trials.summary import Summary, summarise
+from nwb_lrrnn.trials.timed_kinds import as_frame, is_pynapple
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,8 @@ class Trials:
             time_id = source["time"].values[time] if "time" in source.coords else time
         elif isinstance(source, pd.DataFrame):
             time_id = source.index[time]
+        elif is_pynapple(source):
+            time_id = source.t[time]
         return entry_name(trial_id, time_id, self.unit_ids[unit])
 
 
@@ -212,7 +215,8 @@ def as_trials(
     Parameters
     ----------
     X : DataArray (trial, time, unit) or (time, unit), array of 2 or 3 dims, DataFrame, or list of 2-D trials
-        The recording.
+        The recording. The index of a DataFrame, where it is of floats or time differences, is the time in seconds; a
+        Tsd or a TsdFrame of pynapple has its own.
     inputs : like X with `input` in place of `unit`, optional
     bin_size : float, optional
         Seconds; used when `X.attrs` has none.
@@ -235,10 +239,12 @@ def as_trials(
     >>> as_trials(np.ones((3, 10, 2))).values.shape
     (3, 10, 2)
     """
+    source, X = X, as_frame(X)
+    inputs = as_frame(inputs)
     values, lengths, unit_ids = read_units(X, estimator, reset)
     observed = _observed(X, values.shape, lengths)
     step, known = _bin_size(X, bin_size)
-    trials = Trials(values, observed, lengths, step, known, unit_ids, None, None, X)
+    trials = Trials(values, observed, lengths, step, known, unit_ids, None, None, source)
     trials = _without_nan(trials, allow_nan)
     if trials.observed is not None and not is_part:
         check_observed(trials.observed)

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_lrrnn.trials.labels import DIMS, time_step
+from nwb_lrrnn.trials.timed_kinds import as_frame, is_pynapple
 
 
 def read_units(X: Any, estimator: Any, reset: bool) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray]:
@@ -49,7 +50,7 @@ def is_list_of_trials(X: Any) -> bool:
 
 def units_are_named(X: Any) -> bool:
     """Return whether X says what its units are called."""
-    first = X[0] if is_list_of_trials(X) else X
+    first = as_frame(X[0] if is_list_of_trials(X) else X)
     if isinstance(first, xr.DataArray):
         return "unit" in first.coords
     return isinstance(first, pd.DataFrame) and not first.columns.equals(pd.RangeIndex(first.shape[1]))
@@ -205,6 +206,8 @@ def _check_same_coordinates(inputs: Any, X: Any) -> None:
 
 
 def _ndim(X: Any) -> int:
+    if is_pynapple(X):
+        return 2 if X.ndim == 1 else X.ndim  # a Tsd is one unit
     if isinstance(X, (list, tuple)):
         return 1 + (_ndim(X[0]) if X else 0)
     return getattr(X, "ndim", 0)

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
+
+from nwb_lrrnn.trials.timed_kinds import refuse_shuffled, times_of
 
 DIMS = ("trial", "time", "unit")
 SAME_STEP = 1e-3  # relative: time coordinates in single precision step so unevenly
@@ -19,7 +22,7 @@ def bin_size_of(source: Any, name: str, given: float | None) -> tuple[float, boo
     stated = attrs.get("bin_size") if isinstance(attrs, Mapping) else None
     whose = f"{name}.attrs['bin_size']" if stated is not None else "bin_size="
     stated = given if stated is None else stated
-    step = time_step(source, name) if isinstance(source, xr.DataArray) else None
+    step = time_step(source, name) if isinstance(source, (xr.DataArray, pd.DataFrame)) else None
     if stated is None:
         return (1.0, False) if step is None else (step, True)
     number = stated.item() if isinstance(stated, np.ndarray) and stated.ndim == 0 else stated
@@ -28,15 +31,23 @@ def bin_size_of(source: Any, name: str, given: float | None) -> tuple[float, boo
         raise ValueError(f"bin_size: got {stated!r}, wanted seconds > 0")
     number = float(number)
     if step is not None and abs(step - number) > SAME_STEP * number:
+        what = "index" if isinstance(source, pd.DataFrame) else "time coordinate"
         raise ValueError(
-            f"bin_size: got {number:.6g} s, but the time coordinate steps by {step:.6g} s; "
-            f"correct {whose} or the coordinate"
+            f"bin_size: got {number:.6g} s, but the {what} steps by {step:.6g} s; "
+            f"correct {whose} or the {what.split()[-1]}"
         )
     return number, True
 
 
-def time_step(X: xr.DataArray, name: str) -> float | None:
-    """Return the step of the time coordinate in seconds, None where there is none; refuse an uneven one."""
+def time_step(X: Any, name: str) -> float | None:
+    """Return the step of the times of a DataArray or a DataFrame in seconds, None where there are none.
+
+    Uneven ones are refused.
+    """
+    if isinstance(X, pd.DataFrame):
+        refuse_shuffled(X, name)
+        times = times_of(X)
+        return None if times is None else _step_of(times, name, "index", f"{name}.sort_index()")
     if "time" not in X.coords:
         return None
     if _is_even(X):  # millions of times need not be written out to find their step
@@ -48,24 +59,27 @@ def time_step(X: xr.DataArray, name: str) -> float | None:
         if time.dtype.kind in "mM":
             fix = f"call {name}.assign_coords(time=({name}.time - {name}.time[0]) / np.timedelta64(1, 's'))"
         raise ValueError(f"{name}: the time coordinate is of type {time.dtype}, wanted seconds as numbers; {fix}")
-    time = time.astype(float)
+    return _step_of(time.astype(float), name, "time coordinate", f"{name}.sortby('time')")
+
+
+def _step_of(time: np.ndarray, name: str, what: str, sort: str) -> float | None:
+    """Return the step of times (time,) in seconds, None of a single one; refuse uneven ones."""
     if not np.isfinite(time).all():
-        raise ValueError(f"{name}: the time coordinate is not finite at bin {np.flatnonzero(~np.isfinite(time))[0]}")
+        raise ValueError(f"{name}: the {what} is not finite at bin {np.flatnonzero(~np.isfinite(time))[0]}")
     if len(time) < 2:
         return None
     steps = np.diff(time)
     if (steps <= 0).any():
         at = np.flatnonzero(steps <= 0)[0]
         raise ValueError(
-            f"{name}: the time coordinate does not increase: {time[at]:.6g} is followed by {time[at + 1]:.6g}; "
-            f"call {name}.sortby('time')"
+            f"{name}: the {what} does not increase: {time[at]:.6g} is followed by {time[at + 1]:.6g}; call {sort}"
         )
     step = np.median(steps)
     uneven = np.flatnonzero(np.abs(steps - step) > 1e-3 * step)
     if uneven.size:
         at = uneven[0]
         raise ValueError(
-            f"{name}: the time coordinate is uneven: step {at} from {time[at]:.6g} to {time[at + 1]:.6g} s differs "
+            f"{name}: the {what} is uneven: step {at} from {time[at]:.6g} to {time[at + 1]:.6g} s differs "
             f"from the median step {step:.6g} s; bin or resample it first"
         )
     return float((time[-1] - time[0]) / (len(time) - 1))

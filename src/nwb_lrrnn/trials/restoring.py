@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_lrrnn.trials.kinds import is_list_of_trials
+from nwb_lrrnn.trials.timed_kinds import is_pynapple, like_pynapple
 
 
 def restore(source: Any, values: Any, lengths: NDArray, dim: str, ids: Sequence | np.ndarray | None) -> Any:
@@ -35,6 +36,10 @@ def _restore_one(source: Any, values: Any, dim: str, ids: Sequence | np.ndarray 
         frame = pd.DataFrame(values, index=source.index, columns=columns)
         frame.attrs = dict(source.attrs)
         return frame
+    if is_pynapple(source):
+        return like_pynapple(
+            source, values, [f"{dim}{k}" for k in range(values.shape[1])] if ids is None else list(ids)
+        )
     return values
 
 

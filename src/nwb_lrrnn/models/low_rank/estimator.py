@@ -24,6 +24,7 @@ from nwb_lrrnn.models.networks.form import form_fields
 from nwb_lrrnn.models.training.checkpoints import checkpoint_of
 from nwb_lrrnn.models.training.devices import one_thread, resolve
 from nwb_lrrnn.models.training.loop import Schedule
+from nwb_lrrnn.models.training.progress import Progress
 from nwb_lrrnn.models.training.splitting import all_but_held_out, hold_out, put_back
 from nwb_lrrnn.trials import LazyTrials, Trials
 
@@ -174,7 +175,8 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
             schedule = replace(schedule, max_epochs=(epochs + 1) // 2)
         device = resolve(self.device)
         warm = self.warm_start and hasattr(self, "encoders_")
-        with checkpoint_of(self, whole or trials, device.type, goes_on=warm) as log, one_thread():
+        log_ = checkpoint_of(self, whole or trials, device.type, goes_on=warm)
+        with log_ as log, one_thread(), Progress(epochs, type(self).__name__) as progress:
             seeds = log.seeds(self.random_state).spawn(self.n_init + 2)
             form = self._form(whole or trials, getattr(torch, self.dtype), device)
             drawn = np.random.default_rng(seeds[0])
@@ -183,12 +185,12 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
             if whole is not None and len(trials.lengths) > 1:
                 trials = None  # a copy of the parts
             start = self._warm_start() if warm else LinearStart(parts[0], form, log)
-            rng, label = np.random.default_rng(seeds[1]), type(self).__name__
-            stages = fitting.Stages(form, *parts, schedule, self.batch_size, rng, label, log)
+            rng = np.random.default_rng(seeds[1])
+            stages = fitting.Stages(form, *parts, schedule, self.batch_size, rng, progress, log)
             fit = fitting.run(stages, start, asked, seeds[2:])
             rest = all_but_held_out(whole, 1, self.validation_fraction, seeds[0])
+            stages.epochs_left = epochs - fit.ending.history.sizes["epoch"]
             if rest is not None:
-                stages.epochs_left = max(1, epochs - fit.ending.history.sizes["epoch"])
                 fit = streaming.go_on(fit, fitting.again(fit, parts[0]), stages, rest, log)
             self.shooting_bins_ = fit.window_bins
             if trials is None:

@@ -22,11 +22,13 @@ from nwb_lrrnn.models.observation.constant import constant_log_density
 from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT, Checkpoint
 from nwb_lrrnn.models.training.ending import Ending
 from nwb_lrrnn.models.training.loop import Schedule, train
+from nwb_lrrnn.models.training.progress import Progress
 from nwb_lrrnn.trials import Trials
 
 SHORT = 5  # bins of the shortest windows: the latents follow the data almost freely
 WHOLE = 250  # bins: trials up to this long may be one window
 LONG = 100  # bins of the windows of longer ones
+_NO_EPOCHS_LEFT = "no epochs were left for longer windows. Raise max_epochs"
 _JUDGED = 30  # trials that candidates for a start are judged on
 
 
@@ -68,12 +70,12 @@ class Stages:
         schedule: Schedule,
         batch_size: int | None,
         rng: np.random.Generator,
-        label: str,
+        progress: Progress,
         log: Checkpoint = NO_CHECKPOINT,
     ):
         self.form, self.train_trials, self.held_trials = form, train_trials, held_trials
         self.schedule, self.batch_size, self.rng = schedule, batch_size, rng
-        self.label, self.log = label, log
+        self.progress, self.log = progress, log
         self.baseline = constant_log_density(train_trials, held_trials or train_trials, form.likelihood)
         self.epochs_left = schedule.max_epochs
         self.histories: list[xr.Dataset] = []
@@ -89,14 +91,14 @@ class Stages:
         objective = ShootingObjective(
             self.form, before.flat.clone(), before.prior, train_set, held_set, self.batch_size, self.baseline
         )
-        epochs = self.epochs_left if last else (self.epochs_left + 1) // 2
+        epochs = self.epochs_left if last else max(1, self.epochs_left // 2)
         schedule = replace(self.schedule, max_epochs=epochs, n_plateaus=1 if prepares else self.schedule.n_plateaus)
         windows = f"windows of {window_bins} bins"
         step = {"log": self.log, "name": f"stage {len(self.histories) + 1}"}
-        outcome = train(objective, schedule, self.rng, label=f"{self.label}, {windows}", **step)
+        outcome = train(objective, schedule, self.rng, progress=self.progress, what=f", {windows}", **step)
         if outcome.not_finite:
             self.not_finite.append(f"in {windows}, {outcome.not_finite}")
-        self.epochs_left = max(1, self.epochs_left - outcome.n_epochs)
+        self.epochs_left -= outcome.n_epochs
         self.histories.append(outcome.history.assign(shooting_bins=("epoch", np.full(outcome.n_epochs, window_bins))))
         prior = Prior(*(outcome.state[name] for name in Prior._fields))
         path, held_path = objective.paths()
@@ -106,7 +108,7 @@ class Stages:
     def given(self, window_bins: int, start: _Stage) -> _Stage:
         """Return the fit with windows of the length that the user asked for, prepared on short ones."""
         longest = min(int(self.train_trials.lengths.max()), window_bins)
-        if longest > 2 * FINE:
+        if longest > 2 * FINE and self.epochs_left > 1:
             start = self.run(FINE, start, last=False, prepares=True)
         return self.run(window_bins, start, last=True)
 
@@ -124,8 +126,12 @@ class Stages:
             if not stage.best > best.best:
                 break
             best = stage
+            if not self.epochs_left:
+                break
         if best.window_bins == lengths[-1]:
             return best
+        if not self.epochs_left:
+            return replace(best, not_converged=best.not_converged or _NO_EPOCHS_LEFT)
         again = self.run(best.window_bins, best, last=True)
         return again if again.best > best.best else replace(best, not_converged=again.not_converged)
 

@@ -33,12 +33,16 @@ def go_on(fit: ShootingFit, start: WarmStart, stages: Stages, trials: LazyTrials
 
     `stages` is what trained on the sample; `trials` are all but the held-out ones.
     """
+    if not stages.epochs_left:
+        left_out = "no epochs were left for trials outside of the sample. Raise max_epochs"
+        return replace(fit, ending=replace(fit.ending, not_converged=left_out))
     form, judges, held = stages.form, stages.held_trials, None
     if judges is not None:
         held = on_path(form, judges, fit.window_bins, start.smoothed(judges, form)[None], 1)
     objective = BlockObjective(form, start, trials, held, fit.window_bins, stages.batch_size, stages.baseline)
     schedule = replace(stages.schedule, max_epochs=stages.epochs_left)
-    outcome = train(objective, schedule, stages.rng, label=f"{stages.label}, all blocks", log=log, name="blocks")
+    how = {"progress": stages.progress, "what": ", all blocks", "log": log, "name": "blocks"}
+    outcome = train(objective, schedule, stages.rng, **how)
     prior = Prior(*(outcome.state[name] for name in Prior._fields))
     net = select(form.network(form.layout(), outcome.parameters.detach(), prior), 0)
     post, windows = infer(net, start.encoders, stages.train_trials, fit.window_bins, start.spread)

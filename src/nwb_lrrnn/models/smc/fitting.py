@@ -23,6 +23,7 @@ from nwb_lrrnn.models.smc.objective import FilterObjective, information
 from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT, Checkpoint, fingerprint
 from nwb_lrrnn.models.training.ending import Ending
 from nwb_lrrnn.models.training.loop import Schedule, train
+from nwb_lrrnn.models.training.progress import Progress
 from nwb_lrrnn.trials import LazyTrials, Trials
 
 _INFORMED = 50  # trials whose gradients make the units of the parameters
@@ -96,7 +97,9 @@ def run(task: ParticleTask) -> ParticleFit:
         best = start if encodes else climb.run(start, step)
         climbed.append(_Climbed(start, best, best if climb.gain(best, start).is_real else start))
     objective = _objective(task, plan, climbs, torch.stack([one.kept.flats for one in climbed]).to(task.starts))
-    outcome = train(objective, task.schedule, np.random.default_rng(shuffle_seed), label=task.label, log=log)
+    with Progress(task.schedule.max_epochs, task.label) as progress:
+        rng = np.random.default_rng(shuffle_seed)
+        outcome = train(objective, task.schedule, rng, progress=progress, log=log)
     found = objective.flats(outcome.parameters.detach()).double()
     ways = [_end(climb, one, row, encodes) for climb, one, row in zip(climbs, climbed, found, strict=True)]
     chosen = max(range(len(ways)), key=lambda k: (ways[k].moved, float(ways[k].end.value.sum())))

@@ -14,6 +14,7 @@ import xarray as xr
 from torch import Tensor
 
 from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT, Checkpoint, fingerprint
+from nwb_lrrnn.models.training.progress import Progress
 
 
 class Layout:
@@ -131,7 +132,8 @@ def train(
     schedule: Schedule,
     rng: np.random.Generator,
     *,
-    label: str,
+    progress: Progress,
+    what: str = "",
     log: Checkpoint = NO_CHECKPOINT,
     name: str = "training",
 ) -> Outcome:
@@ -142,30 +144,29 @@ def train(
     restart whose validation value, or whose loss in every batch of an epoch, is not finite goes back to its last good
     state in the same way; a single such batch is skipped. Both are said in `Outcome.not_finite`.
 
+    `progress` counts the epochs, `what` names them beside its label.
+
     Every epoch is stored in `log` as the step `name`. A step found there that had the same start goes on from its last
     epoch, and one that had ended is taken as it is; where it had ended by `max_epochs`, and there are more now, it goes
     on too.
     """
-    from tqdm import tqdm
-
     run = _Run(objective, schedule, rng)
     step = log.step(name, run.fingerprint)
     kept = step.recall()
     if kept is not None and kept["epoch"] <= schedule.max_epochs:
         run.load(kept)
     keeper = run.keeper
-    with tqdm(total=schedule.max_epochs, initial=run.epoch, desc=label, unit="epoch", disable=None, leave=False) as bar:
-        while run.epoch < schedule.max_epochs and not keeper.finished.all():
-            value = run.one_epoch()
-            step.store(run.state)
-            bar.update()
-            bar.set_postfix_str(f"{np.nanmax(value):.4f} nats/bin" if np.isfinite(value).any() else "")
+    progress.advance(run.epoch, what)
+    while run.epoch < schedule.max_epochs and not keeper.finished.all():
+        value = run.one_epoch()
+        step.store(run.state)
+        progress.advance(1, what, float(np.nanmax(value)) if np.isfinite(value).any() else None)
     keeper.go_back(np.isfinite(keeper.best), run.flat, objective.snapshot())
     history = xr.Dataset(
         {name: (("epoch", "restart"), values[: run.epoch]) for name, values in run.records.items()},
         coords={"epoch": np.arange(1, run.epoch + 1), "restart": np.arange(len(run.flat))},
     )
-    keeper.refuse_nothing_finite(label)
+    keeper.refuse_nothing_finite(progress.label + what)
     said = keeper.not_finite(), keeper.not_converged()
     return Outcome(keeper.best_flat, keeper.best_state, keeper.best, history, run.epoch, *said)
 

@@ -94,7 +94,7 @@ class ArrayFormat:
         try:
             import numcodecs
         except ImportError as error:
-            raise ImportError('Zarr stores need numcodecs: pip install "nwb-lrrnn[zarr]"') from error
+            raise ImportError("Zarr stores need numcodecs: pip install numcodecs") from error
         found = []
         for config in reversed(self._codecs):
             name = config.get("id") if isinstance(config, dict) else config

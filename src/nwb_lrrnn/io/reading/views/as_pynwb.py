@@ -25,7 +25,8 @@ def pynwb_file(source: Source) -> Iterator[pynwb.NWBFile]:
     if source.is_zarr:
         raise NotBuiltError(
             f"{source.uri}: pynwb reads HDF5, but this is a Zarr store: read it with hdmf_zarr.NWBZarrIO "
-            '(pip install "nwb-lrrnn[zarr]"), or with recording.to_datatree()'
+            "(pip install hdmf-zarr, into an environment of its own: it wants an older zarr than xarray does), "
+            "or with recording.to_datatree()"
         )
     with source.open() as file:
         try:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nwb_lrrnn.models.training.devices import one_thread, resolve
 from nwb_lrrnn.models.training.loop import Layout, Schedule, train
+from nwb_lrrnn.models.training.progress import Progress
 
 Array = NDArray[np.floating]
 
@@ -76,7 +77,8 @@ def fit_mlp(
         start = _start(inside, n_hidden, n_init, rng)
         objective = _Regression(start, inside, outside, batch_size, resolve(device), getattr(torch, dtype))
         schedule = Schedule(max_epochs, patience, learning_rate)
-        outcome = train(objective, schedule, rng, label="MLP encoder")
+        with Progress(max_epochs, "MLP encoder") as progress:
+            outcome = train(objective, schedule, rng, progress=progress)
     best = int(np.nanargmax(outcome.validation))
     parts = objective.layout.unpack(outcome.parameters.detach().to("cpu", torch.float64))
     parameters = {name: values[best].numpy() for name, values in parts.items()}

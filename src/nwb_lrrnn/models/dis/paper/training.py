@@ -17,6 +17,7 @@ from torch import Tensor
 from nwb_lrrnn.models.dis.paper import objective as paper
 from nwb_lrrnn.models.dis.paper.objective import TERMS, Form, Settings
 from nwb_lrrnn.models.training.devices import one_thread, resolve
+from nwb_lrrnn.models.training.progress import Progress
 from nwb_lrrnn.models.training.threads import over_ranges
 from nwb_lrrnn.parameters import choose
 
@@ -144,19 +145,19 @@ class Run:
 
     def train(self) -> tuple[dict[str, Array], NDArray[np.int64]]:
         """Return the history of every term (epoch, S), and the epochs (S,) of a loss that was not finite, 0: none."""
-        from tqdm import trange
-
         epochs, restarts = self.settings.max_epochs, len(self.generators)
         records, broken_at = np.full((epochs, restarts, len(TERMS)), np.nan), np.zeros(restarts, dtype=np.int64)
         one_epoch = self._by_kernels() if self.kernels else self._by_torch()
-        for epoch in trange(epochs, desc="paper's objective", unit="epoch", disable=None, leave=False):
-            self._draw()
-            records[epoch] = next(one_epoch)
-            records[epoch, ~self.running] = np.nan
-            broken_at[~self.running & (broken_at == 0)] = epoch + 1
-            if not self.running.any():
-                break
-        return {name: records[:, :, at] for at, name in enumerate(TERMS)}, broken_at
+        with Progress(epochs, "paper's objective") as progress:
+            for epoch in range(epochs):
+                self._draw()
+                records[epoch] = next(one_epoch)
+                records[epoch, ~self.running] = np.nan
+                broken_at[~self.running & (broken_at == 0)] = epoch + 1
+                progress.advance(1)
+                if not self.running.any():
+                    break
+        return {name: records[: progress.done, :, at] for at, name in enumerate(TERMS)}, broken_at
 
     def final(self) -> Tensor:
         """Return the parameters (S, P) in float64, on the CPU."""

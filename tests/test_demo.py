@@ -79,7 +79,7 @@ def test_without_matplotlib_there_is_no_figure(demo, tmp_path, monkeypatch):
     import nwb_lrrnn.demo as module
 
     report, _ = demo
-    monkeypatch.setattr("nwb_lrrnn.plotting._figure", _refuse)
+    monkeypatch.setattr("nwb_lrrnn.plotting.plot_summary", _refuse)
     said = []
     z = np.random.default_rng(0).normal(size=(4, 10, 2))
     held = np.array([True, False, True, False])
@@ -89,5 +89,5 @@ def test_without_matplotlib_there_is_no_figure(demo, tmp_path, monkeypatch):
     assert any("OTHER latents" in line for line in said)
 
 
-def _refuse(*size):
+def _refuse(*given, **options):
     raise ImportError("no matplotlib")

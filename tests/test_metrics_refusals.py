@@ -20,7 +20,7 @@ from nwb_lrrnn.analysis.metrics import (
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models.linear import LinearStateSpace, MeanRate
 from nwb_lrrnn.models.low_rank import LowRankRNN
-from test_metrics import linear
+from test_metrics_of_models import linear
 
 X3 = np.random.default_rng(0).standard_normal((2, 20, 3))
 

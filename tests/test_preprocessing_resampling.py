@@ -112,7 +112,7 @@ def test_labels_follow_the_bins(rng):
     assert Y.attrs["bin_size"] == 0.1
     assert X.attrs["bin_size"] == 0.05
     index = pd.Index([0.05, 0.15, 0.25, 0.35], name="t")
-    frame = lr.Resample(rate=0.5).fit_transform(pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0]}, index=index))
+    frame = lr.Resample(rate=5.0).fit_transform(pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0]}, index=index))  # seconds
     np.testing.assert_allclose(frame.index, [0.1, 0.3])
     assert frame.index.name == "t"
     named = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0]}, index=list("wxyz"))

@@ -15,6 +15,8 @@ from nwb_lrrnn.align import aligned_r2, canonicalize
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models.linear import MeanRate
 from nwb_lrrnn.models.low_rank import LowRankRNN
+from nwb_lrrnn.models.training.splitting import hold_out
+from nwb_lrrnn.trials import as_trials
 from planted import attractor, cycle_frequency, lorenz, oscillator
 
 
@@ -121,6 +123,12 @@ def test_the_order_of_trials_and_of_units_does_not_matter(waves):
     np.testing.assert_allclose(
         other.score(100.0 + 7.0 * waves[..., units]) + 6 * np.log(7), fitted.score(waves), atol=1e-6
     )
+
+
+def test_another_unit_does_not_change_which_trials_judge_a_fit(waves):
+    more = np.concatenate([waves, np.random.default_rng(3).standard_normal((8, 40, 1))], axis=-1)
+    one, other = (hold_out(as_trials(X), 0.25, np.random.default_rng(0))[1] for X in (waves, more))
+    np.testing.assert_array_equal(other.values[..., :6], one.values)
 
 
 def test_fit_leaves_torch_as_it_was(waves):

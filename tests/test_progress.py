@@ -111,8 +111,7 @@ def test_whoever_waits_for_the_compiler_is_told_once(monkeypatch, caplog):
         function = SimpleNamespace(__module__=module)
         return SimpleNamespace(data={"dispatcher": SimpleNamespace(py_func=function)})
 
-    monkeypatch.setattr(type(LISTENER), "has_told", False)
-    monkeypatch.delattr(LISTENER, "has_told", raising=False)
+    monkeypatch.setattr(LISTENER, "has_told", False)
     with caplog.at_level(logging.INFO, "nwb_lrrnn"):
         LISTENER.on_start(of("somebody.else"))
         assert not caplog.records

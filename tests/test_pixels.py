@@ -8,26 +8,13 @@ import pytest
 
 from nwb_lrrnn import DisRNN, PCADenoise
 from nwb_lrrnn.io.reading import pixels
-from nwb_lrrnn.io.reading.recording import open_nwb
-from small_nwb import add_series, add_trials, add_units, new_nwb, ramp
+from small_nwb import add_series, add_trials, add_units, ramp
 
 FRAMES = np.arange(6 * 5 * 4).reshape(6, 5, 4).astype(np.uint16)
 
 
 def add_movie(file, data=FRAMES, kind="TwoPhotonSeries", path="acquisition/movie", rate=10.0, **more):
     return add_series(file, path, data, kind, rate=rate, units="a.u.", **more)
-
-
-@pytest.fixture
-def make(tmp_path):
-    """Return a function that opens a file with what `build` adds."""
-
-    def opened(build):
-        with new_nwb(tmp_path / "a.nwb") as file:
-            build(file)
-        return open_nwb(tmp_path / "a.nwb")
-
-    return opened
 
 
 @pytest.mark.parametrize("kind", ["TwoPhotonSeries", "OnePhotonSeries", "VoltageImagingSeries"])

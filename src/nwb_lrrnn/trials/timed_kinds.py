@@ -52,11 +52,8 @@ def times_of(frame: pd.DataFrame) -> NDArray[np.float64] | None:
     if isinstance(index, (pd.TimedeltaIndex, pd.DatetimeIndex)):
         since: Any = index - index[0] if len(index) else pd.TimedeltaIndex([])
         return np.asarray(since.total_seconds(), dtype=np.float64)
-    if isinstance(index, pd.MultiIndex) or index.dtype.kind not in "iuf":
-        return None
-    if index.dtype.kind == "f":
-        return index.to_numpy(np.float64)
-    return None
+    is_of_floats = not isinstance(index, pd.MultiIndex) and index.dtype.kind == "f"
+    return index.to_numpy(np.float64) if is_of_floats else None
 
 
 def refuse_shuffled(frame: pd.DataFrame, name: str) -> None:

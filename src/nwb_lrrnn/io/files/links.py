@@ -105,10 +105,7 @@ def check_storage(dataset: H5, reach: Reach) -> bool:
     `dataset` is an open one of h5py's low level. HDF5 gives zeros where the source of a virtual dataset is gone, and
     crashes on one that leads back to itself.
     """
-    created = dataset.get_create_plist()
-    if created.get_external_count():
-        raise ElsewhereError("lies as plain bytes in other files (external storage of HDF5), which is no NWB")
-    if created.get_layout() != low_h5py().h5d.VIRTUAL:
+    if _virtual(dataset) is None:
         return False
     holder = _name(dataset)
     tag = None if reach.is_remote else os.stat(holder).st_mtime_ns
@@ -155,10 +152,7 @@ def _sources_of(dataset: H5, reach: Reach, above: tuple[tuple[str, int], ...], o
     here = (holder if reach.is_remote else os.path.realpath(holder), _address(dataset))
     if here in above or len(above) > _MOST_HOPS:
         raise ElsewhereError("is a virtual dataset of itself, so that there are no values")
-    created = dataset.get_create_plist()
-    if created.get_external_count():
-        raise ElsewhereError("lies as plain bytes in other files (external storage of HDF5), which is no NWB")
-    if created.get_layout() != low.h5d.VIRTUAL:
+    if (created := _virtual(dataset)) is None:
         return ()
     found: dict[str, str] = {}
     for target, path in _named_by(created):
@@ -177,6 +171,14 @@ def _sources_of(dataset: H5, reach: Reach, above: tuple[tuple[str, int], ...], o
             raise ElsewhereError(f"lies in another file, {target}, which has no {path}")
         found |= dict(_sources_of(source, reach, (*above, here), opened))
     return tuple(found.items())
+
+
+def _virtual(dataset: H5) -> H5 | None:
+    """Return how a virtual dataset was made, None of any other; raise where the values are plain bytes elsewhere."""
+    created = dataset.get_create_plist()
+    if created.get_external_count():
+        raise ElsewhereError("lies as plain bytes in other files (external storage of HDF5), which is no NWB")
+    return created if created.get_layout() == low_h5py().h5d.VIRTUAL else None
 
 
 _VIRTUAL = "HDF5_VDS_PREFIX"

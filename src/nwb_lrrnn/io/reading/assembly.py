@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.io.files.hdf5 import H5, plain
+from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import listed
+from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry
 from nwb_lrrnn.io.reading.grid import Grid
 from nwb_lrrnn.io.reading.tables import Rows, free_names
 
@@ -74,6 +77,23 @@ def _columns(dim: str, rows: Rows, taken: set[str]) -> dict[str, tuple[str, NDAr
         name: (dim, values)
         for name, values in zip(free_names(rows.columns, dim, taken), rows.columns.values(), strict=True)
     }
+
+
+def origin(source: Source, entry: SeriesEntry | TableEntry, object_id: str, units: str) -> dict[str, Any]:
+    """Return the attributes that say where an array comes from, and its unit of measure."""
+    return {
+        "units": units,
+        "source": source.uri,
+        "version_tag": source.version_tag,
+        "nwb_path": entry.path,
+        "neurodata_type": entry.neurodata_type,
+        "object_id": object_id,
+    }
+
+
+def object_id_of(group: H5) -> str:
+    """Return the id of a typed object of NWB, empty where it has none."""
+    return str(plain(group.attrs.get("object_id")) or "")
 
 
 def report_dropped(grid: Grid, n_asked: int, attrs: dict[str, Any]) -> None:

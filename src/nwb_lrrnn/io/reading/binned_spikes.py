@@ -13,7 +13,7 @@ from nwb_lrrnn.io.errors import ChangedFileError
 from nwb_lrrnn.io.files.chunks.slices import read_dataset
 from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
-from nwb_lrrnn.io.reading.assembly import assemble, report_dropped
+from nwb_lrrnn.io.reading.assembly import assemble, object_id_of, origin, report_dropped
 from nwb_lrrnn.io.reading.catalog import Catalog
 from nwb_lrrnn.io.reading.column_values import read_values
 from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, find_dataset
@@ -23,8 +23,8 @@ from nwb_lrrnn.io.reading.invalid_times import invalid_times
 from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import lazy_blocks, ranges, some
 from nwb_lrrnn.io.reading.selection import select_rows
-from nwb_lrrnn.io.reading.spikes import read_units
 from nwb_lrrnn.io.reading.tables import Rows, region_columns
+from nwb_lrrnn.io.reading.units import read_units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -206,7 +206,7 @@ def _extent(entry: SeriesEntry) -> Extent:
     return Extent(entry.shape, None if _why_not(entry) else (entry.shape or (0,))[0], "counts")
 
 
-def _size(source: Source, content: Content) -> str:
+def _size(catalog: Catalog, content: Content) -> str:
     """Return how large they are in words."""
     if content.n_units is None or content.shape is None:
         return "" if content.shape is None else f"shape {content.shape}"
@@ -228,7 +228,7 @@ def _read(
     """Return the counts (trial, time, unit) as `Recording.series` describes them, and warnings for its caller."""
     with source.open() as file:
         found = _layout(file, entry)
-        object_id = str(plain(file[entry.path].attrs.get("object_id")) or "")
+        object_id = object_id_of(file[entry.path])
         stored = file[f"{entry.path}/data"].dtype
     _refuse(entry, found.bin_size, request, bin_size, {"max_gap": max_gap, "repair": repair})
     rows, _, _, odd = _units(source, catalog, entry)
@@ -245,15 +245,7 @@ def _read(
         observed = observed_bins(outside_intervals(invalid), grid.bin_size, grid.starts, n_bins)
         seen = np.asarray(observed.any(axis=1))
         grid, asked, observed = grid.drop(~seen, "no bin of it was observed"), asked[seen], observed[seen]
-    attrs = {
-        "bin_size": found.bin_size,
-        "units": "counts",
-        "source": source.uri,
-        "version_tag": source.version_tag,
-        "nwb_path": entry.path,
-        "neurodata_type": entry.neurodata_type,
-        "object_id": object_id,
-    }
+    attrs = {"bin_size": found.bin_size, **origin(source, entry, object_id, "counts")}
     report_dropped(grid, len(unknown), attrs)
     counts = _counts(source, entry, stored, asked, columns)
     array = assemble(lazy_blocks(counts), grid, rows.take(columns), observed=observed, attrs=attrs)

@@ -254,6 +254,18 @@ def _coarse(times: NDArray[np.float64]) -> str:
     return f": they are float32, too coarse to tell times near {largest:g} s apart by less than {apart:.2g} s"
 
 
+def clock_problems(source: Source, entry: SeriesEntry, n_samples: int) -> list[str]:
+    """Return what is wrong with the times of a series of `n_samples`: that there are none, or gaps."""
+    try:
+        clock = read_clock(source, entry, n_samples)
+    except ValueError as error:
+        return [str(error)]
+    if not len(clock.segments):
+        return []
+    first = clock.times()[clock.segments[0]]
+    return [f"{entry.path}: {len(clock.segments)} gaps in the timestamps, the first ends at {first:g} s"]
+
+
 def _regular_clock(source: Source, entry: SeriesEntry, n_samples: int) -> Clock:
     """Return the clock of a series with a rate."""
     start, rate = entry.starting_time, entry.rate

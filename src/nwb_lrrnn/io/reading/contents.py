@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
-from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry, series_kind, why_not_read
+from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry
 from nwb_lrrnn.io.reading.event_times import EventEntry, event_entries, n_events, why_no_events
-from nwb_lrrnn.io.reading.intervals import interval_names, interval_tables
+from nwb_lrrnn.io.reading.intervals import TRIALS, interval_names, interval_tables
 from nwb_lrrnn.io.reading.invalid_times import invalid_table
 from nwb_lrrnn.io.reading.kinds import Content, Population
 from nwb_lrrnn.io.reading.populations import POPULATIONS, population_of
 from nwb_lrrnn.io.reading.series import extent_of_series
+from nwb_lrrnn.io.reading.series_kinds import series_kind, why_not_read
 
 _ORDER = (
     *(population.kind for population in POPULATIONS),
@@ -123,7 +124,7 @@ def _events_content(entry: EventEntry, name: str) -> Content:
 
 def _intervals_content(table: TableEntry, name: str) -> Content:
     """Return the content of a table of intervals; `name` is what its call names it by."""
-    call = "recording.trials" if table.path == "/intervals/trials" else f"recording.intervals[{name!r}]"
+    call = "recording.trials" if table.path == TRIALS else f"recording.intervals[{name!r}]"
     return replace(_left_out(table, None), call=call)
 
 

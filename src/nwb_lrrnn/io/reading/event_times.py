@@ -14,8 +14,9 @@ from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, choose
 from nwb_lrrnn.io.reading.clock import check_times
 from nwb_lrrnn.io.reading.column_values import read_values
-from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, TableEntry, series_kind
+from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, TableEntry
 from nwb_lrrnn.io.reading.ragged import read_ragged
+from nwb_lrrnn.io.reading.series_kinds import series_kind
 from nwb_lrrnn.io.reading.tables import read_rows
 
 # Columns of a table of events that say what each of them is, where they hold text.

@@ -14,7 +14,7 @@ from nwb_lrrnn.io.reading.assembly import assemble
 from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed
 from nwb_lrrnn.io.reading.event_times import EventColumn, Events, event_entries, find_events, read_event_times
 from nwb_lrrnn.io.reading.grid import grid_like
-from nwb_lrrnn.io.reading.intervals import interval_tables, read_intervals
+from nwb_lrrnn.io.reading.intervals import interval_tables, main_table, read_intervals
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,14 +44,14 @@ def _named_events(source: Source, catalog: Catalog, name: str, intervals: str | 
     if intervals is not None:
         tables = (choose(tables, intervals, "intervals", "interval tables", by_path=catalog.result_intervals),)
     holding = [table for table in tables if name in table.columns]
-    main = [table for table in holding if table.path == "/intervals/trials"]
+    main = main_table(holding)
     if len(holding) > 1 and not main:
         raise ValueError(
             f"name: {name!r} is a column of {len(holding)} interval tables: {', '.join(t.path for t in holding)}; "
             f"say which one is meant, such as intervals={holding[0].name!r}"
         )
     if holding:
-        table = (main or holding)[0]
+        table = main or holding[0]
         if name in table.ragged:
             return read_event_times(source, EventColumn(f"{table.path}/{name}", table))
         times = read_intervals(source, table).columns.get(name)

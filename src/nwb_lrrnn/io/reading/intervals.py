@@ -22,6 +22,8 @@ from nwb_lrrnn.io.reading.tables import Rows, free_names, is_split, read_rows, t
 if TYPE_CHECKING:
     import xarray as xr
 
+TRIALS = "/intervals/trials"
+
 
 @dataclass(frozen=True, eq=False)
 class Request:
@@ -54,6 +56,11 @@ def interval_names(tables: Sequence[TableEntry]) -> list[str]:
     return [table.name if names.count(table.name) == 1 else table.path for table in tables]
 
 
+def main_table(tables: Sequence[TableEntry]) -> TableEntry | None:
+    """Return the table that NWB calls the trials of a session, None where it is not among them."""
+    return next((table for table in tables if table.path == TRIALS), None)
+
+
 def choose_intervals(catalog: Catalog, name: str | None) -> TableEntry:
     """Return the table of intervals that is meant, or raise: `name`, else `trials`, else the only one."""
     tables, empty = interval_tables(catalog), empty_tables(catalog)
@@ -69,9 +76,9 @@ def choose_intervals(catalog: Catalog, name: str | None) -> TableEntry:
             + ", so nothing can be aligned; leave align=, intervals= and trials= out to read the whole recording, and "
             "divide it with chop"
         )
-    trials = [table for table in tables if table.path == "/intervals/trials"]
-    if len(trials) == 1 or len(tables) == 1:
-        return (trials or list(tables))[0]
+    trials = main_table(tables)
+    if trials is not None or len(tables) == 1:
+        return trials or tables[0]
     raise ValueError(
         f"intervals: the file holds {len(tables)} interval tables: {', '.join(table.path for table in tables)}; "
         f"say which one is meant, such as intervals={interval_names(tables)[0]!r}"
@@ -201,8 +208,8 @@ def _events_of(source: Source, catalog: Catalog, request: Request) -> tuple[Even
     tables = interval_tables(catalog)
     if tables and (request.intervals is not None or request.trials is not None or len(tables) == 1):
         tables = (choose_intervals(catalog, request.intervals),)
-    elif main := [table for table in tables if table.path == "/intervals/trials"]:
-        tables = (main[0],)
+    elif main := main_table(tables):
+        tables = (main,)
     if any(name in table.columns and name not in table.ragged for table in tables):
         return None, []
     ragged = [table for table in tables if name in table.ragged]

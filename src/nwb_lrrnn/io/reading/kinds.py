@@ -55,7 +55,7 @@ class Population:
         How a user reads it, given the name that tells it from others; "" where it is the only one.
     extent : entry -> Extent
         How large it is.
-    size : source, content -> str
+    size : catalog, content -> str
         That in words.
     read : source, catalog, entry, request, **options -> DataArray, list of str
         The population (trial, time, unit) or (time, unit), and warnings for the caller of `Recording`, whose method
@@ -79,7 +79,7 @@ class Population:
     why_not: Callable[[Any], str | None]
     call: Callable[[Any, str], str]
     extent: Callable[[Any], Extent]
-    size: Callable[[Source, Content], str]
+    size: Callable[[Catalog, Content], str]
     read: Callable[..., tuple[xr.DataArray, list[str]]]
     unit_table: Callable[[Source, Catalog, Any], tuple[Rows, str, NDArray[np.intp]]]
     problems: Callable[[Source, Catalog, Any], list[str]]

@@ -11,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.io.files.chunks.slices import read_dataset
-from nwb_lrrnn.io.files.hdf5 import plain
 from nwb_lrrnn.io.files.source import Source
+from nwb_lrrnn.io.reading.assembly import object_id_of, origin
 from nwb_lrrnn.io.reading.catalog import Catalog
-from nwb_lrrnn.io.reading.clock import read_clock
-from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, series_kind, why_no_pixels
+from nwb_lrrnn.io.reading.clock import clock_problems
+from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry
 from nwb_lrrnn.io.reading.intervals import Request
 from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import as_dask, ranges, some
 from nwb_lrrnn.io.reading.selection import select_rows
 from nwb_lrrnn.io.reading.series import read_series
 from nwb_lrrnn.io.reading.series_columns import working_dtype
+from nwb_lrrnn.io.reading.series_kinds import series_kind, why_no_pixels
 from nwb_lrrnn.io.reading.tables import Rows
 
 if TYPE_CHECKING:
@@ -145,22 +146,13 @@ def _sampled(
     index = select_rows(rows, units, "unit")
     with source.open() as file:
         group = file[entry.path]
-        data, object_id = group["data"], str(plain(group.attrs.get("object_id")) or "")
+        data, object_id = group["data"], object_id_of(group)
         chunks, dtype = data.chunks, working_dtype(data.dtype)
     path = f"{entry.path}/data"
     series = PixelSeries(
         source, path, shape, chunks, dtype, entry.conversion, entry.offset, size, blocks[index], kept
     )  # fmt: skip
-    attrs = {
-        "units": entry.units,
-        "frame_shape": list(grid),
-        "binning": size,
-        "source": source.uri,
-        "version_tag": source.version_tag,
-        "nwb_path": entry.path,
-        "neurodata_type": entry.neurodata_type,
-        "object_id": object_id,
-    }
+    attrs = {**origin(source, entry, object_id, entry.units), "frame_shape": list(grid), "binning": size}
     return series, rows.take(index), attrs
 
 
@@ -220,7 +212,7 @@ def _extent(entry: SeriesEntry) -> Extent:
     return Extent(shape, math.prod(shape[1:]), entry.units, entry.rate, duration)
 
 
-def _size(source: Source, content: Content) -> str:
+def _size(catalog: Catalog, content: Content) -> str:
     """Return how large it is in words."""
     if content.n_units is None or content.shape is None:
         return "" if content.shape is None else f"shape {content.shape}"
@@ -255,14 +247,7 @@ def _problems(source: Source, catalog: Catalog, entry: SeriesEntry) -> list[str]
     reason = why_no_pixels(entry)
     if reason is not None:
         return [reason]
-    try:
-        clock = read_clock(source, entry, (entry.shape or (0,))[0])
-    except ValueError as error:
-        return [str(error)]
-    if not len(clock.segments):
-        return []
-    first = clock.times()[clock.segments[0]]
-    return [f"{entry.path}: {len(clock.segments)} gaps in the timestamps, the first ends at {first:g} s"]
+    return clock_problems(source, entry, (entry.shape or (0,))[0])
 
 
 PIXELS = Population(

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from nwb_lrrnn.io.reading.binned_spikes import BINNED_SPIKES
 from nwb_lrrnn.io.reading.catalog import Catalog
-from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, why_not_read
+from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry
 from nwb_lrrnn.io.reading.kinds import Population
 from nwb_lrrnn.io.reading.pixels import PIXELS
 from nwb_lrrnn.io.reading.series import CHANNELS, COLUMNS, ROIS, named_series, read_series
+from nwb_lrrnn.io.reading.series_kinds import why_not_read
 from nwb_lrrnn.io.reading.spikes import UNITS
 
 if TYPE_CHECKING:

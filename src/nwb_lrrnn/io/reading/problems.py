@@ -7,7 +7,7 @@ import numpy as np
 from nwb_lrrnn.io.errors import ElsewhereError
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, listed
-from nwb_lrrnn.io.reading.entries import TableEntry, series_kind
+from nwb_lrrnn.io.reading.entries import TableEntry
 from nwb_lrrnn.io.reading.event_times import event_entries, event_problems
 from nwb_lrrnn.io.reading.grid import long_trials
 from nwb_lrrnn.io.reading.intervals import empty_tables, interval_tables, ragged_columns, read_intervals
@@ -15,6 +15,7 @@ from nwb_lrrnn.io.reading.invalid_times import invalid_table, read_invalid_times
 from nwb_lrrnn.io.reading.populations import population_of
 from nwb_lrrnn.io.reading.ragged import read_ends
 from nwb_lrrnn.io.reading.series import series_problems
+from nwb_lrrnn.io.reading.series_kinds import series_kind
 from nwb_lrrnn.io.reading.tables import repeated_ids
 
 

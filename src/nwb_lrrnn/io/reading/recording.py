@@ -207,7 +207,7 @@ class Recording(RecordingTables, Exports):
         """
         from nwb_lrrnn.io.reading.intervals import Request
         from nwb_lrrnn.io.reading.populations import reader_of
-        from nwb_lrrnn.io.reading.spikes import choose_units
+        from nwb_lrrnn.io.reading.units import choose_units
 
         self._check_open()
         entry = choose_units(self.catalog, table)

@@ -53,7 +53,7 @@ class RecordingTables:
         ValueError
             If there is no units table with spikes, or there are several and none is /units.
         """
-        from nwb_lrrnn.io.reading.spikes import choose_units, unit_frame
+        from nwb_lrrnn.io.reading.units import choose_units, unit_frame
 
         self._check_open()
         return unit_frame(self.source, self.catalog, choose_units(self.catalog, None))

@@ -15,8 +15,8 @@ from nwb_lrrnn.binning import observed_bins, outside_intervals
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.assembly import assemble, report_dropped
 from nwb_lrrnn.io.reading.catalog import Catalog, choose
-from nwb_lrrnn.io.reading.clock import JITTER, Clock, read_clock
-from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry, layout, series_kind, why_not_read
+from nwb_lrrnn.io.reading.clock import JITTER, Clock, clock_problems, read_clock
+from nwb_lrrnn.io.reading.entries import InFile, SeriesEntry
 from nwb_lrrnn.io.reading.grid import Grid, grid_like
 from nwb_lrrnn.io.reading.intervals import Request, requested_grid
 from nwb_lrrnn.io.reading.invalid_times import invalid_times
@@ -24,6 +24,7 @@ from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import BinnedSeries, SampledSeries, lazy_blocks
 from nwb_lrrnn.io.reading.selection import select_rows
 from nwb_lrrnn.io.reading.series_columns import column_table, describe, value_problems
+from nwb_lrrnn.io.reading.series_kinds import layout, series_kind, why_not_read
 from nwb_lrrnn.io.reading.tables import Rows
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ def extent_of_series(entry: SeriesEntry) -> Extent:
     return Extent(entry.shape, shape.n_columns, entry.units, entry.rate, duration)
 
 
-def size_of_series(source: Source, content: Content) -> str:
+def size_of_series(catalog: Catalog, content: Content) -> str:
     """Return how large a series is in words."""
     if content.shape is None:
         return ""
@@ -313,14 +314,7 @@ def series_problems(source: Source, catalog: Catalog, entry: SeriesEntry) -> lis
     if shape.transposed:
         problems.append(f"{entry.path}: the data are stored (unit, time); they are read as (time, unit)")
     problems += value_problems(source, entry, shape.n_columns)
-    try:
-        clock = read_clock(source, entry, shape.n_samples)
-    except ValueError as error:
-        return [*problems, str(error)]
-    if len(clock.segments) and series_kind(entry) != "events":  # licks come in trains: pauses are no gaps
-        first = clock.times()[clock.segments[0]]
-        problems.append(f"{entry.path}: {len(clock.segments)} gaps in the timestamps, the first ends at {first:g} s")
-    return problems
+    return problems + clock_problems(source, entry, shape.n_samples)
 
 
 def _is_of_kind(kind: str, entry: InFile) -> bool:

@@ -11,10 +11,12 @@ from nwb_lrrnn.io.errors import MisreadValuesError
 from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.files.zarr.file import ZarrDataset
+from nwb_lrrnn.io.reading.assembly import object_id_of, origin
 from nwb_lrrnn.io.reading.catalog import Catalog, listed
 from nwb_lrrnn.io.reading.clock import read_clock
-from nwb_lrrnn.io.reading.entries import SeriesEntry, find_dataset, layout
+from nwb_lrrnn.io.reading.entries import SeriesEntry, find_dataset
 from nwb_lrrnn.io.reading.lazy import SampledSeries
+from nwb_lrrnn.io.reading.series_kinds import layout
 from nwb_lrrnn.io.reading.tables import Rows, region_columns
 
 
@@ -34,15 +36,7 @@ def describe(
     series = SampledSeries(
         source, path, entry.shape or (), data.chunks, dtype, gain, entry.offset, transposed=shape.transposed
     )
-    attrs = {
-        "units": entry.units,
-        "source": source.uri,
-        "version_tag": source.version_tag,
-        "nwb_path": entry.path,
-        "neurodata_type": entry.neurodata_type,
-        "object_id": str(plain(group.attrs.get("object_id")) or ""),
-    }
-    return series, rows, attrs
+    return series, rows, origin(source, entry, object_id_of(group), entry.units)
 
 
 def value_problems(source: Source, entry: SeriesEntry, n_columns: int) -> list[str]:

@@ -103,7 +103,7 @@ def size_of(catalog: Catalog, content: Content) -> str:
 def _size_alone(catalog: Catalog, content: Content) -> str:
     """Return the size of a content in words."""
     if content.population is not None:
-        return content.population.size(catalog.source, content)
+        return content.population.size(catalog, content)
     entry = content.entry
     if content.kind == "events":
         return size_of_events(entry)
@@ -111,7 +111,7 @@ def _size_alone(catalog: Catalog, content: Content) -> str:
         return f"{entry.n_rows} rows: {', '.join(entry.columns)}"
     if isinstance(entry, ResultEntry):
         return ", ".join(f"{series.name} {series.shape}" for series in entry.series)
-    return size_of_series(catalog.source, content)
+    return size_of_series(catalog, content)
 
 
 def _left_out(source: Source, content: Content) -> str:

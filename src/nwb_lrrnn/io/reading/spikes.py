@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.binning import observed_bins, outside_intervals
-from nwb_lrrnn.io.files.hdf5 import plain
 from nwb_lrrnn.io.files.source import Source
-from nwb_lrrnn.io.reading.assembly import assemble, report_dropped
-from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed, read_catalog
+from nwb_lrrnn.io.reading.assembly import assemble, origin, report_dropped
+from nwb_lrrnn.io.reading.catalog import Catalog, listed
 from nwb_lrrnn.io.reading.entries import InFile, TableEntry
 from nwb_lrrnn.io.reading.grid import Grid
-from nwb_lrrnn.io.reading.intervals import Request, read_intervals, requested_grid
+from nwb_lrrnn.io.reading.intervals import Request, main_table, read_intervals, requested_grid
 from nwb_lrrnn.io.reading.invalid_times import invalid_times
 from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import SpikeCounts, lazy_blocks
 from nwb_lrrnn.io.reading.memory import check_memory
 from nwb_lrrnn.io.reading.observed import UnitRates, in_seconds, trials_outside, unit_rates
-from nwb_lrrnn.io.reading.ragged import read_ends, read_ragged
 from nwb_lrrnn.io.reading.selection import select_rows
 from nwb_lrrnn.io.reading.spike_table import SpikeTable
-from nwb_lrrnn.io.reading.tables import Rows, free_names, read_rows, repeated_ids, unit_electrodes
+from nwb_lrrnn.io.reading.tables import Rows, repeated_ids
 from nwb_lrrnn.io.reading.time_units import coarse_times, doubtful_unit
+from nwb_lrrnn.io.reading.units import ReadUnits, rates_of_units, read_observed, read_units, why_no_spikes
 
 if TYPE_CHECKING:
-    import pandas as pd
     import xarray as xr
 
 logger = logging.getLogger(__name__)
@@ -38,97 +36,6 @@ logger = logging.getLogger(__name__)
 _ON_BAD_SPIKES = ("sort", "raise")
 _MOST_SHOWN = 2**21  # spikes that are read for a line of the printout
 _USUAL_BIN = 0.02  # s; spike times that are too coarse for it are a problem of the file
-
-
-@dataclass(frozen=True, eq=False)
-class ReadUnits:
-    """Rows of a Units table with electrode metadata, and the intervals in which each unit was observed (or None).
-
-    `oddities` say what is wrong with the electrodes and the intervals.
-    """
-
-    rows: Rows
-    observed: list[NDArray[np.float64]] | None
-    object_id: str
-    oddities: tuple[str, ...] = ()
-
-
-def choose_units(catalog: Catalog, name: str | None) -> TableEntry:
-    """Return the Units table that is meant, or raise: `name`, else /units, else the only one with spike times."""
-    tables = catalog.of_type("Units")
-    if name is not None:
-        entry = choose(tables, name, "table", "units tables")
-    elif not tables:
-        raise ValueError(
-            "the file holds no units table, so there are no spikes; recording.contents lists what there is"
-        )
-    else:
-        usable = [table for table in tables if table.n_spikes is not None] or list(tables)
-        main = [table for table in usable if table.path == "/units"]
-        if len(usable) > 1 and not main:
-            paths = ", ".join(table.path for table in usable)
-            raise ValueError(
-                f"table: the file holds several units tables: {paths}; say which, table={usable[0].path!r}"
-            )
-        entry = (main or usable)[0]
-    reason = why_no_spikes(entry)
-    if reason is not None:
-        raise ValueError(reason)
-    return entry
-
-
-def why_no_spikes(entry: TableEntry) -> str | None:
-    """Return the sentence why a Units table cannot be binned, None where it can."""
-    if not entry.n_rows:
-        return f"{entry.path}: the units table has no rows, so there are no spikes to bin"
-    fault = next((text for text in entry.faults if "`spike_times`" in text), None)
-    if fault is not None:
-        return fault
-    if entry.n_spikes is None:
-        columns = listed(entry.columns) or "none"
-        why = (
-            "its column spike_times is no list of numbers"
-            if "spike_times" in entry.columns
-            else "no column spike_times"
-        )
-        return f"{entry.path}: the units have no spikes ({why}); available columns: {columns}"
-    return None
-
-
-def read_units(source: Source, entry: TableEntry) -> ReadUnits:
-    """Return the rows of a Units table with the metadata of their electrodes, and their observation intervals."""
-    with source.open() as file:
-        rows = read_rows(file, entry)
-        electrodes, odd = unit_electrodes(file, entry)
-        columns = {**electrodes, **rows.columns}  # the unit's own column wins
-        object_id = str(plain(file[entry.path].attrs.get("object_id")) or "")
-    observed, oddity = read_observed(source, entry)
-    return ReadUnits(replace(rows, columns=columns), observed, object_id, tuple(filter(None, (odd, oddity))))
-
-
-def read_observed(source: Source, entry: TableEntry) -> tuple[list[NDArray[np.float64]] | None, str | None]:
-    """Return the obs_intervals (interval, 2) of each row of a Units table, and what is odd about their division.
-
-    None where it says of no unit.
-    """
-    with source.open() as file:
-        observed = read_ragged(file, entry.path, "obs_intervals", entry.n_rows)
-        oddity = None if observed is None else read_ends(file, entry.path, "obs_intervals", entry.n_rows)[1]
-    if observed is None:
-        return None, oddity
-    if any(part.size and part.shape[1:] != (2,) for part in observed):
-        raise ValueError(
-            f"{entry.path}/obs_intervals: got {observed[0].ndim} dims, wanted (interval, 2), a start and a stop "
-            "each; repair the file with pynwb"
-        )
-    observed = [part.reshape(-1, 2).astype(np.float64) for part in observed]
-    return (None if all(not len(part) for part in observed) else observed), oddity
-
-
-def rates_of_units(source: Source, entry: TableEntry, invalid: NDArray[np.float64] | None) -> UnitRates:
-    """Return how fast the units of a table fired in observed time; `invalid` are the file's invalid_times, or None."""
-    spikes = SpikeTable(source, entry.path, entry.n_rows, entry.n_spikes or 0)
-    return unit_rates(spikes, read_observed(source, entry)[0], invalid)
 
 
 def read_spikes(
@@ -176,31 +83,10 @@ def read_spikes(
             raise ValueError(f"window: no bin of {request.window} s was observed; widen the window")
     dtype = summary.count_dtype(index, grid.bin_size)
     counts = SpikeCounts(spikes, index, grid.bin_size, grid.starts, grid.n_bins, grid.inside, dtype)
-    attrs = {
-        "bin_size": grid.bin_size,
-        "units": "counts",
-        "source": source.uri,
-        "version_tag": source.version_tag,
-        "nwb_path": entry.path,
-        "neurodata_type": entry.neurodata_type,
-        "object_id": known.object_id,
-    }
+    attrs = {"bin_size": grid.bin_size, **origin(source, entry, known.object_id, "counts")}
     report_dropped(grid, n_asked, attrs)
     array = assemble(lazy_blocks(counts), grid, known.rows.take(index), observed=observed, attrs=attrs)
     return array.rename("spikes"), warnings + more
-
-
-def unit_frame(source: Source, catalog: Catalog, entry: TableEntry) -> pd.DataFrame:
-    """Return the rows of a Units table by id, with n_spikes and rate in spikes/s; see `Recording.units`."""
-    import pandas as pd
-
-    rows = read_units(source, entry).rows
-    found = rates_of_units(source, entry, invalid_times(source, catalog, entry.path))
-    names = free_names(rows.columns, "unit", {"unit", "n_spikes", "rate"})
-    columns = dict(zip(names, rows.columns.values(), strict=True))
-    return pd.DataFrame(
-        columns | {"n_spikes": found.n_spikes, "rate": found.rates}, index=pd.Index(rows.ids, name="unit")
-    )
 
 
 def _observed(
@@ -296,10 +182,10 @@ def _extent(entry: TableEntry) -> Extent:
     return Extent(None if entry.n_spikes is None else (entry.n_spikes,), entry.n_rows, "spikes")
 
 
-def _size(source: Source, content: Content) -> str:
+def _size(catalog: Catalog, content: Content) -> str:
     """Return how large it is in words."""
     text = f"{content.n_units} units"
-    return text if content.shape is None else f"{text}, {content.shape[0]} spikes{_how_long_and_fast(source, content)}"
+    return text if content.shape is None else f"{text}, {content.shape[0]} spikes{_how_long_and_fast(catalog, content)}"
 
 
 def _unit_table(source: Source, catalog: Catalog, entry: TableEntry) -> tuple[Rows, str, NDArray[np.intp]]:
@@ -307,7 +193,7 @@ def _unit_table(source: Source, catalog: Catalog, entry: TableEntry) -> tuple[Ro
     return read_units(source, entry).rows, entry.path, np.arange(entry.n_rows)
 
 
-def _how_long_and_fast(source: Source, content: Content) -> str:
+def _how_long_and_fast(catalog: Catalog, content: Content) -> str:
     """Return the stretch of a session and the mean rate over units in observed time as text, empty where unknown.
 
     From all spikes where they are few and near, else from a few numbers of the file.
@@ -315,8 +201,8 @@ def _how_long_and_fast(source: Source, content: Content) -> str:
     if not content.n_units or not content.shape or not content.shape[0]:
         return ""
     try:
-        is_near = not source.is_remote and content.shape[0] <= _MOST_SHOWN
-        start, stop, duration, rate = (_measured if is_near else _estimated)(source, content.entry)
+        is_near = not catalog.source.is_remote and content.shape[0] <= _MOST_SHOWN
+        start, stop, duration, rate = (_measured if is_near else _estimated)(catalog, content.entry)
     except (OSError, ValueError):  # the file is gone or damaged: printing must work all the same
         return ""
     if not 0 < duration < np.inf:
@@ -327,22 +213,17 @@ def _how_long_and_fast(source: Source, content: Content) -> str:
     return f", {ends} s ({what}{part}), about {rate:.2g} spikes/s per unit"
 
 
-def _measured(source: Source, entry: TableEntry) -> tuple[float, float, float, float]:
+def _measured(catalog: Catalog, entry: TableEntry) -> tuple[float, float, float, float]:
     """Return start and stop of the session, mean observed seconds, and mean rate, from all spikes."""
-    invalid = None
-    with source.open() as file:
-        has_invalid = "intervals/invalid_times" in file
-    if has_invalid:
-        invalid = invalid_times(source, read_catalog(source), entry.path)
-    found = rates_of_units(source, entry, invalid)
+    found = rates_of_units(catalog.source, catalog, entry, read_observed(catalog.source, entry)[0])
     rates = found.rates[np.isfinite(found.rates)]
     return *found.stretch, float(found.seconds.mean()), float(rates.mean()) if len(rates) else np.nan
 
 
-def _estimated(source: Source, entry: TableEntry) -> tuple[float, float, float, float]:
+def _estimated(catalog: Catalog, entry: TableEntry) -> tuple[float, float, float, float]:
     """Return the same from obs_intervals, else from the first unit's first and the last unit's last spike."""
     n_spikes, n_rows = entry.n_spikes or 0, entry.n_rows
-    with source.open() as file:
+    with catalog.source.open() as file:
         group = file[entry.path]
         if "obs_intervals" in group and group["obs_intervals"].ndim == 2 and len(group["obs_intervals"]):
             intervals = group["obs_intervals"][()]
@@ -363,7 +244,7 @@ def _problems(source: Source, catalog: Catalog, table: TableEntry) -> list[str]:
     try:
         known = read_units(source, table)
         times = SpikeTable(source, table.path, table.n_rows, table.n_spikes or 0)
-        rows, found = known.rows, rates_of_units(source, table, invalid_times(source, catalog, table.path))
+        rows, found = known.rows, rates_of_units(source, catalog, table, known.observed)
         spikes = found.summary
     except ValueError as error:
         return [str(error)]
@@ -381,7 +262,7 @@ def _problems(source: Source, catalog: Catalog, table: TableEntry) -> list[str]:
     problems += _outside(table.path, known, found, np.arange(table.n_rows))
     problems += repeated_ids(table.path, rows)
     said = [doubtful_unit(source, catalog, table, spikes), coarse_times(source, table, spikes, _USUAL_BIN)]
-    trials = next((table for table in catalog.of_type("TimeIntervals") if table.path == "/intervals/trials"), None)
+    trials = main_table(catalog.of_type("TimeIntervals"))
     if trials is not None and known.observed is None and said[0] is None:
         columns = read_intervals(source, trials).columns
         starts = columns.get("start_time", np.zeros(0))

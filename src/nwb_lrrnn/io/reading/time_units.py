@@ -15,7 +15,8 @@ import numpy as np
 from nwb_lrrnn.io.files.hdf5 import plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog
-from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry, layout, why_not_read
+from nwb_lrrnn.io.reading.entries import SeriesEntry, TableEntry
+from nwb_lrrnn.io.reading.series_kinds import layout, why_not_read
 from nwb_lrrnn.io.reading.spike_table import SpikeSummary
 from nwb_lrrnn.io.reading.tables import read_rows
 
@@ -127,8 +128,8 @@ def _end_of_all_else(source: Source, catalog: Catalog, table: TableEntry, last: 
             values = observed[()]
             stop = float(values[np.isfinite(values)].max(initial=0.0))
             ends += [stop] if last > _LONGER * stop else []
-        for table in catalog.of_type("TimeIntervals"):
-            columns = read_rows(file, table).columns
+        for intervals in catalog.of_type("TimeIntervals"):
+            columns = read_rows(file, intervals).columns
             times = [columns[name] for name in ("start_time", "stop_time") if name in columns]
             ends += [float(part[np.isfinite(part)].max(initial=0.0)) for part in times if part.dtype.kind in "fiu"]
         n_read = 0
@@ -139,8 +140,8 @@ def _end_of_all_else(source: Source, catalog: Catalog, table: TableEntry, last: 
                 ends.append(_end_by_rate(entry))
             elif n_read < _MOST_READ and entry.timestamps_shape[:1] > (0,):
                 n_read += 1
-                last = file[f"{entry.path}/timestamps"][-1]
-                ends.append(float(last) if np.ndim(last) == 0 and np.isfinite(last) else 0.0)
+                end = file[f"{entry.path}/timestamps"][-1]
+                ends.append(float(end) if np.ndim(end) == 0 and np.isfinite(end) else 0.0)
     return max(ends) or None
 
 

@@ -12,15 +12,16 @@ from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, ResultEntry
 from nwb_lrrnn.io.reading.clock import check_times, read_clock
-from nwb_lrrnn.io.reading.entries import LostEntry, SeriesEntry, TableEntry, series_kind, table_entry, why_not_read
+from nwb_lrrnn.io.reading.entries import LostEntry, SeriesEntry, TableEntry, table_entry
 from nwb_lrrnn.io.reading.intervals import interval_variables
 from nwb_lrrnn.io.reading.lazy import SampledSeries
 from nwb_lrrnn.io.reading.populations import population_of
 from nwb_lrrnn.io.reading.ragged import read_ends
 from nwb_lrrnn.io.reading.series import read_series
 from nwb_lrrnn.io.reading.series_columns import describe
-from nwb_lrrnn.io.reading.spikes import why_no_spikes
+from nwb_lrrnn.io.reading.series_kinds import series_kind, why_not_read
 from nwb_lrrnn.io.reading.tables import ELECTRODES, Rows, free_names, read_rows, trial_rows, unit_electrodes
+from nwb_lrrnn.io.reading.units import why_no_spikes
 from nwb_lrrnn.io.reading.views.lazy_variables import StoredText, as_text_variable, as_variable, stored_numbers
 from nwb_lrrnn.io.reading.views.timestamps_index import TimestampsIndex
 

@@ -228,3 +228,11 @@ def _explained(latents, target):
     design = np.column_stack([latents, np.ones(len(latents))])
     left = target - design @ np.linalg.lstsq(design, target, rcond=None)[0]
     return 1 - left.var() / target.var()
+
+
+@pytest.mark.parametrize("conversion", [np.nan, "0.5", 0.0])
+def test_a_conversion_that_is_no_number_is_no_1(make, conversion):
+    recording = make(lambda file: add_movie(file, conversion=conversion))
+    assert any("movie: `conversion` is" in problem for problem in recording.problems)
+    with pytest.raises(ValueError, match="`conversion` is"):
+        recording.series("movie")

@@ -97,6 +97,8 @@ def why_no_pixels(entry: SeriesEntry) -> str | None:
         return f"{path}: the data have {len(shape)} dims {shape}, wanted (time, x, y) or (time, x, y, z)"
     if np.dtype(_plain_dtype(entry.dtype)).kind not in "fiub":
         return f"{path}: the data are no real numbers (dtype {entry.dtype})"
+    if entry.misread:
+        return f"{path}: {entry.misread}"
     if entry.timestamps_shape is None and entry.rate is None:
         return f"{path}: the movie has neither timestamps nor a single starting_time with a rate"
     n_times = entry.timestamps_shape[0] if entry.timestamps_shape else shape[0]

@@ -253,8 +253,7 @@ def test_a_fitted_model_refuses_counts_too(fitted, data):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("always", [0, 1])
-@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize(("name", "always"), [("linear", 0), ("linear", 1), ("low rank", 0), ("smc", 1)])
 def test_a_unit_that_hardly_ever_changes_leaves_everything_finite(name, always, data):
     X = data[1][:10, :30].copy()
     X[..., 4] = always

@@ -27,7 +27,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 ONE = ShuffleSplit(1, test_size=2, random_state=0)  # one split, its rows in no order
 # scikit-learn cuts X in the same way for all: two models take every kind, the others one each of arrays, dask and lists
 ALL_KINDS, SOME_KINDS = ("LinearStateSpace", "MeanRate"), ("labelled", "lazy", "list of arrays")
-QUICK = [name for name in MODELS if name not in ("LowRankRNN", "SMCLowRankRNN")]
+TRAINED = ["LowRankRNN", "SMCLowRankRNN", "DisRNN"]
+QUICK = [name for name in MODELS if name not in TRAINED]
 # kinds differ in how their sums are rounded (blocks of dask, lists): far below what gradients turn it into
 CLOSE = {"rtol": 0, "atol": 1e-6}
 
@@ -97,7 +98,7 @@ def test_a_search_on_every_kind_finds_the_same_and_refits_on_all(name, kind, X):
     assert search.best_estimator_.score(data) == search.score(data) == best.score(data)
 
 
-@pytest.mark.parametrize("name", ["LowRankRNN", "SMCLowRankRNN"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_best_network_of_a_search_is_the_one_fitted_by_hand(name, X):
     search = GridSearchCV(MODELS[name], GRIDS[name], cv=ONE, error_score="raise").fit(X)
     best = clone(MODELS[name]).set_params(**search.best_params_).fit(X)

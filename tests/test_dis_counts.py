@@ -138,10 +138,10 @@ def test_evidence_is_that_of_importance_sampling_within_a_hundredth_of_a_nat(lin
     exact = np.zeros(len(y))
     for b in range(len(y)):
         proposal = stats.multivariate_t(found.means[b], 1.2 * spread[b], df=8)
-        z = proposal.rvs(10_000, random_state=rng)
+        z = proposal.rvs(4000, random_state=rng)
         weight = log_density(z, b, y, linear, units, r)
         weight = weight + stats.multivariate_normal(prior[b], covariance).logpdf(z) - proposal.logpdf(z)
-        exact[b] = logsumexp(weight) - np.log(len(z))  # standard error some 4e-3
+        exact[b] = logsumexp(weight) - np.log(len(z))  # standard error some 6e-3
     assert found.log_likelihood.mean() == pytest.approx(exact.mean(), abs=0.01)
     np.testing.assert_allclose(found.log_likelihood, exact, atol=0.03)
 

@@ -25,7 +25,7 @@ def outcomes(folder, **steps):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    return outcomes(tmp_path_factory.mktemp("killed"), kill=3, full=12)
+    return outcomes(tmp_path_factory.mktemp("killed"), kill=5, full=12)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def check_full(found):
         assert {outcome.split(": ")[1].split(",")[0] for outcome in found["disks"]} <= {"old", "new"}
 
 
-def test_killed_at_every_third_write(found):
+def test_killed_at_every_fifth_write(found):
     check_kills(found["kill"])
 
 

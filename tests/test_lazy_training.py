@@ -89,14 +89,17 @@ def test_an_interrupted_fit_on_blocks_ends_like_one_that_was_not(monkeypatch, tm
     assert model.fit(X).score(X) == whole
 
 
-@pytest.mark.parametrize("hidden", [slice(None, 12), slice(20, None)], ids=["the first half", "the last block"])
+FIRST_HALF, LAST_BLOCK = slice(None, 12), slice(20, None)
+
+
 @pytest.mark.parametrize(
-    "model",
+    ("model", "hidden"),
     [
-        LowRankRNN(rank=2, n_neurons=10, max_epochs=4, shooting_window=100, random_state=0),
-        SMCLowRankRNN(rank=2, n_neurons=10, n_particles=8, max_epochs=2, random_state=0),
+        (LowRankRNN(rank=2, n_neurons=10, max_epochs=4, shooting_window=100, random_state=0), FIRST_HALF),
+        (LowRankRNN(rank=2, n_neurons=10, max_epochs=4, shooting_window=100, random_state=0), LAST_BLOCK),
+        (SMCLowRankRNN(rank=2, n_neurons=10, n_particles=8, max_epochs=2, random_state=0), FIRST_HALF),
     ],
-    ids=lambda m: type(m).__name__,
+    ids=["LowRankRNN, the first half", "LowRankRNN, the last block", "SMCLowRankRNN, the first half"],
 )
 def test_blocks_of_which_nothing_is_observed_teach_nothing_and_break_nothing(monkeypatch, model, hidden):
     values = _waves(24)

@@ -41,12 +41,16 @@ def archive(tmp_path_factory):
 
 
 @pytest.mark.usefixtures("archive")
-@pytest.mark.filterwarnings("ignore:SMCLowRankRNN:sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:(SMC)?LowRankRNN:sklearn.exceptions.ConvergenceWarning")
 def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # they write session.nwb and more where they are
     names = {}
     for block in BLOCKS:
-        shorter = block.replace("SMCLowRankRNN(", "SMCLowRankRNN(max_epochs=3, ")  # what it shows does not need more
+        # what they show does not need more
+        shorter = block.replace("SMCLowRankRNN(", "SMCLowRankRNN(max_epochs=2, ")
+        shorter = shorter.replace(
+            "LowRankRNN(rank=2, n_neurons=40, p", "LowRankRNN(max_epochs=30, rank=2, n_neurons=40, p"
+        )
         exec(compile(shorter, "README.md", "exec"), names)
     assert names["reach"].sizes == {"trial": 10, "time": 35, "unit": 3}
     assert {path.name for path in tmp_path.iterdir()} == {"session.nwb", "session_lrrnn.nwb", "fit.npz", "flow.png"}

@@ -51,15 +51,15 @@ class ParticleEM:
         """Return what the held-out trials gain."""
         return gain_of(after.value, before.value, self.n_bins, self.form.n_units)
 
-    def run(self, start: Standing, step: LoggedStep) -> Standing:
-        """Return the best of where rounds lead that go on while they raise the held-out bound, for sure or not."""
+    def run(self, start: Standing, step: LoggedStep, most: int) -> Standing:
+        """Return the best of where rounds, `most` at most, lead that go on while they raise the held-out bound."""
         now = best = start
         k = waited = 0
         kept = step.recall()
         if kept is not None:
             now, best = (_standing(kept, name, start.flats) for name in ("now", "best"))
             k, waited = (int(n) for n in kept["counts"])
-        while k < _ROUNDS and waited < _PATIENCE:
+        while k < min(_ROUNDS, most) and waited < _PATIENCE:
             now = self._round(now.flats, best.value, k)
             if not bool(torch.isfinite(now.flats).all()):  # rates beyond numbers: no round goes on from there
                 break

@@ -96,7 +96,8 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
     n_trajectories : int
         Trajectories of the backward simulation.
     max_epochs, patience : int
-        Gradient training ends when the held-out bound has stopped rising, at the latest after `max_epochs`.
+        Gradient training ends when the held-out bound has stopped rising, at the latest after `max_epochs`; the rounds
+        of expectation maximisation before it are no more than that either.
     batch_size : int or None
         Trials per gradient step; None: 16.
     learning_rate : float

@@ -94,7 +94,7 @@ def run(task: ParticleTask) -> ParticleFit:
     for k, (climb, row) in enumerate(zip(climbs, task.starts.detach(), strict=True)):
         step = log.step(f"climb {k + 1}", partial(fingerprint, row.cpu()))
         start = climb.stand(row.double())
-        best = start if encodes else climb.run(start, step)
+        best = start if encodes else climb.run(start, step, task.schedule.max_epochs)
         climbed.append(_Climbed(start, best, best if climb.gain(best, start).is_real else start))
     objective = _objective(task, plan, climbs, torch.stack([one.kept.flats for one in climbed]).to(task.starts))
     with Progress(task.schedule.max_epochs, task.label) as progress:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +47,14 @@ def arrays(tensors: Iterable[Tensor]) -> tuple[np.ndarray, ...]:
     return tuple(t.detach().to(torch.float64).contiguous().numpy() for t in tensors)
 
 
+@lru_cache(maxsize=1)
+def _libraries(n_modules: int) -> ThreadpoolController:
+    """Return what sets the threads of BLAS; the libraries are looked for (3 ms) only where modules have been added."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
 _inside = threading.Lock()
 _n_inside = 0
 _before: tuple[int, Any] = (1, None)
@@ -55,12 +68,10 @@ def one_thread() -> Iterator[None]:
     and on a busy machine slow a fit tenfold. The kernels bring threads of their own. Blocks of several threads may
     overlap: the first sets the numbers, the last gives BLAS its own back.
     """
-    from threadpoolctl import threadpool_limits
-
     global _n_inside, _before
     with _inside:
         if _n_inside == 0:
-            _before = (torch.get_num_threads(), threadpool_limits(1))
+            _before = (torch.get_num_threads(), _libraries(len(sys.modules)).limit(limits=1))
         _n_inside += 1
         torch.set_num_threads(1)
     try:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.models.linear import LinearStateSpace
 from nwb_lrrnn.models.smc import SMCLowRankRNN, estimator
 from nwb_lrrnn.models.smc.evidence import gain_of
 from nwb_lrrnn.models.smc.members import parts_of
@@ -131,3 +133,20 @@ def test_a_gain_counts_beyond_two_standard_errors_over_trials():
         assert gain.per_bin == pytest.approx(per_bin)
         assert gain.is_real is is_real
     assert not gain_of(before + 10 * 0.001, before, bins, 5).is_real  # certain, and nothing
+
+
+def test_rates_that_range_far_below_zero_lose_no_trial():
+    # softplus of hundreds of spikes/s: Newton's steps to the mode overshoot to where counts are all but impossible
+    rng = np.random.default_rng(0)
+    turn = 0.99 * np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
+    net = LowRankDynamics(
+        np.eye(2), 2 * turn.T, dt=0.02, tau=0.02, nonlinearity="identity", latent_noise=3600.0 * np.eye(2),
+        initial_mean=np.zeros(2), initial_covariance=160_000.0 * np.eye(2), loadings=rng.standard_normal((8, 2)),
+        offset=np.full(8, 130.0), likelihood="poisson", link="softplus",
+    )  # fmt: skip
+    X = net.simulate(20, 30, random_state=1).observations
+    exact = LinearStateSpace.from_dynamics(net).set_params(n_particles=500).score_trials(X).values
+    bound = SMCLowRankRNN.from_dataset(net.to_dataset()).set_params(n_particles=500, random_state=0).score_trials(X)
+    # in nats of a trial: near such corners no Gaussian proposal is good, but steps that end anywhere lose thousands
+    assert abs(bound.values - exact).max() < 6
+    assert abs(bound.values.mean() - exact.mean()) < 2

@@ -28,7 +28,7 @@ class Plan(NamedTuple):
     scheme: str = "systematic"
     when: str = "before_step"
     threshold: float = 0.5
-    n_newton: int = 3
+    n_newton: int = 12
 
 
 def resolve(proposal: str, likelihood: str, readout: str) -> str:

@@ -10,7 +10,7 @@ from nwb_lrrnn.models.networks import cells
 from nwb_lrrnn.models.observation import likelihoods
 from nwb_lrrnn.models.smc.steps import Options, View, currents, log_density, predictor
 
-_HALVINGS = 3
+_SHORTER = 6  # a step that loses is cut to a quarter, so often at most, and then not made
 
 
 @torch.no_grad()
@@ -34,15 +34,16 @@ def site_of(
         residual = gradient - torch.matmul(precision, (z - centre)[..., None])[..., 0]
         step = torch.linalg.solve_ex(precision + information, residual[..., None])[0][..., 0]
         slack = 1e-12 * (1.0 + before.abs())  # rounding must not decide at the mode
-        # the first of the factors 1, 1/4, 1/16 that does not lose, else 1/64: as the kernel does, without a branch
-        factor = torch.full_like(before, 0.25**_HALVINGS)
-        for k in reversed(range(_HALVINGS)):
+        # the first of the factors 1, 1/4, ... that does not lose, else 0: as the kernel does, without a branch
+        factor = torch.zeros_like(before)
+        for k in reversed(range(_SHORTER)):
             trial = z + 0.25**k * step
             after = _value(options, moves, view, trial, v) - _distance(trial, centre, precision)
             factor = torch.where(after >= before - slack, torch.full_like(factor, 0.25**k), factor)
         z = z + factor[..., None] * step
-    gradient, information, _ = _expand(options, moves, view, z, v)
-    return gradient + torch.matmul(information, z[..., None])[..., 0], information
+    _, information, _ = _expand(options, moves, view, z, v)
+    pulled = torch.matmul(information, z[..., None]) + torch.matmul(precision, (z - centre)[..., None])
+    return pulled[..., 0], information
 
 
 def _expand(options: Options, moves: Moves, view: View, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ import pytest
 from source_files import FILES, code_of, dotted, module_name, parsed
 
 LEVELS = {
-    0: ("parameters", "trials", "dynamics", "binning", "resample", "align", "queries", "caches"),
+    0: ("parameters", "trials", "dynamics", "binning", "resample", "align", "queries", "caches", "attributes"),
     1: ("io", "preprocessing", "models", "analysis"),
     2: ("results", "plotting", "compare"),
     3: ("report", "groups"),

@@ -173,7 +173,9 @@ def to_dataset(net) -> xr.Dataset:
         if value is not None:
             dims = ("neuron",) if name == "loadings" and net.readout != "latents" else dims
             variables[name] = (dims, np.array(value))
-    dataset = xr.Dataset(variables, attrs={name: getattr(net, name) for name in ATTRS})
+    attrs = {name: getattr(net, name) for name in ATTRS}
+    attrs["filter_inputs"] = int(net.filter_inputs)  # netCDF has no flags
+    dataset = xr.Dataset(variables, attrs=attrs)
     if net.unit_ids is not None:
         dataset = dataset.assign_coords(unit=("unit", np.array(net.unit_ids)))
     return dataset

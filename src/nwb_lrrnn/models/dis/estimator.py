@@ -12,13 +12,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.align import Gauge, change_gauge, slices
 from nwb_lrrnn.dynamics import LowRankDynamics
-from nwb_lrrnn.models.base import SeveralPosteriors
 from nwb_lrrnn.models.dis import fitting
 from nwb_lrrnn.models.dis.connectivity import standard_errors
 from nwb_lrrnn.models.dis.dataset import dynamics_of, network_of, variables_of
 from nwb_lrrnn.models.dis.network import GroupNetwork
 from nwb_lrrnn.models.dis.settings import check_parameters, group_ranks_of
 from nwb_lrrnn.models.dis.units import LIKELIHOODS
+from nwb_lrrnn.models.posteriors import SeveralPosteriors
 from nwb_lrrnn.models.scored_units import widened
 from nwb_lrrnn.models.training.devices import one_thread
 from nwb_lrrnn.trials import Trials

@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 from nwb_lrrnn.align import Gauge, canonicalize, change_gauge
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.dynamics.selection import select_units
-from nwb_lrrnn.models.base import SeveralPosteriors
 from nwb_lrrnn.models.particles import seed_of
+from nwb_lrrnn.models.posteriors import SeveralPosteriors
 from nwb_lrrnn.models.smc import bound, encoder, evidence, fitting, inference, members, network, settings
 from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.evidence import Gain
@@ -346,6 +346,7 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
     # --- the file --------------------------------------------------------------------------------------------------
 
     _fitted_scalars = (*SeveralPosteriors._fitted_scalars, "n_particles_", "stayed_linear_")
+    _fitted_flags = (*SeveralPosteriors._fitted_flags, "stayed_linear_")
 
     def _state(self) -> dict[str, tuple]:
         if not hasattr(self, "encoder_"):

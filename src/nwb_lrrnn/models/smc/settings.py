@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from nwb_lrrnn import parameters as check
-from nwb_lrrnn.models.base import POSTERIORS
 from nwb_lrrnn.models.networks.checks import TrainedModel, check_network
 from nwb_lrrnn.models.networks.form import form_fields
+from nwb_lrrnn.models.posteriors import POSTERIORS
 from nwb_lrrnn.models.smc import bound, encoder
 from nwb_lrrnn.models.smc.network import ParticleForm
 from nwb_lrrnn.models.training.loop import Schedule

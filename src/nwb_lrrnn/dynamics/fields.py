@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import textwrap
+from typing import get_args
 
 import numpy as np
 import xarray as xr
@@ -11,7 +12,7 @@ import xarray as xr
 from nwb_lrrnn.dynamics.likelihoods import LIKELIHOODS
 from nwb_lrrnn.dynamics.links import LINKS
 from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
-from nwb_lrrnn.parameters import choose
+from nwb_lrrnn.parameters import Readout, choose
 
 DIMS = {
     "left_vectors": ("neuron", "latent"),
@@ -38,7 +39,7 @@ DIMS = {
 ATTRS = ("dt", "tau", "nonlinearity", "filter_inputs", "readout", "likelihood", "link")
 CHOICES = {
     "nonlinearity": NONLINEARITIES,
-    "readout": ("latents", "currents", "rates"),
+    "readout": get_args(Readout),
     "likelihood": tuple(LIKELIHOODS),
     "link": tuple(LINKS),
 }

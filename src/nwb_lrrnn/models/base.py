@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import xarray as xr
@@ -19,6 +19,7 @@ from nwb_lrrnn.models import stability
 from nwb_lrrnn.models.as_dataset import AsDataset, names_of
 from nwb_lrrnn.models.failures import in_a_sentence, refuse_nan
 from nwb_lrrnn.models.long_trials import in_pieces
+from nwb_lrrnn.models.names_out import NamesOut
 from nwb_lrrnn.models.scored_units import (
     KeepsUnitShapes,
     UnscoredUnitsWarning,
@@ -39,11 +40,12 @@ from nwb_lrrnn.trials import (
     map_trials,
     read_trials,
 )
+from nwb_lrrnn.trials.same_kind import SameKind
 
 logger = logging.getLogger(__name__)
 
 
-class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class LatentModel(AsDataset, KeepsUnitShapes, NamesOut, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """The verbs that every model of latents shares; a subclass says how to fit, infer and score `Trials`.
 
     A subclass has a constructor that only assigns (with at least `bin_size` and `likelihood`), sets `dynamics_` in
@@ -127,6 +129,10 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
             self._fit_trials(given)
         self._note_floors(trials)
 
+    @overload
+    def transform(self, X: SameKind, *, inputs: Any = None) -> SameKind: ...
+    @overload
+    def transform(self, X: Any, *, inputs: Any = None) -> Any: ...
     def transform(self, X: Any, *, inputs: Any = None) -> Any:
         """Return the latents of X in the kind of X: (trial, time, latent), trial and time coordinates kept.
 
@@ -136,6 +142,10 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
         """
         return self._per_bin(X, inputs, self._scored._latents)
 
+    @overload
+    def fit_transform(self, X: SameKind, y: Any = None, *, inputs: Any = None) -> SameKind: ...
+    @overload
+    def fit_transform(self, X: Any, y: Any = None, *, inputs: Any = None) -> Any: ...
     def fit_transform(self, X: Any, y: Any = None, *, inputs: Any = None) -> Any:
         """Return the latents of X after fitting the model to it, in the kind of X."""
         return self.fit(X, y, inputs=inputs).transform(X, inputs=inputs)  # scikit-learn's own hands inputs to fit only
@@ -160,11 +170,19 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
             name="log_likelihood",
         )
 
+    @overload
+    def inverse_transform(self, latents: SameKind, *, inputs: Any = None) -> SameKind: ...
+    @overload
+    def inverse_transform(self, latents: Any, *, inputs: Any = None) -> Any: ...
     def inverse_transform(self, latents: Any, *, inputs: Any = None) -> Any:
         """Return the expected value of X given latents, in the kind of `latents` and the units of X."""
         attrs = {"long_name": "expected value"} | ({} if self._is_gaussian else {"units": "counts"})
         return _named(self._expected_values(latents, inputs), "expected", attrs)
 
+    @overload
+    def rates(self, latents: SameKind, *, inputs: Any = None) -> SameKind: ...
+    @overload
+    def rates(self, latents: Any, *, inputs: Any = None) -> Any: ...
     def rates(self, latents: Any, *, inputs: Any = None) -> Any:
         """Return expected rates in spikes/s (counts per second of bin), in the kind of `latents`; counts only."""
         if self._is_gaussian:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, get_args, overload
 
 import numpy as np
 
 from nwb_lrrnn.models.base import LatentModel
-from nwb_lrrnn.parameters import choose
+from nwb_lrrnn.parameters import Posterior, choose
 from nwb_lrrnn.trials import Trials
+from nwb_lrrnn.trials.same_kind import SameKind
 
-POSTERIORS = ("smoothed", "filtered", "delayed")
+POSTERIORS: tuple[str, ...] = get_args(Posterior)
 
 
 class SeveralPosteriors(LatentModel, auto_wrap_output_keys=None):
@@ -23,6 +24,10 @@ class SeveralPosteriors(LatentModel, auto_wrap_output_keys=None):
 
     posterior: str
 
+    @overload
+    def transform(self, X: SameKind, *, inputs: Any = None, posterior: Posterior | None = None) -> SameKind: ...
+    @overload
+    def transform(self, X: Any, *, inputs: Any = None, posterior: Posterior | None = None) -> Any: ...
     def transform(self, X: Any, *, inputs: Any = None, posterior: str | None = None) -> Any:
         """Return posterior-mean latents in the kind of X, (trial, time, latent).
 

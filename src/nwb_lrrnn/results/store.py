@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import xarray as xr
@@ -39,7 +39,7 @@ def write_results(
     overwrite: bool = False,
     into: str | os.PathLike[str] | None = None,
     module: str = "lrrnn",
-    if_exists: str = "error",
+    if_exists: Literal["error", "replace", "new"] = "error",
 ) -> Path:
     """Return the path of an NWB file with a fitted model, what it found, and where it came from.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -18,7 +18,7 @@ from nwb_lrrnn.models.linear.larger_start import of_units
 from nwb_lrrnn.models.linear.smoothing import Moments, smooth
 from nwb_lrrnn.models.linear.system import LinearSystem, from_dynamics, to_dynamics
 from nwb_lrrnn.models.posteriors import POSTERIORS, SeveralPosteriors
-from nwb_lrrnn.parameters import choose, positive, whole_number
+from nwb_lrrnn.parameters import LikelihoodName, Link, Posterior, choose, positive, whole_number
 from nwb_lrrnn.trials import Trials
 
 
@@ -83,16 +83,16 @@ class LinearStateSpace(SeveralPosteriors, auto_wrap_output_keys=None):
 
     def __init__(
         self,
-        rank=2,
+        rank: int = 2,
         *,
-        likelihood="auto",
-        link=None,
-        bin_size=None,
-        max_iter=100,
-        tol=1e-4,
-        n_particles=64,
-        posterior="smoothed",
-        random_state=None,
+        likelihood: Literal["auto"] | LikelihoodName = "auto",
+        link: Link | None = None,
+        bin_size: float | None = None,
+        max_iter: int = 100,
+        tol: float = 1e-4,
+        n_particles: int = 64,
+        posterior: Posterior = "smoothed",
+        random_state: int | np.random.Generator | None = None,
     ):
         self.rank = rank
         self.likelihood = likelihood

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from nwb_lrrnn.models.smc.network import ParticleForm, ParticleNetwork
 from nwb_lrrnn.models.smc.start import ParticleStart
 from nwb_lrrnn.models.training.checkpoints import Checkpoint, checkpoint_of
 from nwb_lrrnn.models.training.devices import one_thread, resolve
+from nwb_lrrnn.parameters import Device, Dtype, LikelihoodName, Link, Nonlinearity, Posterior, Readout
 from nwb_lrrnn.trials import LazyTrials, Trials
 
 logger = logging.getLogger(__name__)
@@ -152,27 +153,31 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
     (8, 60, 2)
     """
 
+    n_particles_: int
+    encoder_: xr.Dataset
+    stayed_linear_: bool
+
     def __init__(
         self,
         rank: int = 2,
         *,
         n_neurons: int | None = None,
-        nonlinearity: str = "clipped_relu",
-        likelihood: str = "auto",
-        link: str | None = None,
-        readout: str = "latents",
-        latent_noise: str = "full",
+        nonlinearity: Nonlinearity = "clipped_relu",
+        likelihood: Literal["auto"] | LikelihoodName = "auto",
+        link: Link | None = None,
+        readout: Readout = "latents",
+        latent_noise: Literal["full", "diagonal"] = "full",
         tau: float | None = None,
         bin_size: float | None = None,
         filter_inputs: bool = False,
-        proposal: str = "auto",
+        proposal: Literal["auto", "optimal", "laplace", "bootstrap", "encoder"] = "auto",
         encoder_kernels: tuple[int, int, int] = (21, 11, 1),
         encoder_channels: tuple[int, int] = (64, 64),
-        encoder_padding: str = "centred",
+        encoder_padding: Literal["centred", "causal"] = "centred",
         n_particles: int | None = None,
-        resampling: str = "systematic",
-        resample_when: str = "before_step",
-        posterior: str = "smoothed",
+        resampling: Literal["systematic", "stratified", "multinomial"] = "systematic",
+        resample_when: Literal["before_step", "every_step", "low_ess"] = "before_step",
+        posterior: Posterior = "smoothed",
         n_trajectories: int = 64,
         max_epochs: int = 500,
         patience: int = 10,
@@ -182,8 +187,8 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
         n_init: int = 1,
         warm_start: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
-        dtype: str = "float32",
-        device: str = "cpu",
+        dtype: Dtype = "float32",
+        device: Device = "cpu",
         random_state: int | None = None,
     ):
         self.rank = rank

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from nwb_lrrnn.models.smc.network import ParticleForm
 from nwb_lrrnn.models.training.loop import Schedule
 from nwb_lrrnn.trials import Trials
 
-READOUTS = ("latents", "currents", "rates")
+READOUTS: tuple[str, ...] = get_args(check.Readout)
 _NEURONS = 100  # where the user says nothing and the units are not the neurons
 
 

@@ -31,7 +31,7 @@ PICTURES = {
     "assigned and shown": "ax = plot_flow(model)\nax",
     "with a semicolon": "plot_flow(model);",
     "with pyplot": "import matplotlib.pyplot as plt\nplot_flow(model)",
-    "into given axes": "figure, axes = plt.subplots(1, 2)\nplot_flow(model, ax=axes[0])\nplot_latents(latents, ax=axes[1])",
+    "into given axes": "figure, (a, b) = plt.subplots(1, 2)\nplot_flow(model, ax=a)\nplot_latents(latents, ax=b)",
     "and titled": "ax = plot_flow(model)\nax.set_title('mine')\nax",
     "inline": "%matplotlib inline\nplot_flow(model)",
 }

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 _WIDTH, _LONGEST = 110, 80
 
 
-def in_short(thing: Any) -> str:
+def in_short(self: Any) -> str:
     """Return a dataclass or named tuple by its name and its fields, as its `__repr__`; what is None is left out."""
-    fields = thing._asdict() if isinstance(thing, tuple) else vars(thing)
+    fields = self._asdict() if hasattr(self, "_asdict") else vars(self)
     shown = ", ".join(f"{name} {_short(value)}" for name, value in fields.items() if value is not None)
-    return "\n".join(textwrap.wrap(f"{type(thing).__name__}: {shown}", _WIDTH, subsequent_indent="  "))
+    return "\n".join(textwrap.wrap(f"{type(self).__name__}: {shown}", _WIDTH, subsequent_indent="  "))
 
 
 def table_text(said: str, table: pd.DataFrame) -> str:

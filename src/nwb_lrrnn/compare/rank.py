@@ -27,8 +27,8 @@ class RankChoice(NamedTuple):
     def verdict(self) -> str:
         """The choice in a sentence."""
         tried = ", ".join(map(str, self.table.index))
-        best = self.table["score"].where(self.table["vs_mean_rate"] > 0).idxmax()
-        why = "the best" if best == self.rank else f"the smallest within a standard error of the best, {best}"
+        best: Any = self.table["score"].where(self.table["vs_mean_rate"] > 0).idxmax()
+        why = "the best" if int(best) == self.rank else f"the smallest within a standard error of the best, {best}"
         return f"rank {self.rank} of {tried}: {why} on held-out trials (nats per bin)."
 
     def __repr__(self) -> str:

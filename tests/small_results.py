@@ -57,3 +57,22 @@ def make_recording(path):
 def aligned(recording):
     """Return the trials of the recording in memory."""
     return recording.spikes(BIN, align="go_cue_time", window=(-0.2, 0.4)).load()
+
+
+def unstorable(data):
+    """Return the attributes that netCDF has no form for, and the variables of a type that it does not know."""
+    nodes = list(data.subtree) if isinstance(data, xr.DataTree) else [data]
+    wrong = []
+    for node in nodes:
+        variables = dict(node.coords) | (dict(node.data_vars) if hasattr(node, "data_vars") else {"values": node})
+        for name, owner in {"": node, **variables}.items():
+            wrong += [f"{name}: {key}={value!r}" for key, value in owner.attrs.items() if not is_storable(value)]
+        wrong += [f"{name} is {v.dtype}" for name, v in variables.items() if v.dtype.kind not in "biufUOM"]
+    return wrong
+
+
+def is_storable(value):
+    entries = value if isinstance(value, (list, tuple, np.ndarray)) else [value]
+    texts = all(isinstance(entry, str) for entry in entries)
+    numbers = (int, float, np.integer, np.floating)
+    return texts or all(isinstance(entry, numbers) and not isinstance(entry, bool) for entry in entries)

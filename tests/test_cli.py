@@ -127,7 +127,7 @@ def test_the_result_holds_model_latents_scores_and_source(folder, fitted):
     assert "mean rate" in results["metrics/model"]
     assert results["metrics"].attrs["nonlinear"] == "undecided"  # two held-out trials decide nothing
     assert results["metrics"].attrs["verdict"].startswith("nonlinear dynamics undecided: 2 held-out trials, and fewer")
-    source = results.attrs["source"]
+    source = results["source"].attrs
     assert source["uri"] == (folder / "spikes.nwb").as_posix()
     assert source["nwb_path"] == "/units"
 
@@ -160,7 +160,7 @@ def test_units_of_one_table_of_several_and_trials_of_one_name(tmp_path, capsys):
     choice = ["--table", "/processing/b/units", "--units", "accepted"]
     assert run(*args, *choice) == 0
     assert "8 trials of 25 bins of 0.02 s, 4 units" in capsys.readouterr().out
-    assert read_results(tmp_path / "a.nwb").attrs["source"]["nwb_path"] == "/processing/b/units"
+    assert read_results(tmp_path / "a.nwb")["source"].attrs["nwb_path"] == "/processing/b/units"
     choice += ["--intervals", "/intervals/trials", "--trials", "not correct", "--overwrite"]
     assert run(*args, *choice) == 0
     assert "4 trials of 25 bins of 0.02 s, 4 units" in capsys.readouterr().out

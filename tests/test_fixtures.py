@@ -14,6 +14,7 @@ from nwb_lrrnn.io.reading.recording import open_nwb
 from nwb_lrrnn.io.writing.module_info import read_info
 from nwb_lrrnn.models import ESTIMATORS
 from nwb_lrrnn.results import load_model, read_results
+from small_results import unstorable
 
 FOLDER = Path(__file__).parent / "fixtures"
 # Groups beside trials, units, history and model.
@@ -124,7 +125,9 @@ def test_every_estimator_has_a_fixture(folder, tmp_path):
 
 def test_results_open(name, results, said):
     more = FIXTURES[name.split("/")[0]][name.split("/")[1]]
-    assert set(results.children) == {"trials", "units", "history", "model"} | more
+    of_all = {"trials", "units", "history", "model", "parameters", "provenance", "versions"}
+    assert set(results.children) - {"source", "preprocessing"} == of_all | more
+    assert unstorable(results) == []
     assert all(results[group].sizes for group in results.children)  # none is empty
     latents = results["trials/latents"]
     np.testing.assert_array_equal(latents, said["latents"])
@@ -132,8 +135,8 @@ def test_results_open(name, results, said):
         if label in said:
             np.testing.assert_array_equal(latents[label], said[label])
     assert results["units/loadings"].sizes["unit"] == said["X"].shape[2]
-    assert ("rates" in results["trials"]) == (results.attrs["model"]["likelihood_"] != "gaussian")
-    assert results.attrs["provenance"]["software"].startswith("nwb_lrrnn ")
+    assert ("rates" in results["trials"]) == (results["model"].attrs["likelihood_"] != "gaussian")
+    assert results["provenance"].attrs["software"].startswith("nwb_lrrnn ")
 
 
 def test_dynamics_are_the_same_to_the_last_bit(model, said):

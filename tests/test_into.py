@@ -74,8 +74,8 @@ def test_results_come_back_and_the_rest_stays(path, original, model, X):
     np.testing.assert_array_equal(results["trials/latents"], latents)
     assert list(results["units/unit"].values) == [4, 1, 3]
     assert list(results["units/source_row"].values) == [4, 1, 3]
-    assert results.attrs["source"]["identifier"] == open_nwb(original).session["identifier"]
-    assert results.attrs["source"]["size_in_bytes"] == original.stat().st_size
+    assert results["source"].attrs["identifier"] == open_nwb(original).session["identifier"]
+    assert results["source"].attrs["size_in_bytes"] == original.stat().st_size
     again = open_nwb(path).spikes(BIN, trials=[0, 1, 2, 3, 4, 5], units=[4, 1, 3])
     np.testing.assert_array_equal(again, X)
 
@@ -165,7 +165,7 @@ def test_several_results_in_one_recording(path, model, X):
     with pytest.raises(ValueError, match=r"holds 3 results: lrrnn \(FactorAnalysis, .*say which, module='lrrnn_fast'"):
         load_model(path)
     assert load_model(path, "lrrnn_2").rank == 2
-    assert read_results(path, module="lrrnn").attrs["parameters"]["rank"] == 1
+    assert read_results(path, module="lrrnn")["parameters"].attrs["rank"] == 1
 
 
 def test_a_result_takes_the_place_of_another(path, model, X):

@@ -10,7 +10,18 @@ import pytest
 from source_files import FILES, code_of, dotted, module_name, parsed
 
 LEVELS = {
-    0: ("parameters", "trials", "dynamics", "binning", "resample", "align", "queries", "caches"),
+    0: (
+        "parameters",
+        "trials",
+        "dynamics",
+        "binning",
+        "resample",
+        "align",
+        "queries",
+        "caches",
+        "attributes",
+        "showing",
+    ),
     1: ("io", "preprocessing", "models", "analysis"),
     2: ("results", "plotting", "compare"),
     3: ("report", "groups"),
@@ -20,7 +31,13 @@ LEVELS = {
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
 # within one level: the gauge is that of a network, so `align` stands on `dynamics`, whose choices are checked like any
 # parameter; the command speaks the user's names
-BESIDE = {("align", "dynamics"), ("dynamics", "parameters"), ("cli", "__init__"), ("__main__", "cli")}
+BESIDE = {
+    ("align", "dynamics"),
+    ("align", "showing"),
+    ("dynamics", "parameters"),
+    ("cli", "__init__"),
+    ("__main__", "cli"),
+}
 
 # where each heavy or special dependency may be imported at all (folders or modules of the package)
 HOMES = {

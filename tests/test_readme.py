@@ -2,8 +2,12 @@
 
 import datetime
 import re
+import runpy
+import sys
+import tomllib
 from importlib.metadata import requires, version
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -63,6 +67,31 @@ def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
 def test_links_into_the_repository_lead_somewhere(link):
     assert (ROOT / link).exists()
+
+
+@pytest.fixture
+def absolute(monkeypatch):
+    """Return what makes the README's links absolute when the package is built, without the builder."""
+    interface = SimpleNamespace(MetadataHookInterface=object)
+    monkeypatch.setitem(sys.modules, "hatchling.metadata.plugin.interface", interface)
+    return runpy.run_path(str(ROOT / "hatch_build.py"))["with_absolute_links"]
+
+
+def test_one_address_makes_every_link_of_the_readme_absolute(absolute):
+    shown = absolute(README, "https://host.org/tree/main/")
+    links = re.findall(r"\]\(([^)]+)\)", shown)
+    assert len(links) > 5
+    assert all(link.startswith("https://") for link in links)
+    assert "](https://host.org/tree/main/CONTRIBUTING.md)" in shown
+    assert shown.replace("https://host.org/tree/main/", "") == README
+    assert absolute("[a](#b) [c](https://d.e/f) [g](/h)", "https://host.org") == "[a](#b) [c](https://d.e/f) [g](/h)"
+
+
+def test_no_address_is_invented(absolute):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["tool"]["hatch"]["metadata"]["hooks"]["custom"]["address"] == ""
+    assert "urls" not in project["project"]
+    assert absolute(README, "") == README
 
 
 def test_options_named_in_the_readme_exist():

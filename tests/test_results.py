@@ -84,7 +84,8 @@ def test_loads_in_another_process(tmp_path, result, model, X):
 
 def test_results_hold_every_table(result, model, X, fixed_points):
     results = read_results(result)
-    assert list(results.children) == ["trials", "units", "fixed_points", "history", "metrics", "model"]
+    tables = ["trials", "units", "fixed_points", "history", "metrics", "model"]
+    assert list(results.children) == [*tables, "parameters", "provenance", "versions", "source", "preprocessing"]
     latents = results["trials/latents"]
     np.testing.assert_array_equal(latents, model.transform(X))
     for name in ("trial", "time", "align_time", "choice"):
@@ -102,19 +103,19 @@ def test_results_hold_every_table(result, model, X, fixed_points):
 
 
 def test_provenance(result, recording):
-    attrs = read_results(result).attrs
-    assert attrs["model"]["estimator"] == "LowRankRNN"
-    assert attrs["parameters"]["rank"] == 2
-    assert attrs["provenance"]["seed"] == 3
-    assert attrs["provenance"]["device"] == "cpu"
-    assert attrs["provenance"]["software"].startswith("nwb_lrrnn ")
-    assert attrs["provenance"]["date"].endswith("+00:00")
-    assert {"numpy", "torch", "pynwb"} <= set(attrs["versions"])
-    assert attrs["source"]["uri"] == recording.uri
-    assert attrs["source"]["version_tag"] == recording.version_tag
-    assert attrs["source"]["identifier"] == recording.session["identifier"]
-    assert attrs["source"]["nwb_path"] == "/units"
-    assert attrs["preprocessing"] == {"step_1": "Smooth(sd=0.05)", "step_2": "ZScore()"}
+    results = read_results(result)
+    assert results["model"].attrs["estimator"] == "LowRankRNN"
+    assert results["parameters"].attrs["rank"] == 2
+    assert results["provenance"].attrs["seed"] == 3
+    assert results["provenance"].attrs["device"] == "cpu"
+    assert results["provenance"].attrs["software"].startswith("nwb_lrrnn ")
+    assert results["provenance"].attrs["date"].endswith("+00:00")
+    assert {"numpy", "torch", "pynwb"} <= set(results["versions"].attrs)
+    assert results["source"].attrs["uri"] == recording.uri
+    assert results["source"].attrs["version_tag"] == recording.version_tag
+    assert results["source"].attrs["identifier"] == recording.session["identifier"]
+    assert results["source"].attrs["nwb_path"] == "/units"
+    assert results["preprocessing"].attrs == {"step_1": "Smooth(sd=0.05)", "step_2": "ZScore()"}
 
 
 def test_session_is_that_of_the_source(result, recording):
@@ -205,15 +206,15 @@ def test_model_alone_and_metrics_as_numbers(tmp_path, model):
     path = write_results(tmp_path / "a.nwb", model, metrics={"score": -1.5})
     results = read_results(path)
     assert "trials" not in results.children
-    assert results.attrs["metrics"] == {"score": -1.5}
-    assert "source" not in results.attrs
+    assert results["metrics"].attrs == {"score": -1.5}
+    assert "source" not in results.children
 
 
 def test_addresses_are_noted_without_their_secrets(tmp_path, model, X):
     secret = "https://me:password@host.org/a.nwb?X-Amz-Signature=0123"
     latents = model.transform(X).assign_attrs(source=secret)
     path = write_results(tmp_path / "a.nwb", model, latents=latents, source=secret)
-    assert read_results(path).attrs["source"]["uri"] == "https://host.org/a.nwb"
+    assert read_results(path)["source"].attrs["uri"] == "https://host.org/a.nwb"
     assert read_results(path)["trials/latents"].attrs["source"] == "https://host.org/a.nwb"
     assert b"password" not in path.read_bytes()
     assert b"Signature" not in path.read_bytes()
@@ -222,7 +223,7 @@ def test_addresses_are_noted_without_their_secrets(tmp_path, model, X):
 
 def test_source_may_be_a_path(tmp_path, model, recording):
     path = write_results(tmp_path / "a.nwb", model, source=recording.uri)
-    assert read_results(path).attrs["source"]["version_tag"] == recording.version_tag
+    assert read_results(path)["source"].attrs["version_tag"] == recording.version_tag
 
 
 def test_nothing_is_replaced_unasked(tmp_path, model, result, recording):

@@ -95,7 +95,7 @@ def test_from_an_archive_to_results_that_say_where_from(small, tmp_path):
         with pytest.warns(ConvergenceWarning):
             model.fit(X)
         path = lr.write_results(tmp_path / "result.nwb", model, latents=model.transform(X), source=recording)
-        source = lr.read_results(path).attrs["source"]
+        source = lr.read_results(path)["source"].attrs
     assert source["uri"] == "dandi://dandi/000140@draft/sub-1/sub-1_ecephys.nwb"
     assert source["version_tag"].startswith("sha256:")
     with pytest.raises(ValueError, match="is not written into: it is not a file on this machine"):

@@ -48,9 +48,10 @@ def test_dataarray_of_trials(rng, lazy):
     assert trials.n_observed_bins == 15
     latents = trials.restore(halves(trials))
     assert latents.dims == ("trial", "time", "latent")
-    assert set(latents.coords) == {"trial", "time", "align_time"}
+    assert set(latents.coords) == {"trial", "time", "align_time", "latent"}
     assert latents.name == "latents"
-    assert latents.attrs == {"bin_size": 0.02, "source": "somewhere.nwb"}
+    labels = {"long_name": "latents", "units": "a.u."}
+    assert latents.attrs == {"bin_size": 0.02, "source": "somewhere.nwb"} | labels
     np.testing.assert_array_equal(latents, X[..., :2] + 0.5)
     np.testing.assert_array_equal(latents.align_time, X.align_time)
 
@@ -70,7 +71,7 @@ def test_dataarray_without_coordinates(rng):
     trials = as_trials(X)
     np.testing.assert_array_equal(trials.unit_ids, range(4))
     assert (trials.bin_size, trials.bin_size_is_known) == (1.0, False)
-    assert not trials.restore(halves(trials)).coords
+    assert list(trials.restore(halves(trials)).coords) == ["latent"]
 
 
 def test_dataarray_keeps_indexes(rng):

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 from nwb_lrrnn.dynamics import HOMOGENEOUS, ODD, LowRankDynamics
+from nwb_lrrnn.showing import in_short
 
 Array = NDArray[np.floating]
 
@@ -21,6 +22,8 @@ class AffineMap:
 
     weights: Array  # (source latent, target latent)
     offset: Array  # (target latent,)
+
+    __repr__ = in_short
 
     def __call__(self, latents: ArrayLike) -> Array:
         """Return the mapped latents, (..., target latent)."""
@@ -73,6 +76,8 @@ class GroupMatch(NamedTuple):
     order: NDArray[np.int64]  # (target group,)
     r2: Array  # (target group,)
 
+    __repr__ = in_short
+
 
 def match_groups(source: Sequence[ArrayLike], target: Sequence[ArrayLike]) -> GroupMatch:
     """Return the one-to-one match of groups of latents (each (..., latent)) that maximises the summed affine R2.
@@ -106,6 +111,8 @@ class Gauge(NamedTuple):
 
     matrix: Array  # A (latent, latent)
     shift: Array  # c (latent,)
+
+    __repr__ = in_short
 
     def latents(self, latents: ArrayLike) -> Array:
         """Return z' = A^-1 (z - c)."""

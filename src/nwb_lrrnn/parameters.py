@@ -1,4 +1,4 @@
-"""Checks of constructor parameters, made in `fit`: each says what came, what is wanted and how to mend it."""
+"""Constructor parameters: the names that they take, as types, and checks, made in `fit`, that say how to mend it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
+
+# Whoever checks types finds a wrong name before it runs. The tuples of valid names are made of these.
+Nonlinearity = Literal["tanh", "erf", "relu", "clipped_relu", "softplus", "identity"]
+LikelihoodName = Literal["gaussian", "poisson", "negative_binomial", "bernoulli"]
+Link = Literal["identity", "softplus", "exp", "logit"]
+Readout = Literal["latents", "currents", "rates"]
+Posterior = Literal["smoothed", "filtered", "delayed"]
+Dtype = Literal["float64", "float32"]
+Device = Literal["auto", "cpu", "cuda", "cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:4", "cuda:5", "cuda:6", "cuda:7"]
 
 
 @overload

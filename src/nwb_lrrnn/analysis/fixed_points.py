@@ -170,7 +170,7 @@ def _describe(net: LowRankDynamics, v: Array | None, points: Array, found: NDArr
         where["inside"] = ("fixed_point", ~outside[order])
     return xr.Dataset(
         {
-            "latents": (("fixed_point", "latent"), points),
+            "latents": (("fixed_point", "latent"), points, {"long_name": "latents", "units": "a.u."}),
             "stable": ("fixed_point", n_unstable == 0),
             "n_unstable": ("fixed_point", n_unstable),
             "speed": ("fixed_point", np.abs(net.step(points, v) - points).max(1) if len(points) else np.zeros(0)),
@@ -182,5 +182,6 @@ def _describe(net: LowRankDynamics, v: Array | None, points: Array, found: NDArr
             "time_constant": (by_value, time_constant, {"units": "s"}),
             "frequency": (by_value, np.abs(np.angle(values)) / (2 * np.pi * net.dt), {"units": "Hz"}),
         },
+        {"latent": np.arange(net.rank)},
         attrs={"method": "multi-start Newton; not certified to be complete"},
     )

@@ -59,13 +59,8 @@ def baselines_of(
 
 def state_space_of(model: LatentModel, rank: int, random_state: int | None = 0) -> LinearStateSpace:
     """Return an unfitted linear state space with the likelihood, link and bin size of a fitted model."""
-    return LinearStateSpace(
-        rank,
-        likelihood=model.likelihood_,
-        link=link_of(model),
-        bin_size=float(model.bin_size_),
-        random_state=random_state,
-    )
+    linked: dict[str, Any] = {"likelihood": model.likelihood_, "link": link_of(model)}
+    return LinearStateSpace(rank, **linked, bin_size=float(model.bin_size_), random_state=random_state)
 
 
 def state_space_name(rank: int) -> str:

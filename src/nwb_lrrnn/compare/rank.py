@@ -10,6 +10,7 @@ import pandas as pd
 
 from nwb_lrrnn.compare.split import split
 from nwb_lrrnn.models.linear import MeanRate
+from nwb_lrrnn.showing import table_html, table_text
 
 if TYPE_CHECKING:
     from nwb_lrrnn.models.base import LatentModel
@@ -21,6 +22,20 @@ class RankChoice(NamedTuple):
     rank: int
     # index rank; score, vs_mean_rate and standard_error: nats per bin, over folds; the last is of the gap to the best
     table: pd.DataFrame
+
+    @property
+    def verdict(self) -> str:
+        """The choice in a sentence."""
+        tried = ", ".join(map(str, self.table.index))
+        best: Any = self.table["score"].where(self.table["vs_mean_rate"] > 0).idxmax()
+        why = "the best" if int(best) == self.rank else f"the smallest within a standard error of the best, {best}"
+        return f"rank {self.rank} of {tried}: {why} on held-out trials (nats per bin)."
+
+    def __repr__(self) -> str:
+        return table_text(f"RankChoice: {self.verdict}", self.table)
+
+    def _repr_html_(self) -> str:
+        return table_html(self.verdict, self.table)
 
 
 def select_rank(

@@ -194,7 +194,7 @@ class _Scores:
             "forbidden": found.forbidden,
             "notes": found.notes,
             "left_out": found.left_out,
-            "stayed_linear": all(getattr(model, "stayed_linear_", False) for model in self.fitted),
+            "stayed_linear": int(all(getattr(model, "stayed_linear_", False) for model in self.fitted)),
         }
         return xr.Dataset(variables, coords, attrs)
 

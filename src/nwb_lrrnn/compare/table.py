@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from nwb_lrrnn.attributes import as_list
 from nwb_lrrnn.compare.baselines import REFERENCE, state_space_name
 from nwb_lrrnn.compare.comparison import Comparison
 from nwb_lrrnn.compare.intervals import Paired, paired_over_blocks, paired_over_windows
@@ -151,7 +152,7 @@ def resting_on_one_bin(table: pd.DataFrame, scores: xr.Dataset, smallest_gain: f
             f"the answer rests on one enormous bin ({places}), without whose trial it would be {word!r}; mark that bin "
             "as unobserved"
         )
-        table.attrs["forbidden"] = [*table.attrs.get("forbidden", []), reason]
+        table.attrs["forbidden"] = [*as_list(table.attrs.get("forbidden", [])), reason]
         table.attrs.pop("n_needed", None)
         table.attrs.update(judge_nonlinearity(table, smallest_gain=smallest_gain))
     return table
@@ -173,9 +174,9 @@ def _with_numbers(scores: xr.Dataset) -> xr.Dataset:
     if needed.all():
         return scores
     names = [str(name) for name in scores["model"].values[~needed]]
-    reasons = list(scores.attrs.get("forbidden", []))
+    reasons = as_list(scores.attrs.get("forbidden", []))
     reasons.append(f"{', '.join(names)} gave no held-out trial a finite score")
-    ranks = [rank for rank in scores.attrs.get("linear_ranks", []) if state_space_name(rank) not in names]
+    ranks = [rank for rank in as_list(scores.attrs.get("linear_ranks", [])) if state_space_name(rank) not in names]
     return scores.isel(model=needed).assign_attrs(forbidden=reasons, linear_ranks=ranks)
 
 
@@ -208,7 +209,7 @@ def rows_of(scores: xr.Dataset) -> pd.DataFrame:
     table["interval_holds"] = [p.interval_holds for p in paired]
     for column in ("scored_by", "is_linear", "has_latents", "at_floor"):
         table[column] = scores[column].values.tolist()
-    table["is_outdone"] = _outdone(names, values, over, attrs["linear_ranks"])
+    table["is_outdone"] = _outdone(names, values, over, as_list(attrs["linear_ranks"]))
     attrs["interval_over"] = over.kind
     attrs["n_blocks"] = min(p.n_blocks for p in paired)
     attrs["block_length"] = max(p.block_length for p in paired)

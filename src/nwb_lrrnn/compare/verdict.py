@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from nwb_lrrnn.attributes import as_list
 from nwb_lrrnn.compare.baselines import PER_UNIT, REFERENCE
 from nwb_lrrnn.compare.power import detectable_difference, trials_needed
 from nwb_lrrnn.compare.wording import difference_text, listed, named_row, named_units, still_rising
@@ -144,7 +145,7 @@ def _first_answer(evidence: _Evidence) -> tuple[str, str]:
 
 
 def _what_data_forbid(evidence: _Evidence) -> tuple[str, str] | None:
-    reasons = list(evidence.attrs.get("forbidden", []))
+    reasons = as_list(evidence.attrs.get("forbidden", []))
     return (CANNOT, f"{'; '.join(reasons)}.") if reasons else None
 
 
@@ -216,7 +217,7 @@ def _supported(evidence: _Evidence) -> tuple[str, str]:
             "the model scores above the linear ones, but its own fit stayed at its linear start: the trials that it "
             f"held out wanted no more.{_power(evidence)}"
         )
-    ranks = sorted(attrs["linear_ranks"])
+    ranks = sorted(as_list(attrs["linear_ranks"]))
     if max(ranks) <= attrs["rank"] < attrs["n_units"]:
         return UNDECIDED, (
             "the model scores above the linear models, but no linear state space of larger rank was tried; leave "
@@ -294,8 +295,8 @@ def _asides(evidence: _Evidence) -> str:
     if evidence.outdone:
         names = listed([named_row(row.name) for row in evidence.outdone])
         text += f" Without a vote: {names}, clearly below a smaller one that it contains."
-    text += "".join(f" {note}" for note in evidence.attrs.get("notes", []))
-    left_out = list(evidence.attrs.get("left_out", []))
+    text += "".join(f" {note}" for note in as_list(evidence.attrs.get("notes", [])))
+    left_out = as_list(evidence.attrs.get("left_out", []))
     if left_out:
         are, them = ("are", "them") if len(left_out) > 1 else ("is", "it")
         text += f" Left out of every score {are} {named_units(left_out)}: training cannot speak for {them}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import textwrap
+from typing import get_args
 
 import numpy as np
 import xarray as xr
@@ -11,7 +12,7 @@ import xarray as xr
 from nwb_lrrnn.dynamics.likelihoods import LIKELIHOODS
 from nwb_lrrnn.dynamics.links import LINKS
 from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
-from nwb_lrrnn.parameters import choose
+from nwb_lrrnn.parameters import Readout, choose
 
 DIMS = {
     "left_vectors": ("neuron", "latent"),
@@ -38,7 +39,7 @@ DIMS = {
 ATTRS = ("dt", "tau", "nonlinearity", "filter_inputs", "readout", "likelihood", "link")
 CHOICES = {
     "nonlinearity": NONLINEARITIES,
-    "readout": ("latents", "currents", "rates"),
+    "readout": get_args(Readout),
     "likelihood": tuple(LIKELIHOODS),
     "link": tuple(LINKS),
 }
@@ -173,7 +174,9 @@ def to_dataset(net) -> xr.Dataset:
         if value is not None:
             dims = ("neuron",) if name == "loadings" and net.readout != "latents" else dims
             variables[name] = (dims, np.array(value))
-    dataset = xr.Dataset(variables, attrs={name: getattr(net, name) for name in ATTRS})
+    attrs = {name: getattr(net, name) for name in ATTRS}
+    attrs["filter_inputs"] = int(net.filter_inputs)  # netCDF has no flags
+    dataset = xr.Dataset(variables, attrs=attrs)
     if net.unit_ids is not None:
         dataset = dataset.assign_coords(unit=("unit", np.array(net.unit_ids)))
     return dataset

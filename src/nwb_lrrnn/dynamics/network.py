@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nwb_lrrnn.dynamics import fields, nonlinearity, observation
 from nwb_lrrnn.dynamics.simulation import simulate
+from nwb_lrrnn.parameters import LikelihoodName, Link, Nonlinearity, Readout
 
 Array = NDArray[np.floating]
 
@@ -106,7 +107,7 @@ class LowRankDynamics:
     right_vectors: Array
     dt: float
     tau: float
-    nonlinearity: str = "tanh"
+    nonlinearity: Nonlinearity = "tanh"
     bias: Array | None = None
     thresholds: Array | None = None
     input_weights: Array | None = None
@@ -118,12 +119,12 @@ class LowRankDynamics:
     initial_mean: Array | None = None
     initial_covariance: Array | None = None
     initial_input_weights: Array | None = None
-    readout: str = "latents"
+    readout: Readout = "latents"
     loadings: Array | None = None
     readout_input_weights: Array | None = None
     offset: Array | None = None
-    likelihood: str = "gaussian"
-    link: str | None = None
+    likelihood: LikelihoodName = "gaussian"
+    link: Link | None = None
     link_gain: Array | None = None
     observation_variance: Array | None = None
     dispersion: Array | None = None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf as _erf
 from scipy.special import expit, ndtr
 
+from nwb_lrrnn.parameters import Nonlinearity
+
 Array = NDArray[np.floating]
 
-NONLINEARITIES = ("tanh", "erf", "relu", "clipped_relu", "softplus", "identity")
+NONLINEARITIES: tuple[str, ...] = get_args(Nonlinearity)
 ODD = ("tanh", "erf", "identity")  # phi(-x) = -phi(x): a neuron's sign is free
 HOMOGENEOUS = ("relu", "clipped_relu", "identity")  # phi(c x; c h) = c phi(x; h) for c > 0: a neuron's scale is free
 

@@ -34,12 +34,17 @@ def simulate(net, n_trials, n_steps, inputs=None, initial_latents=None, random_s
     variables = {"latents": (("trial", "time", "latent"), latents)}
     if net.loadings is not None:
         variables["observations"] = (("trial", "time", "unit"), observation.draw(net, latents, v, rng, private))
-    coords: dict = {"trial": np.arange(n_trials), "time": (np.arange(n_steps) + 0.5) * net.dt}
+    time = (np.arange(n_steps) + 0.5) * net.dt
+    coords: dict = {"trial": np.arange(n_trials), "time": time, "latent": np.arange(net.rank)}
     if net.unit_ids is not None:
         coords["unit"] = net.unit_ids
     dataset = xr.Dataset(variables, coords=coords)
-    for variable in dataset.data_vars.values():
-        variable.attrs["bin_size"] = net.dt
+    said = {"latents": {"long_name": "latents", "units": "a.u."}, "observations": {"long_name": "observations"}}
+    if net.likelihood != "gaussian":
+        said["observations"]["units"] = "counts"
+    for name, variable in dataset.data_vars.items():
+        variable.attrs = {"bin_size": net.dt, **said[str(name)]}
+    dataset["time"].attrs = {"long_name": "time", "units": "bins" if net.dt == 1.0 else "s"}
     return dataset
 
 

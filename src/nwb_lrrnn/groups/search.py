@@ -14,6 +14,7 @@ from nwb_lrrnn.groups.evidence import COUPLING, ENOUGH_POWER, Ranks, evidence, w
 from nwb_lrrnn.groups.held_out import check_share
 from nwb_lrrnn.groups.verdict import FACTORISABLE
 from nwb_lrrnn.models.dis.separation import separate, whitened
+from nwb_lrrnn.showing import table_html, table_text
 
 if TYPE_CHECKING:
     from nwb_lrrnn.models.dis import DisRNN
@@ -80,6 +81,12 @@ class GroupSearch:
     def factorisable(self) -> bool | None:
         """Whether the word is "factorisable" (True) or "not factorisable" (False); None for the other two."""
         return FACTORISABLE.get(self.word)
+
+    def __repr__(self) -> str:
+        return table_text(f"GroupSearch: {self.verdict}", self.table.set_index("group_ranks"))
+
+    def _repr_html_(self) -> str:
+        return table_html(self.verdict, self.table.set_index("group_ranks"))
 
     def __str__(self) -> str:
         return self.verdict

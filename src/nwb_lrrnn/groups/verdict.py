@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,9 @@ class GroupVerdict:
     def factorisable(self) -> bool | None:
         """Whether the word is "factorisable" (True) or "not factorisable" (False); None for the other two."""
         return FACTORISABLE.get(self.word)
+
+    def __repr__(self) -> str:
+        return "\n".join(textwrap.wrap(f"GroupVerdict: {self.verdict}", 110))
 
     def __str__(self) -> str:
         return self.verdict

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from sklearn.utils.validation import check_is_fitted
 
+from nwb_lrrnn.attributes import storable
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models.scored_units import narrowed, widened_state
 
@@ -45,9 +46,8 @@ class AsDataset:
             dataset = dataset.assign_coords(feature_name=("unit", self.feature_names_in_.astype(str)))
         fitted = {name: getattr(self, name) for name in self._fitted_scalars if hasattr(self, name)}
         parameters = {name: value for name, value in self.get_params(deep=False).items() if name != "checkpoint"}
-        return dataset.assign_attrs(
-            estimator=type(self).__name__, parameters=json.dumps(parameters, default=str), **fitted
-        )
+        described = {"estimator": type(self).__name__, "parameters": json.dumps(parameters, default=str)}
+        return dataset.assign_attrs(described | storable(fitted))
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset):
@@ -81,6 +81,7 @@ class AsDataset:
     _fitted_scalars: tuple[str, ...] = (
         "bin_size_", "bin_size_is_known_", "likelihood_", "n_inputs_", "n_iter_", "growth_", "is_stable_",
     )  # fmt: skip
+    _fitted_flags: tuple[str, ...] = ("bin_size_is_known_", "is_stable_")  # of these: files hold 0 or 1
 
     def _state(self) -> dict[str, tuple]:
         """Return what the model is beside `dynamics_`: name -> (dims, array)."""
@@ -104,7 +105,8 @@ class AsDataset:
         for name in self._fitted_scalars:
             if name in dataset.attrs:
                 value = dataset.attrs[name]
-                setattr(self, name, value.item() if isinstance(value, np.generic) else value)
+                value = value.item() if isinstance(value, np.generic) else value
+                setattr(self, name, bool(value) if name in self._fitted_flags else value)
         if "rank" in self.get_params(deep=False):
             self.set_params(rank=network.rank)
 

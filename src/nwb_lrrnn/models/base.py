@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import xarray as xr
@@ -19,6 +19,7 @@ from nwb_lrrnn.models import stability
 from nwb_lrrnn.models.as_dataset import AsDataset, names_of
 from nwb_lrrnn.models.failures import in_a_sentence, refuse_nan
 from nwb_lrrnn.models.long_trials import in_pieces
+from nwb_lrrnn.models.names_out import NamesOut
 from nwb_lrrnn.models.scored_units import (
     KeepsUnitShapes,
     UnscoredUnitsWarning,
@@ -39,19 +40,18 @@ from nwb_lrrnn.trials import (
     map_trials,
     read_trials,
 )
+from nwb_lrrnn.trials.same_kind import SameKind
 
 logger = logging.getLogger(__name__)
 
-POSTERIORS = ("smoothed", "filtered", "delayed")
 
-
-class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class LatentModel(AsDataset, KeepsUnitShapes, NamesOut, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """The verbs that every model of latents shares; a subclass says how to fit, infer and score `Trials`.
 
     A subclass has a constructor that only assigns (with at least `bin_size` and `likelihood`), sets `dynamics_` in
     `_fit_trials(trials)`, and offers `_latents(trials)` -> (trial, time, latent) and `_log_evidence(trials)` ->
     (trial,), log p(Y) of each trial in nats and in units of X. One that has several posteriors extends
-    `SeveralPosteriors`.
+    `posteriors.SeveralPosteriors`.
     """
 
     # pre-requested, so that GridSearchCV and Pipeline hand inputs on once metadata routing is enabled
@@ -129,6 +129,10 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
             self._fit_trials(given)
         self._note_floors(trials)
 
+    @overload
+    def transform(self, X: SameKind, *, inputs: Any = None) -> SameKind: ...
+    @overload
+    def transform(self, X: Any, *, inputs: Any = None) -> Any: ...
     def transform(self, X: Any, *, inputs: Any = None) -> Any:
         """Return the latents of X in the kind of X: (trial, time, latent), trial and time coordinates kept.
 
@@ -138,6 +142,10 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
         """
         return self._per_bin(X, inputs, self._scored._latents)
 
+    @overload
+    def fit_transform(self, X: SameKind, y: Any = None, *, inputs: Any = None) -> SameKind: ...
+    @overload
+    def fit_transform(self, X: Any, y: Any = None, *, inputs: Any = None) -> Any: ...
     def fit_transform(self, X: Any, y: Any = None, *, inputs: Any = None) -> Any:
         """Return the latents of X after fitting the model to it, in the kind of X."""
         return self.fit(X, y, inputs=inputs).transform(X, inputs=inputs)  # scikit-learn's own hands inputs to fit only
@@ -162,9 +170,35 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
             name="log_likelihood",
         )
 
+    @overload
+    def inverse_transform(self, latents: SameKind, *, inputs: Any = None) -> SameKind: ...
+    @overload
+    def inverse_transform(self, latents: Any, *, inputs: Any = None) -> Any: ...
     def inverse_transform(self, latents: Any, *, inputs: Any = None) -> Any:
         """Return the expected value of X given latents, in the kind of `latents` and the units of X."""
+        attrs = {"long_name": "expected value"} | ({} if self._is_gaussian else {"units": "counts"})
+        return _named(self._expected_values(latents, inputs), "expected", attrs)
+
+    @overload
+    def rates(self, latents: SameKind, *, inputs: Any = None) -> SameKind: ...
+    @overload
+    def rates(self, latents: Any, *, inputs: Any = None) -> Any: ...
+    def rates(self, latents: Any, *, inputs: Any = None) -> Any:
+        """Return expected rates in spikes/s (counts per second of bin), in the kind of `latents`; counts only."""
+        if self._is_gaussian:
+            raise ValueError("rates: this model is Gaussian and has no spikes; call inverse_transform(latents)")
+        expected = self._expected_values(latents, inputs)
+        is_list = isinstance(expected, list)
+        found = [values / self.bin_size_ for values in expected] if is_list else expected / self.bin_size_
+        unit = "spikes/s" if self.bin_size_is_known_ else "spikes per bin"
+        return _named(found, "rates", {"long_name": "rates", "units": unit})
+
+    @property
+    def _is_gaussian(self) -> bool:
         check_is_fitted(self)
+        return self.likelihood_ == "gaussian"
+
+    def _expected_values(self, latents: Any, inputs: Any) -> Any:
         shown = _latents_as_units(latents)
         if is_lazy(shown):
             as_lazy_trials(shown, inputs=inputs, bin_size=self.bin_size_)  # refused now, not when it is computed
@@ -173,16 +207,6 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
             return map_trials(shown, inputs, self._expected, **form)
         trials = as_trials(shown, inputs=inputs, bin_size=self.bin_size_)
         return trials.restore(self._expected(trials), "unit", self.unit_ids_)
-
-    def rates(self, latents: Any, *, inputs: Any = None) -> Any:
-        """Return expected rates in spikes/s (counts per second of bin), in the kind of `latents`; counts only."""
-        check_is_fitted(self)
-        if self.likelihood_ == "gaussian":
-            raise ValueError("rates: this model is Gaussian and has no spikes; call inverse_transform(latents)")
-        expected = self.inverse_transform(latents, inputs=inputs)
-        if isinstance(expected, list):
-            return [values / self.bin_size_ for values in expected]
-        return expected / self.bin_size_
 
     def simulate(
         self, n_trials: int, n_steps: int, *, inputs: Any = None, initial_latents: Any = None, random_state: Any = None
@@ -331,37 +355,6 @@ class LatentModel(AsDataset, KeepsUnitShapes, TransformerMixin, BaseEstimator, a
         return tags
 
 
-class SeveralPosteriors(LatentModel, auto_wrap_output_keys=None):
-    """A model whose latents may be asked for given more or fewer bins.
-
-    A subclass has the constructor parameter `posterior`, one of `POSTERIORS`, and offers
-    `_posterior(trials, posterior)` -> (trial, time, latent).
-    """
-
-    posterior: str
-
-    def transform(self, X: Any, *, inputs: Any = None, posterior: str | None = None) -> Any:
-        """Return posterior-mean latents in the kind of X, (trial, time, latent).
-
-        Parameters
-        ----------
-        X : like X of `fit`
-            The recording.
-        inputs : like X with `input` in place of `unit`, optional
-            As in `fit`.
-        posterior : {None, "smoothed", "filtered", "delayed"}
-            Which bins are used: all, those up to the current one, or those before it; None: the constructor's.
-        """
-        choice = choose("posterior", self.posterior if posterior is None else posterior, POSTERIORS)
-        return self._per_bin(X, inputs, partial(self._scored._posterior, posterior=choice))
-
-    def _posterior(self, trials: Trials, posterior: str) -> np.ndarray:
-        raise AttributeError(f"{type(self).__name__} defines no _posterior")
-
-    def _latents(self, trials: Trials) -> np.ndarray:
-        return self._posterior(trials, choose("posterior", self.posterior, POSTERIORS))
-
-
 def _refuse_wrong(trials: Trials, likelihood: str) -> None:
     """Refuse values that a likelihood gives no density."""
     family = LIKELIHOODS[likelihood]
@@ -381,6 +374,13 @@ def _of_right_values(
     trials = trials.of_units(kept)
     _refuse_wrong(trials, likelihood)
     return function(trials)
+
+
+def _named(found: Any, name: str, attrs: dict[str, str]) -> Any:
+    """Return a DataArray, or a list of them, with the name and the attributes that `plot` shows; other kinds as is."""
+    if isinstance(found, list):
+        return [_named(trial, name, attrs) for trial in found]
+    return found.rename(name).assign_attrs(attrs) if isinstance(found, xr.DataArray) else found
 
 
 def _latents_as_units(latents: Any) -> Any:

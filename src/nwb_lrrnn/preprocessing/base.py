@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from inspect import signature
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.preprocessing.rectangles import Rectangle
 from nwb_lrrnn.preprocessing.step_gate import Parts, read
+from nwb_lrrnn.trials.same_kind import SameKind
 
 
 class RecordingStep(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
@@ -20,6 +21,7 @@ class RecordingStep(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_
     unit_ids_: np.ndarray
     bin_size_: float
     n_features_in_: int
+    feature_names_in_: np.ndarray
 
     _unit: str | None = None  # unit of measure of what comes out, {} being that of X; None keeps it
     _positive_only = False
@@ -41,6 +43,10 @@ class RecordingStep(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_
         self._learn(parts)
         return self
 
+    @overload
+    def transform(self, X: SameKind) -> SameKind: ...
+    @overload
+    def transform(self, X: Any) -> Any: ...
     def transform(self, X: Any) -> Any:
         """Return X after the step, in the kind of X; lazy where X is on dask, and then nothing is computed here.
 
@@ -49,6 +55,14 @@ class RecordingStep(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_
         parts = self._read(X)
         self._check(parts)
         return self._restored(parts)
+
+    @overload
+    def fit_transform(self, X: SameKind, y: Any = None) -> SameKind: ...
+    @overload
+    def fit_transform(self, X: Any, y: Any = None) -> Any: ...
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """Return X after the step, fitted to it."""
+        return self.fit(X).transform(X)
 
     def _read(self, X: Any) -> Parts:
         """Return X as parts with the units and bins of `fit`, which parameters in seconds refer to."""
@@ -91,6 +105,10 @@ class InvertibleStep(RecordingStep, auto_wrap_output_keys=None):
         first = parts.parts[0].source
         self._unit_of_x = getattr(first, "attrs", {}).get("units")
 
+    @overload
+    def inverse_transform(self, X: SameKind) -> SameKind: ...
+    @overload
+    def inverse_transform(self, X: Any) -> Any: ...
     def inverse_transform(self, X: Any) -> Any:
         """Return what `transform` made X of, in the kind of X and the user's units.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -71,7 +71,13 @@ class Resample(RecordingStep, auto_wrap_output_keys=None):
 
     is_signed_: bool
 
-    def __init__(self, rate: float, how: str = "auto", circular: bool | float = False, max_gap: float | None = None):
+    def __init__(
+        self,
+        rate: float,
+        how: Literal["auto", "mean", "sum"] = "auto",
+        circular: bool | float = False,
+        max_gap: float | None = None,
+    ):
         self.rate = rate
         self.how = how
         self.circular = circular

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import xarray as xr
@@ -11,8 +11,17 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
 
 from nwb_lrrnn.trials import is_list_of_trials
+from nwb_lrrnn.trials.same_kind import SameKind
 
 
+@overload
+def split_trials(
+    X: SameKind, test_fraction: float = 0.25, *, groups: Any = None, random_state: Any = None
+) -> tuple[SameKind, SameKind]: ...
+@overload
+def split_trials(
+    X: Any, test_fraction: float = 0.25, *, groups: Any = None, random_state: Any = None
+) -> tuple[Any, Any]: ...
 def split_trials(
     X: Any, test_fraction: float = 0.25, *, groups: Any = None, random_state: Any = None
 ) -> tuple[Any, Any]:

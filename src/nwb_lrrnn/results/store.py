@@ -7,9 +7,8 @@ import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -20,10 +19,11 @@ from nwb_lrrnn.io.writing.processing_module import read_module, write_module
 from nwb_lrrnn.io.writing.writable import writable
 from nwb_lrrnn.results.provenance import as_recording, check_source, is_same_file, provenance, session_of
 from nwb_lrrnn.results.source_units import described_loadings, plain_text, units_of_source, units_within
+from nwb_lrrnn.results.tree import model_dataset, results_tree
 from nwb_lrrnn.results.trial_arrays import as_array
 
 if TYPE_CHECKING:
-    from nwb_lrrnn.io.writing.module_pieces import GivenPieces, ModulePieces
+    from nwb_lrrnn.io.writing.module_pieces import GivenPieces
     from nwb_lrrnn.models.base import LatentModel
 
 
@@ -39,7 +39,7 @@ def write_results(
     overwrite: bool = False,
     into: str | os.PathLike[str] | None = None,
     module: str = "lrrnn",
-    if_exists: str = "error",
+    if_exists: Literal["error", "replace", "new"] = "error",
 ) -> Path:
     """Return the path of an NWB file with a fitted model, what it found, and where it came from.
 
@@ -168,11 +168,13 @@ def read_results(path: str | os.PathLike[str], module: str | None = None) -> xr.
         - `trials`: latents and rates (trial, time, ...), trials in the order in which they were given,
         - `units`: loadings, offset and what is known of the units,
         - `history`: the course of the fit over `epoch`,
-        - `fixed_points` and `metrics`: as given,
+        - `fixed_points` and `metrics`: as given; of a mapping the numbers are attributes,
         - `model`: every array of the model, for `LowRankDynamics.from_dataset`,
+        - `parameters`, `provenance`, `versions`, `source`, `preprocessing`: their entries as attributes,
 
-        as far as the file has them; `latent_group` says which group each latent is in, where the model has groups. Its
-        attrs hold parameters, metrics and provenance by section.
+        as far as the file has them; `latent_group` says which group each latent is in, where the model has groups.
+        All of it can be saved by xarray (`results.to_netcdf(path)`, `to_zarr`), so that attributes which netCDF does
+        not know are 0 and 1 for flags, and else JSON text.
 
     Raises
     ------
@@ -184,27 +186,10 @@ def read_results(path: str | os.PathLike[str], module: str | None = None) -> xr.
     Examples
     --------
     >>> results = read_results("session_lrrnn.nwb")  # doctest: +SKIP
-    >>> results["trials/latents"], results.attrs["source"]["uri"]  # doctest: +SKIP
+    >>> results["trials/latents"], results["source"].attrs["uri"]  # doctest: +SKIP
     """
     pieces = read_module(path, module)
-    groups: dict[str, xr.Dataset] = {}
-    series = {name: pieces[name] for name in ("latents", "rates") if pieces[name] is not None}
-    if series:
-        groups["trials"] = xr.Dataset(series)
-    if pieces["loadings"] is not None:
-        groups["units"] = pieces["loadings"]
-    for name, table in pieces["tables"].items():
-        groups[name] = table.to_xarray() if isinstance(table, pd.DataFrame) else table
-    groups["model"] = _model_dataset(pieces)
-    if "group_ranks" in groups["model"]:
-        ranks = groups["model"]["group_ranks"].values
-        latent_group = ("latent", np.repeat(np.arange(len(ranks)), ranks))
-        for name in ("trials", "units"):
-            if name in groups and "latent" in groups[name].dims:
-                groups[name] = groups[name].assign_coords(latent_group=latent_group)
-    results = xr.DataTree.from_dict(groups, name=Path(path).stem)
-    results.attrs = {section: entries for section, entries in pieces["info"].items() if section != "dims"}
-    return results
+    return results_tree(Path(path).stem, pieces)
 
 
 def load_model(path: str | os.PathLike[str], module: str | None = None) -> LatentModel:
@@ -243,7 +228,7 @@ def load_model(path: str | os.PathLike[str], module: str | None = None) -> Laten
             f"{os.fspath(path)}: the file holds a model of the kind {kind!r}, but this version "
             f"({version('nwb-lrrnn')}) knows {', '.join(models.ESTIMATORS)}; update nwb-lrrnn"
         )
-    model = getattr(models, kind).from_dataset(_model_dataset(pieces))
+    model = getattr(models, kind).from_dataset(model_dataset(pieces))
     history = pieces["tables"].get("history")
     if history is not None:
         model.history_ = history
@@ -307,13 +292,3 @@ def _model_info(kind: str, model: LatentModel, dataset: xr.Dataset) -> list[tupl
         *(("dims", str(name), list(map(str, variable.dims))) for name, variable in dataset.variables.items()),
         ("dims", "coordinates", [str(name) for name in dataset.coords]),
     ]
-
-
-def _model_dataset(pieces: ModulePieces) -> xr.Dataset:
-    """Return the Dataset that `model.to_dataset` gave."""
-    info = pieces["info"]
-    dims = dict(info.get("dims", {}))
-    coordinates = dims.pop("coordinates", [])
-    variables = {name: (dims[name], pieces["state"][name]) for name in dims}
-    attrs = {**info.get("model", {}), "parameters": json.dumps(info.get("parameters", {}))}
-    return xr.Dataset(variables, attrs=attrs).set_coords(coordinates)

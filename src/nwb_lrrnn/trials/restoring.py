@@ -47,5 +47,8 @@ def _like(source: xr.DataArray, values: Any, dim: str, ids: Sequence | np.ndarra
     gone = [name for name, c in source.coords.items() if "unit" in c.dims or name in ("unit_kind", dim)]
     coords = source.drop_vars(gone).coords  # as one object, which keeps the indexes as they are
     attrs = {key: source.attrs[key] for key in ("bin_size", "source", "preprocessing") if key in source.attrs}
+    if dim == "latent":
+        attrs |= {"long_name": "latents", "units": "a.u."}
+        ids = np.arange(values.shape[-1]) if ids is None else ids
     array = xr.DataArray(values, coords=coords, dims=(*source.dims[:-1], dim), name=dim + "s", attrs=attrs)
     return array if ids is None else array.assign_coords({dim: np.asarray(ids)})

@@ -6,7 +6,7 @@ import os
 import warnings
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nwb_lrrnn.io.files.source import Source, resolve
 from nwb_lrrnn.io.reading.catalog import Catalog, read_catalog
@@ -146,7 +146,7 @@ class Recording(RecordingTables, Exports):
         trials: Any = None,
         units: Any = None,
         *,
-        on_bad_spikes: str = "sort",
+        on_bad_spikes: Literal["sort", "raise"] = "sort",
         min_rate: float | None = None,
         time_scale: float = 1.0,
         table: str | None = None,
@@ -238,7 +238,7 @@ class Recording(RecordingTables, Exports):
         like: xr.DataArray | None = None,
         *,
         max_gap: float | None = None,
-        repair: str | None = None,
+        repair: Literal["sort"] | None = None,
         binning: int | None = None,
         mask: Any = None,
     ) -> xr.DataArray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -161,12 +163,13 @@ def dynamics_of(
     if network.dispersion is not None:
         observed["dispersion"] = network.dispersion
     n_inputs = linear.input_weights.shape[1]
+    names: dict[str, Any] = {name: getattr(units, name) for name in ("nonlinearity", "likelihood", "link")}
     return LowRankDynamics(
         linear.decoder,
         n * recurrence.weights.T,
         dt=units.bin_size,
         tau=units.bin_size,
-        nonlinearity=units.nonlinearity,
+        **names,
         bias=linear.offset,
         input_weights=linear.input_weights if n_inputs else None,
         drive=recurrence.drive,
@@ -175,8 +178,6 @@ def dynamics_of(
         initial_covariance=network.first.covariance,
         initial_input_weights=network.first.input_weights if n_inputs else None,
         readout="currents",
-        likelihood=units.likelihood,
-        link=units.link,
         latent_mean=moments[0],
         latent_covariance=moments[1],
         unit_ids=unit_ids,

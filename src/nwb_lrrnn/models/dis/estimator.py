@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -12,15 +12,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.align import Gauge, change_gauge, slices
 from nwb_lrrnn.dynamics import LowRankDynamics
-from nwb_lrrnn.models.base import SeveralPosteriors
 from nwb_lrrnn.models.dis import fitting
 from nwb_lrrnn.models.dis.connectivity import standard_errors
 from nwb_lrrnn.models.dis.dataset import dynamics_of, network_of, variables_of
 from nwb_lrrnn.models.dis.network import GroupNetwork
 from nwb_lrrnn.models.dis.settings import check_parameters, group_ranks_of
 from nwb_lrrnn.models.dis.units import LIKELIHOODS
+from nwb_lrrnn.models.posteriors import SeveralPosteriors
 from nwb_lrrnn.models.scored_units import widened
 from nwb_lrrnn.models.training.devices import one_thread
+from nwb_lrrnn.parameters import Device, Dtype, Posterior
 from nwb_lrrnn.trials import Trials
 
 _NO_DYNAMICS = (
@@ -145,6 +146,7 @@ class DisRNN(SeveralPosteriors, auto_wrap_output_keys=None):
     history_: xr.Dataset
     n_iter_: int
     network_: GroupNetwork
+    readout_: LowRankDynamics
     _bootstraps: tuple[np.ndarray, np.ndarray] | None = None
 
     def __init__(
@@ -153,15 +155,15 @@ class DisRNN(SeveralPosteriors, auto_wrap_output_keys=None):
         *,
         n_groups: int = 2,
         group_ranks=None,
-        nonlinearity: str = "tanh",
-        likelihood: str = "auto",
-        link: str | None = None,
-        noise: str = "auto",
-        encoder: str = "linear",
+        nonlinearity: Literal["tanh", "erf", "relu", "softplus", "identity"] = "tanh",
+        likelihood: Literal["auto", "gaussian", "poisson", "negative_binomial"] = "auto",
+        link: Literal["identity", "softplus", "exp"] | None = None,
+        noise: Literal["auto", "recurrent", "readout"] = "auto",
+        encoder: Literal["linear", "mlp"] = "linear",
         n_lags: int = 1,
-        objective: str = "likelihood",
-        scaling: str = "auto",
-        posterior: str = "smoothed",
+        objective: Literal["likelihood", "paper"] = "likelihood",
+        scaling: Literal["auto", "given", "unit"] = "auto",
+        posterior: Posterior = "smoothed",
         bin_size: float | None = None,
         fine_tune_epochs: int = 0,
         penalty: float = 20.0,
@@ -171,8 +173,8 @@ class DisRNN(SeveralPosteriors, auto_wrap_output_keys=None):
         learning_rate: float = 1e-3,
         n_init: int = 1,
         n_bootstraps: int = 50,
-        dtype: str = "float64",
-        device: str = "cpu",
+        dtype: Dtype = "float64",
+        device: Device = "cpu",
         random_state: int | None = None,
     ):
         self.rank = rank

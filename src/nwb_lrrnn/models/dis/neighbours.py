@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.showing import in_short
+
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
@@ -37,6 +39,8 @@ class Neighbours:
     noise: Array
     ridge: float
     metric: Array
+
+    __repr__ = in_short
 
     @property
     def rank(self) -> int:

@@ -14,6 +14,7 @@ from nwb_lrrnn.models.dis.pairs import history, whole_bins
 from nwb_lrrnn.models.dis.regression import Linear
 from nwb_lrrnn.models.dis.units import Units
 from nwb_lrrnn.models.dis.updates import Update, gaussian_update
+from nwb_lrrnn.showing import in_short
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
@@ -29,6 +30,8 @@ class Start:
     mean: Array  # (latent,)
     input_weights: Array  # (latent, input)
     covariance: Array  # (latent, latent)
+
+    __repr__ = in_short
 
     def mixed(self, matrix: Array) -> Start:
         """Return the same law of latents z' = M z."""
@@ -49,6 +52,8 @@ class Reader:
     weights: Array
     offset: Array
     input_weights: Array
+
+    __repr__ = in_short
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ class GroupNetwork:
     mlp: Mapping[str, Array] | None = None
     reader: Reader | None = None
     neighbours: Neighbours | None = None
+
+    __repr__ = in_short
 
     @property
     def rank(self) -> int:

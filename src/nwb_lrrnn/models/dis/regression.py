@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
 
 from nwb_lrrnn.models.dis.pairs import Pairs, folds
+from nwb_lrrnn.showing import in_short
 
 Array = NDArray[np.floating]
 
@@ -32,6 +33,8 @@ class Linear:
     input_weights: Array  # F (unit, input)
     latent_noise: Array  # Q (latent, latent)
     noise: Array  # R (unit,)
+
+    __repr__ = in_short
 
     def encode(self, features: Array) -> Array:
         """Return the delayed mean B u + d, (..., latent)."""

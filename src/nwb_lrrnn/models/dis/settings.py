@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from nwb_lrrnn import parameters as check
-from nwb_lrrnn.models.base import POSTERIORS
 from nwb_lrrnn.models.dis.pairs import history
+from nwb_lrrnn.models.posteriors import POSTERIORS
 from nwb_lrrnn.trials import Trials
 
 NOISES = ("auto", "recurrent", "readout")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nwb_lrrnn.dynamics.nonlinearity import phi
 from nwb_lrrnn.models.linear.observations import FLOOR, moments_of_units
 from nwb_lrrnn.models.networks.scales import scales_of
+from nwb_lrrnn.showing import in_short
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
@@ -45,6 +46,8 @@ class Units:
     floor: Array
     bin_size: float
     link: str = "identity"
+
+    __repr__ = in_short
 
     @property
     def are_counts(self) -> bool:

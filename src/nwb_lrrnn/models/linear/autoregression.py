@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +22,7 @@ from nwb_lrrnn.models.linear.lagged import (
     standardised,
 )
 from nwb_lrrnn.models.linear.observations import moments_of_units
-from nwb_lrrnn.parameters import positive, whole_number
+from nwb_lrrnn.parameters import LikelihoodName, Link, positive, whole_number
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
@@ -62,9 +64,19 @@ class VectorAutoregression(Baseline, auto_wrap_output_keys=None):
     """
 
     mean_: Array
+    coefficients_: Array
+    alpha_: float
     _axes_of_units = {"mean_": (0,), "coefficients_": (1, 2)}
 
-    def __init__(self, n_lags=1, *, alpha=None, likelihood="auto", link=None, bin_size=None):
+    def __init__(
+        self,
+        n_lags: int = 1,
+        *,
+        alpha: float | None = None,
+        likelihood: Literal["auto"] | LikelihoodName = "auto",
+        link: Link | None = None,
+        bin_size: float | None = None,
+    ):
         self.n_lags = n_lags
         self.alpha = alpha
         self.likelihood = likelihood

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from nwb_lrrnn.models.base import LatentModel
 from nwb_lrrnn.models.linear.observations import moments_of_units
 from nwb_lrrnn.models.linear.state_space import LinearStateSpace
 from nwb_lrrnn.models.scored_units import widened
+from nwb_lrrnn.parameters import LikelihoodName
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
@@ -43,6 +44,7 @@ class Baseline(LatentModel, auto_wrap_output_keys=None):
     simulate: Any = Absent()
     loadings_: Any = Absent()
     offset_: Any = Absent()
+    get_feature_names_out: Any = Absent()
 
     mean_: Array
     _axes_of_units: dict[str, tuple[int, ...]] = {"mean_": (0,)}  # of fitted arrays
@@ -89,9 +91,11 @@ class MeanRate(Baseline, auto_wrap_output_keys=None):
     array([0.75, 2.75])
     """
 
+    variance_: Array
+    dispersion_: Array
     _axes_of_units = {"mean_": (0,), "variance_": (0,), "dispersion_": (0,)}
 
-    def __init__(self, *, likelihood="auto", bin_size=None):
+    def __init__(self, *, likelihood: Literal["auto"] | LikelihoodName = "auto", bin_size: float | None = None):
         self.likelihood = likelihood
         self.bin_size = bin_size
 

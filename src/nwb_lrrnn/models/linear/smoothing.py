@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.models.linear.system import LinearSystem
+from nwb_lrrnn.showing import in_short
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
@@ -63,6 +64,8 @@ class Moments:
     log_likelihood: Array
     site_evidence: Array | None = None
     site_information: Array | None = None
+
+    __repr__ = in_short
 
     @property
     def means(self) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -13,12 +13,12 @@ from sklearn.utils.validation import check_is_fitted
 from nwb_lrrnn.align import canonicalize
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.dynamics.likelihoods import choose_link
-from nwb_lrrnn.models.base import POSTERIORS, SeveralPosteriors
 from nwb_lrrnn.models.linear import em
 from nwb_lrrnn.models.linear.larger_start import of_units
 from nwb_lrrnn.models.linear.smoothing import Moments, smooth
 from nwb_lrrnn.models.linear.system import LinearSystem, from_dynamics, to_dynamics
-from nwb_lrrnn.parameters import choose, positive, whole_number
+from nwb_lrrnn.models.posteriors import POSTERIORS, SeveralPosteriors
+from nwb_lrrnn.parameters import LikelihoodName, Link, Posterior, choose, positive, whole_number
 from nwb_lrrnn.trials import Trials
 
 
@@ -83,16 +83,16 @@ class LinearStateSpace(SeveralPosteriors, auto_wrap_output_keys=None):
 
     def __init__(
         self,
-        rank=2,
+        rank: int = 2,
         *,
-        likelihood="auto",
-        link=None,
-        bin_size=None,
-        max_iter=100,
-        tol=1e-4,
-        n_particles=64,
-        posterior="smoothed",
-        random_state=None,
+        likelihood: Literal["auto"] | LikelihoodName = "auto",
+        link: Link | None = None,
+        bin_size: float | None = None,
+        max_iter: int = 100,
+        tol: float = 1e-4,
+        n_particles: int = 64,
+        posterior: Posterior = "smoothed",
+        random_state: int | np.random.Generator | None = None,
     ):
         self.rank = rank
         self.likelihood = likelihood
@@ -115,7 +115,9 @@ class LinearStateSpace(SeveralPosteriors, auto_wrap_output_keys=None):
         return self.dynamics_.jacobian(np.zeros(self.dynamics_.rank))
 
     def modes(self) -> xr.Dataset:
-        """Return eigenvalues of A, time constants (s), frequencies (Hz) and stability, dims (mode,), slowest first.
+        """Return what the eigenvalues of A say, dims (mode,), the slowest first.
+
+        `eigenvalue_real` and `eigenvalue_imag`, `time_constant` (s), `frequency` (Hz) and `is_stable`.
 
         The time constant is -dt / ln|lambda| (negative where the mode grows), the frequency arg(lambda) / (2 pi dt).
         """
@@ -128,7 +130,8 @@ class LinearStateSpace(SeveralPosteriors, auto_wrap_output_keys=None):
         frequency = np.angle(values) / (2 * np.pi * dt)
         return xr.Dataset(
             {
-                "eigenvalue": ("mode", values),
+                "eigenvalue_real": ("mode", values.real),
+                "eigenvalue_imag": ("mode", values.imag),
                 "time_constant": ("mode", time_constant, {"units": "s"}),
                 "frequency": ("mode", frequency, {"units": "Hz"}),
                 "is_stable": ("mode", size < 1),

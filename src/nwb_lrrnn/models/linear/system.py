@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,6 +144,7 @@ def to_dynamics(
 ) -> LowRankDynamics:
     """Return the system as N = R identity neurons with dt = tau: m = I, n = R A^T, so that n^T m z / N = A z."""
     rank = system.rank
+    names: dict[str, Any] = {"likelihood": likelihood, "link": link}  # of a fit, which checked them
     return LowRankDynamics(
         left_vectors=np.eye(rank),
         right_vectors=rank * system.transition.T,
@@ -158,8 +160,7 @@ def to_dynamics(
         loadings=system.loadings,
         readout_input_weights=system.readout_input_weights,
         offset=system.offset,
-        likelihood=likelihood,
-        link=link,
+        **names,
         observation_variance=system.variance,
         dispersion=system.dispersion,
         latent_mean=latent_mean,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from nwb_lrrnn.models.linear.unit_regression import (
     regress_counts,
     regress_values,
 )
-from nwb_lrrnn.parameters import whole_number
+from nwb_lrrnn.parameters import LikelihoodName, Link, whole_number
 from nwb_lrrnn.trials import Trials
 
 Array = NDArray[np.floating]
@@ -62,9 +63,18 @@ class UnitAutoregression(Baseline, auto_wrap_output_keys=None):
     """
 
     mean_: Array
+    n_lags_: int
+    coefficients_: Array
     _axes_of_units = {"mean_": (0,), "coefficients_": (1,)}
 
-    def __init__(self, max_lags=5, *, likelihood="auto", link=None, bin_size=None):
+    def __init__(
+        self,
+        max_lags: int = 5,
+        *,
+        likelihood: Literal["auto"] | LikelihoodName = "auto",
+        link: Link | None = None,
+        bin_size: float | None = None,
+    ):
         self.max_lags = max_lags
         self.likelihood = likelihood
         self.link = link

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from nwb_lrrnn.models.training.devices import one_thread, resolve
 from nwb_lrrnn.models.training.loop import Schedule
 from nwb_lrrnn.models.training.progress import Progress
 from nwb_lrrnn.models.training.splitting import all_but_held_out, hold_out, put_back
+from nwb_lrrnn.parameters import Device, Dtype, LikelihoodName, Link, Nonlinearity
 from nwb_lrrnn.trials import LazyTrials, Trials
 
 
@@ -116,14 +117,19 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
     (4, 60, 2)
     """
 
+    node_covariance_: np.ndarray
+    shooting_bins_: int
+    largest_jump_: float
+    encoders_: dict[str, np.ndarray]
+
     def __init__(
         self,
         rank: int = 2,
         *,
         n_neurons: int = 100,
-        nonlinearity: str = "tanh",
-        likelihood: str = "auto",
-        link: str | None = None,
+        nonlinearity: Nonlinearity = "tanh",
+        likelihood: Literal["auto"] | LikelihoodName = "auto",
+        link: Link | None = None,
         tau: float | None = None,
         bin_size: float | None = None,
         shooting_window: float | None = None,
@@ -136,8 +142,8 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
         n_init: int = 1,
         warm_start: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
-        dtype: str = "float64",
-        device: str = "cpu",
+        dtype: Dtype = "float64",
+        device: Device = "cpu",
         random_state: int | None = None,
     ):
         self.rank = rank

@@ -179,22 +179,21 @@ def to_dynamics(
     loadings, offset, spread = arrays_of(row, *net.readout)
     driven = bool(weights.shape[0])
     of_laws: dict[str, Any] = {name: array for name, array in laws.items() if driven or name != "initial_input_weights"}
+    names: dict[str, Any] = {"nonlinearity": net.nonlinearity, "readout": readout}
+    names |= {"likelihood": net.likelihood.name, "link": net.likelihood.link}
     return LowRankDynamics(
         left.T,
         right.T,
         dt=bin_size,
         tau=bin_size / float(alpha),
-        nonlinearity=net.nonlinearity,
+        **names,
         bias=bias,
         thresholds=thresholds if net.nonlinearity == "clipped_relu" else None,
         input_weights=weights.T if driven else None,
         drive=drive,
         filter_inputs=net.filter_inputs,
-        readout=readout,
         loadings=loadings,
         offset=offset,
-        likelihood=net.likelihood.name,
-        link=net.likelihood.link,
         **net.likelihood.fields(spread),
         latent_mean=moments[0],
         latent_covariance=moments[1],

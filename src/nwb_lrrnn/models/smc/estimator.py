@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 from nwb_lrrnn.align import Gauge, canonicalize, change_gauge
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.dynamics.selection import select_units
-from nwb_lrrnn.models.base import SeveralPosteriors
 from nwb_lrrnn.models.particles import seed_of
+from nwb_lrrnn.models.posteriors import SeveralPosteriors
 from nwb_lrrnn.models.smc import bound, encoder, evidence, fitting, inference, members, network, settings
 from nwb_lrrnn.models.smc.bound import Plan
 from nwb_lrrnn.models.smc.evidence import Gain
@@ -26,6 +26,7 @@ from nwb_lrrnn.models.smc.network import ParticleForm, ParticleNetwork
 from nwb_lrrnn.models.smc.start import ParticleStart
 from nwb_lrrnn.models.training.checkpoints import Checkpoint, checkpoint_of
 from nwb_lrrnn.models.training.devices import one_thread, resolve
+from nwb_lrrnn.parameters import Device, Dtype, LikelihoodName, Link, Nonlinearity, Posterior, Readout
 from nwb_lrrnn.trials import LazyTrials, Trials
 
 logger = logging.getLogger(__name__)
@@ -153,27 +154,31 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
     (8, 60, 2)
     """
 
+    n_particles_: int
+    encoder_: xr.Dataset
+    stayed_linear_: bool
+
     def __init__(
         self,
         rank: int = 2,
         *,
         n_neurons: int | None = None,
-        nonlinearity: str = "clipped_relu",
-        likelihood: str = "auto",
-        link: str | None = None,
-        readout: str = "latents",
-        latent_noise: str = "full",
+        nonlinearity: Nonlinearity = "clipped_relu",
+        likelihood: Literal["auto"] | LikelihoodName = "auto",
+        link: Link | None = None,
+        readout: Readout = "latents",
+        latent_noise: Literal["full", "diagonal"] = "full",
         tau: float | None = None,
         bin_size: float | None = None,
         filter_inputs: bool = False,
-        proposal: str = "auto",
+        proposal: Literal["auto", "optimal", "laplace", "bootstrap", "encoder"] = "auto",
         encoder_kernels: tuple[int, int, int] = (21, 11, 1),
         encoder_channels: tuple[int, int] = (64, 64),
-        encoder_padding: str = "centred",
+        encoder_padding: Literal["centred", "causal"] = "centred",
         n_particles: int | None = None,
-        resampling: str = "systematic",
-        resample_when: str = "before_step",
-        posterior: str = "smoothed",
+        resampling: Literal["systematic", "stratified", "multinomial"] = "systematic",
+        resample_when: Literal["before_step", "every_step", "low_ess"] = "before_step",
+        posterior: Posterior = "smoothed",
         n_trajectories: int = 64,
         max_epochs: int = 500,
         patience: int = 10,
@@ -183,8 +188,8 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
         n_init: int = 1,
         warm_start: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
-        dtype: str = "float32",
-        device: str = "cpu",
+        dtype: Dtype = "float32",
+        device: Device = "cpu",
         random_state: int | None = None,
     ):
         self.rank = rank
@@ -347,6 +352,7 @@ class SMCLowRankRNN(Forecasts, SeveralPosteriors, auto_wrap_output_keys=None):
     # --- the file --------------------------------------------------------------------------------------------------
 
     _fitted_scalars = (*SeveralPosteriors._fitted_scalars, "n_particles_", "stayed_linear_")
+    _fitted_flags = (*SeveralPosteriors._fitted_flags, "stayed_linear_")
 
     def _state(self) -> dict[str, tuple]:
         if not hasattr(self, "encoder_"):

@@ -37,7 +37,11 @@ class Forecasts:
         net, plan, seed = self._scored._ready()
         with one_thread():
             draws = inference.trajectories(net, trials, plan, seed, n_draws)
-        return xr.DataArray(draws, dims=("draw", "trial", "time", "latent"), name="latents")
+        coords: dict[str, Any] = {"latent": np.arange(draws.shape[-1])}
+        if isinstance(X, xr.DataArray):
+            coords |= {dim: X[dim].variable for dim in ("trial", "time") if dim in X.indexes and dim in X.dims}
+        dims, attrs = ("draw", "trial", "time", "latent"), {"long_name": "latents", "units": "a.u."}
+        return xr.DataArray(draws, coords, dims, name="latents", attrs=attrs)
 
     def forecast_score(self, X: Any, n_steps: int, *, inputs: Any = None) -> float:
         """Return ln p(last n_steps bins | the bins before them), per observed bin, in nats.

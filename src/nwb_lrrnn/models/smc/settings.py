@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import torch
 
 from nwb_lrrnn import parameters as check
-from nwb_lrrnn.models.base import POSTERIORS
 from nwb_lrrnn.models.networks.checks import TrainedModel, check_network
 from nwb_lrrnn.models.networks.form import form_fields
+from nwb_lrrnn.models.posteriors import POSTERIORS
 from nwb_lrrnn.models.smc import bound, encoder
 from nwb_lrrnn.models.smc.network import ParticleForm
 from nwb_lrrnn.models.training.loop import Schedule
 from nwb_lrrnn.trials import Trials
 
-READOUTS = ("latents", "currents", "rates")
+READOUTS: tuple[str, ...] = get_args(check.Readout)
 _NEURONS = 100  # where the user says nothing and the units are not the neurons
 
 

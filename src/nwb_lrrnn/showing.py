@@ -1,0 +1,43 @@
+"""Results in a few lines: arrays by their shape, and tables whole, with the sentence that they lead to."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_WIDTH, _LONGEST = 110, 80
+
+
+def in_short(self: Any) -> str:
+    """Return a dataclass or named tuple by its name and its fields, as its `__repr__`; what is None is left out."""
+    fields = self._asdict() if hasattr(self, "_asdict") else vars(self)
+    shown = ", ".join(f"{name} {_short(value)}" for name, value in fields.items() if value is not None)
+    return "\n".join(textwrap.wrap(f"{type(self).__name__}: {shown}", _WIDTH, subsequent_indent="  "))
+
+
+def table_text(said: str, table: pd.DataFrame) -> str:
+    """Return a sentence and the whole of a table below it."""
+    lines = textwrap.wrap(said, _WIDTH)
+    return "\n".join([*lines, "", table.round(4).to_string()] if len(table) else lines)
+
+
+def table_html(said: str, table: pd.DataFrame) -> str:
+    """Return the same for a notebook."""
+    rows = table.round(4).to_html(max_rows=None, max_cols=None) if len(table) else ""
+    return f"<div><p>{escape(said)}</p>{rows}</div>"
+
+
+def _short(value: Any) -> str:
+    shape = getattr(value, "shape", ())
+    if shape:
+        return f"{'' if type(value).__name__ == 'ndarray' else type(value).__name__ + ' '}{tuple(shape)}"
+    if hasattr(value, "_asdict") or hasattr(value, "__dataclass_fields__"):
+        return type(value).__name__
+    if isinstance(value, Mapping):
+        return textwrap.shorten(f"{{{', '.join(map(str, value))}}}", _LONGEST)
+    return f"{value:.4g}" if isinstance(value, float) else textwrap.shorten(repr(value), _LONGEST)

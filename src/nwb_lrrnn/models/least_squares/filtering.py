@@ -30,7 +30,12 @@ _PAIRS = 64  # of opposite nodes, for more latents: 0.02 nats per bin, downwards
 
 
 def smooth(
-    network: LowRankDynamics, trials: Trials, *, device: str = "cpu", goes_back: bool = True, kernels: bool | None = None
+    network: LowRankDynamics,
+    trials: Trials,
+    *,
+    device: str = "cpu",
+    goes_back: bool = True,
+    kernels: bool | None = None,
 ) -> Moments:
     """Return the posterior moments of the latents of trials, and ln p(Y) of each trial in nats and in units of X.
 

@@ -25,7 +25,7 @@ from nwb_lrrnn.models.linear import em
 from nwb_lrrnn.models.linear.network_start import linear_model
 from nwb_lrrnn.models.linear.system import LinearSystem, to_dynamics
 from nwb_lrrnn.models.smc.evidence import Gain, gain_of
-from nwb_lrrnn.models.smc.members import Part, parts_of
+from nwb_lrrnn.models.smc.members import parts_of
 from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT
 from nwb_lrrnn.trials import Trials
 
@@ -100,7 +100,9 @@ class Learner:
         """Make the network that moves as the linear model does, all over where the latents are."""
         linear, bin_size = self.linear, self.trials.bin_size
         inside = np.arange(self.trials.values.shape[1])[None] < self.trials.lengths[:, None]
-        means = smooth(linear, self.trials, device=self.plan.device).smoothed[inside]
+        moments = smooth(linear, self.trials, device=self.plan.device)
+        self.train.append(float(moments.log_likelihood.sum()) / self.trials.n_observed_bins)
+        means = moments.smoothed[inside]
         rows = self.rng.integers(len(means), size=_CLOUD)
         cloud = means[rows] + _SPREAD * means.std(axis=0) * self.rng.standard_normal((_CLOUD, self.plan.rank))
         inputs = None if self.trials.inputs is None else self.trials.inputs[inside]

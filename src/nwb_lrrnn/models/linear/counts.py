@@ -177,7 +177,12 @@ def _starts(
 
 
 def _grown(
-    trials: Trials, rank: int, model: Likelihood, readout: CountReadout, inputs: Array | None, smaller: LinearSystem | None
+    trials: Trials,
+    rank: int,
+    model: Likelihood,
+    readout: CountReadout,
+    inputs: Array | None,
+    smaller: LinearSystem | None,
 ) -> list[tuple[LinearSystem, Array]]:
     """Return the likeliest of the larger systems that a smaller one grows into, with latents; none without one."""
     if smaller is None or smaller.rank >= rank:

@@ -270,6 +270,7 @@ def pooled_moments(moments: Moments, lengths: NDArray[np.int64]) -> tuple[Array,
 
 
 def update_readout(system: LinearSystem, moments: Moments, data: Observations) -> LinearSystem:
+    """Return the system with C, d and the variances of units at their maximum given posterior moments."""
     rank = system.rank
     z = moments.smoothed
     design = np.concatenate([z, np.ones((*z.shape[:2], 1))], axis=2).reshape(-1, rank + 1)

@@ -20,8 +20,8 @@ def cycle():
 
 @pytest.fixture(scope="module")
 def recorded():
-    """Return 40 trials of 100 samples, 0.1 apart, from all over the box."""
-    starts = np.random.default_rng(1).uniform(-1, 1, (40, 2)) * VAN_DER_POL.box
+    """Return 25 trials of 100 samples, 0.1 apart, from all over the box."""
+    starts = np.random.default_rng(1).uniform(-1, 1, (25, 2)) * VAN_DER_POL.box
     return list(runge_kutta(van_der_pol, starts, 0.02, 500)[::5].swapaxes(0, 1))
 
 
@@ -44,7 +44,7 @@ def test_noise_widens_the_window_and_spares_the_field(cycle, recorded):
     noisy = [path + 0.1 * np.random.default_rng(i).standard_normal(path.shape) for i, path in enumerate(recorded)]
     assert trajectory_samples(noisy, 0.1, tau=1.0).window >= trajectory_samples(recorded, 0.1, tau=1.0).window
     slow = [np.sin(np.linspace(0, 1, 200))[:, None] + 0.3 * np.random.default_rng(0).standard_normal((200, 1))]
-    assert trajectory_samples(slow, 0.1, tau=1.0).window > 15
+    assert trajectory_samples(slow, 0.1, tau=1.0).window >= 15
     field = fit_trajectories(noisy, 0.1, tau=1.0, n_neurons=100, rng=_rng())
     assert error_of(field.velocity(cycle), van_der_pol(cycle)) < 5e-3
 

@@ -50,9 +50,10 @@ def trajectory_samples(
 ) -> TrajectorySamples:
     """Return samples of the field that moved latents along trials (T_i, R), `step` seconds apart.
 
-    No derivative reaches over the end of a trial. `window`, an odd number of samples, fixes that of the polynomials;
-    by default half of that whose value at every sample is best foretold by the samples around it: what is wrong with
-    the velocity stays in a regression, and noise is averaged out. What is to be said, of trials too short and of `tau` against the step, is in `warnings`.
+    No derivative reaches over the end of a trial. `window`, an odd number of samples, fixes that of the polynomials; by
+    default half of that whose value at every sample is best foretold by the samples around it: what is wrong with the
+    velocity stays in a regression, and noise is averaged out. What is to be said, of trials too short and of `tau`
+    against the step, is in `warnings`.
     """
     choose("derivative", derivative, DERIVATIVES)
     step, tau = positive("step", step, hint=" seconds"), positive("tau", tau, hint=" seconds")
@@ -85,7 +86,9 @@ def trajectory_samples(
     return TrajectorySamples(latents, velocity, taken, groups, average, width, said)
 
 
-def _pieces(path: Array, step: float, derivative: str, width: int):
+def _pieces(
+    path: Array, step: float, derivative: str, width: int
+) -> tuple[Array, Array, slice, sparse.csr_array | None]:
     """Return latents, velocity, which samples these are, and the averages of the field, of one trial."""
     n = len(path)
     if derivative == "euler":
@@ -94,16 +97,18 @@ def _pieces(path: Array, step: float, derivative: str, width: int):
         return path[1:-1], (path[2:] - path[:-2]) / (2 * step), slice(1, n - 1), None
     width = min(width, n if n % 2 else n - 1)
     order = min(_ORDER, width - 1)
-    smooth = savgol_filter(path, width, order, axis=0)
+    smooth = np.asarray(savgol_filter(path, width, order, axis=0))
     if derivative == "savgol":
         # the ends are extrapolated: they are left out where enough is left
         rows = slice(width // 2, n - width // 2) if n >= 2 * width else slice(0, n)
-        velocity = savgol_filter(path, width, order, deriv=1, delta=step, axis=0)
+        velocity = np.asarray(savgol_filter(path, width, order, deriv=1, delta=step, axis=0))
         return smooth[rows], velocity[rows], rows, None
     n_windows, reach = n - 4, len(_SIMPSON) - 1
     velocity = (smooth[reach:] - smooth[:-reach]) / (reach * step)
-    weights = sparse.diags_array(list(_SIMPSON), offsets=list(range(reach + 1)), shape=(n_windows, n))
-    return smooth, velocity, slice(0, n), sparse.csr_array(weights)
+    at = np.arange(n_windows)[:, None] + np.arange(reach + 1)
+    starts = (reach + 1) * np.arange(n_windows + 1)
+    weights = sparse.csr_array((np.tile(_SIMPSON, n_windows), at.ravel(), starts), shape=(n_windows, n))
+    return smooth, velocity, slice(0, n), weights
 
 
 def _best_window(paths: list[Array]) -> int:
@@ -151,7 +156,7 @@ def _said(n_short: int, shortest: int, step: float, tau: float) -> tuple[str, ..
         said.append(f"{n_short} trials have fewer than {shortest} samples and tell nothing of the velocity")
     if tau < 2 * step:
         said.append(
-            f"tau = {tau:.4g} s against samples every {step:.4g} s: what such a network does between two of them is not "
-            f"in the data; take tau >= {2 * step:.4g} s"
+            f"tau = {tau:.4g} s against samples every {step:.4g} s: what such a network does between two of them is "
+            f"not in the data; take tau >= {2 * step:.4g} s"
         )
     return tuple(said)

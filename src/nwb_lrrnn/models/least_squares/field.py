@@ -129,7 +129,8 @@ def fit_field_samples(
     Pillow 2025). Inputs (T, P) enter the neurons ("neuron") or the latents directly ("latent": their weights S are
     found without a penalty). `weight` (T,) weighs samples; `groups` (T,) are held out together by ridge="cv";
     `features`, in the user's units, are taken in place of drawn ones; with `average` (M, T) the velocity (M, R) is the
-    mean of the field with these weights, and `weight` and `groups` are (M,) too. What is to be said of the fit is in `warnings`.
+    mean of the field with these weights, and `weight` and `groups` are (M,) too. What is to be said
+    of the fit is in `warnings`.
     """
     latents, velocity, inputs = checked_samples(latents, velocity, inputs, average)
     tau = positive("tau", tau, hint=" seconds")

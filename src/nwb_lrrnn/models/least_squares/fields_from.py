@@ -53,7 +53,7 @@ def fit_field(
     n_samples: int = 2000,
     time_code: TimeCode | None = None,
     rng: np.random.Generator,
-    **options,
+    **options: Any,
 ) -> FittedField:
     """Return the network whose latents move as dz/dt = g(z), or g(z, v) under inputs v, or g(z, t) in time.
 
@@ -95,17 +95,17 @@ def fit_field(
     velocity = np.asarray(g(latents, *given), dtype=float)
     if velocity.shape != latents.shape:
         raise ValueError(
-            f"g: got dz/dt of shape {velocity.shape} for latents of shape {latents.shape}, wanted the same; g takes all "
-            "samples at once"
+            f"g: got dz/dt of shape {velocity.shape} for latents of shape {latents.shape}, wanted the same; g takes "
+            "all samples at once"
         )
-    options = {"input_mode": "neuron"} | options
+    options.setdefault("input_mode", "neuron")
     field = fit_field_samples(latents, velocity, tau=tau, n_neurons=n_neurons, inputs=inputs, rng=rng, **options)
     _say(field.warnings)
     return field
 
 
 def fit_samples(
-    latents: Array, velocity: Array, inputs: Array | None = None, *, tau: float, n_neurons: int, **options
+    latents: Array, velocity: Array, inputs: Array | None = None, *, tau: float, n_neurons: int, **options: Any
 ) -> FittedField:
     """Return the network of samples: `fit_field_samples`, which see, its warnings given."""
     field = fit_field_samples(latents, velocity, inputs=inputs, tau=tau, n_neurons=n_neurons, **options)
@@ -122,7 +122,7 @@ def fit_trajectories(
     n_neurons: int,
     derivative: str = "savgol",
     window: int | None = None,
-    **options,
+    **options: Any,
 ) -> FittedField:
     """Return the network that moves latents as they moved along trials (T_i, R), `step` seconds apart.
 

@@ -8,7 +8,7 @@ Array = Any  # numpy arrays in the kernels, tensors of the same names outside
 class Network(NamedTuple):
     """z_{t+1} = decay z_t + push + right phi(left z_t + input_weights v_t + bias; thresholds)."""
 
-    decay: float  # 1 - alpha
+    decay: Any  # 1 - alpha, a number
     left: Array  # (R, N)
     right: Array  # (R, N), times alpha / N
     bias: Array  # (N,)
@@ -33,7 +33,7 @@ class Readout(NamedTuple):
     seen: Array  # (trial, time, unit), bool
     loadings: Array  # (unit, R)
     offsets: Array  # (trial or 1, time or 1, unit)
-    time: float  # expected value where the link is 1
+    time: Any  # expected value where the link is 1
     spread: Array  # (unit,)
 
 

@@ -7,24 +7,28 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.align import canonicalize
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.dynamics.distance import distance_from_data, reach_of_data
 from nwb_lrrnn.models.base import SeveralPosteriors
 from nwb_lrrnn.models.least_squares import settings
 from nwb_lrrnn.models.least_squares.filtering import check_filterable, smooth
 from nwb_lrrnn.models.least_squares.given import learn_from
+from nwb_lrrnn.models.least_squares.known_fields import FromFields
+from nwb_lrrnn.models.least_squares.more_trials import LearnsMore
 from nwb_lrrnn.models.least_squares.rounds import Learnt, Plan, learn, score
 from nwb_lrrnn.models.least_squares.units import learn_units
 from nwb_lrrnn.models.linear.em import pooled_moments
 from nwb_lrrnn.models.training.devices import one_thread
 from nwb_lrrnn.models.training.ending import Ending
-from nwb_lrrnn.trials import Trials
+from nwb_lrrnn.trials import LazyTrials, Trials
 
 logger = logging.getLogger(__name__)
 
 
-class LeastSquaresRNN(SeveralPosteriors, auto_wrap_output_keys=None):
+class LeastSquaresRNN(FromFields, LearnsMore, auto_wrap_output_keys=None):
     r"""A low-rank recurrent network found by regression instead of gradients.
 
     .. math::
@@ -86,7 +90,7 @@ class LeastSquaresRNN(SeveralPosteriors, auto_wrap_output_keys=None):
     ----------
     dynamics_ : LowRankDynamics
         The network, in the canonical gauge (readout and noise included) and the units of X.
-    loadings_, offset_ : arrays (unit, latent), or (unit,) where units are neurons, and (unit,)
+    loadings_, offset_ : arrays (unit, latent) and (unit,)
     left_vectors_, right_vectors_ : arrays (neuron, latent)
     stayed_linear_ : bool
         Whether the network moves as the linear model does: none was better on held-out trials for sure.
@@ -154,6 +158,22 @@ class LeastSquaresRNN(SeveralPosteriors, auto_wrap_output_keys=None):
         self.device = device
         self.random_state = random_state
 
+    @property
+    def loadings_(self) -> np.ndarray:
+        """C (unit, latent); of units that are the neurons, what they show of the latents."""
+        network = self.dynamics_
+        own = np.asarray(network.loadings)
+        return own if network.readout == "latents" else own[:, None] * network.left_vectors
+
+    @property
+    def offset_(self) -> np.ndarray:
+        """The offset d (unit,): what the units show, before the link, where the latents are 0."""
+        network = self.dynamics_
+        offset = np.zeros(network.n_units) if network.offset is None else np.asarray(network.offset)
+        return (
+            offset if network.readout == "latents" or network.bias is None else offset + network.loadings * network.bias
+        )
+
     # --- fit -------------------------------------------------------------------------------------------------------
 
     def _fit_trials(self, trials: Trials) -> None:
@@ -173,6 +193,17 @@ class LeastSquaresRNN(SeveralPosteriors, auto_wrap_output_keys=None):
                 self._remember(found.train, found.validation, stayed=found.stayed, penalty=found.field.penalty)
                 self._tell_how_it_went(found)
         settings.tell_of_tau(self, self.dynamics_.tau, trials.bin_size)
+
+    def is_extrapolating(self, latents: Any) -> np.ndarray:
+        """Return where latents (..., latent) are farther out than 99.73 % of those that the network was found from.
+
+        There it goes on as its neurons happen to; such are the bins of other recordings, and fixed points, to distrust.
+        """
+        check_is_fitted(self)
+        distance = distance_from_data(self.dynamics_, np.asarray(latents, dtype=float))
+        if distance is None:
+            raise ValueError("dynamics: got a network without latent_covariance, wanted one that tells where data were")
+        return distance > reach_of_data(self.dynamics_.rank)
 
     def _keep(self, trials: Trials, plan: Plan, network: LowRankDynamics) -> None:
         """Set the network, in the gauge that its latents of the training trials make canonical."""
@@ -199,6 +230,14 @@ class LeastSquaresRNN(SeveralPosteriors, auto_wrap_output_keys=None):
                 "out by %+.4f (standard error %.4f) nats per bin, and it leaves for more than two standard errors and "
                 "%.4f", type(self).__name__, *found.tried,
             )  # fmt: skip
+
+    def _gate(self, X: Any, inputs: Any, *, reset: bool) -> Trials | LazyTrials:
+        if reset:
+            vars(self).pop("field_", None)
+            self._learner = None
+        elif hasattr(self, "field_"):
+            check_filterable(self.dynamics_)  # of a field that is known no units show anything
+        return super()._gate(X, inputs, reset=reset)
 
     # --- inference -------------------------------------------------------------------------------------------------
 

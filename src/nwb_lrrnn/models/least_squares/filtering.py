@@ -146,7 +146,7 @@ def nodes(rank: int) -> tuple[Array, Array]:
     if rank in _PER_AXIS:
         x, w = np.polynomial.hermite_e.hermegauss(_PER_AXIS[rank])
         points = np.array(list(itertools.product(x, repeat=rank)))
-        return points, np.array([np.prod(one) for one in itertools.product(w / w.sum(), repeat=rank)])
+        return points, np.array([float(np.prod(one)) for one in itertools.product(w / w.sum(), repeat=rank)])
     rng = np.random.default_rng(0)
     n = -(-_PAIRS // rank)
     turns = np.linalg.qr(rng.standard_normal((n, rank, rank)))[0].reshape(-1, rank)
@@ -172,7 +172,7 @@ def _readout_of(network: LowRankDynamics, v: Array) -> tuple[Array, Array]:
     return _copy(loadings), _copy(offsets)
 
 
-def _copy(array: Array) -> NDArray:
+def _copy(array: NDArray) -> NDArray:
     """Return a writable contiguous copy, so that the kernels compile once."""
     return np.array(array, order="C")
 
@@ -183,7 +183,9 @@ def _run_kernels(network, trials: Trials, moves: Network, law: Law, readout: Rea
     n_trials, n_steps, _ = trials.values.shape
     rank = network.rank
     posterior = Posterior(
-        *np.zeros((3, n_trials, n_steps, rank)),
+        np.zeros((n_trials, n_steps, rank)),
+        np.zeros((n_trials, n_steps, rank)),
+        np.zeros((n_trials, n_steps, rank)),
         np.zeros((n_trials, n_steps, rank, rank)),
         np.zeros((n_trials, max(n_steps - 1, 0), rank, rank)),
         np.zeros((n_trials, n_steps)),

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models.base import LatentModel
+from nwb_lrrnn.models.least_squares.derivatives import trajectory_samples
 from nwb_lrrnn.models.least_squares.laws import Laws
 from nwb_lrrnn.models.least_squares.rounds import Learnt, Plan, regress, score
-from nwb_lrrnn.models.least_squares.samples import field_samples
+from nwb_lrrnn.models.least_squares.samples import FieldSamples, field_samples
 from nwb_lrrnn.models.linear import counts, em
 from nwb_lrrnn.models.linear.smoothing import Moments
 from nwb_lrrnn.trials import Trials, as_trials
@@ -21,6 +22,7 @@ Array = NDArray[np.floating]
 
 _SLOWEST = 0.05  # alpha: time constants of more than 20 bins are not taken unless asked for
 _GLM_STEPS = 25
+_POLYNOMIAL = 12  # bins
 
 
 def learn_from(latents: Any, trials: Trials, plan: Plan, seed: np.random.SeedSequence) -> Learnt:
@@ -29,10 +31,11 @@ def learn_from(latents: Any, trials: Trials, plan: Plan, seed: np.random.SeedSeq
     n_trials, n_steps, rank = means.shape
     certain = np.zeros((n_trials, n_steps, rank, rank))
     moments = Moments(means, means, means, np.arange(n_trials), certain, certain[:, 1:], np.zeros(n_trials))
-    samples = field_samples(moments, trials)
     tau = trials.bin_size / _SLOWEST if plan.tau is None else plan.tau
-    field = regress(samples, plan, tau, None, np.random.default_rng(seed))
-    noise = em.floored(field.residual_covariance * trials.bin_size**2)
+    field = regress(_steps(moments, trials, tau), plan, tau, None, np.random.default_rng(seed))
+    taken = field_samples(moments, trials)  # as they are: what is smoothed away of a step is noise of it too
+    missed = trials.bin_size * (taken.velocity - field.velocity(taken.latents, taken.inputs))
+    noise = em.floored(missed.T @ missed / len(missed))
     laws = Laws(trials, plan.likelihood)
     network = field.to_dynamics(trials.bin_size, latent_noise=noise, unit_ids=trials.unit_ids)
     first: dict[str, Any] = laws.first_readout(rank)
@@ -42,6 +45,25 @@ def learn_from(latents: Any, trials: Trials, plan: Plan, seed: np.random.SeedSeq
     network = network.replace(**fields)
     per_bin = float(score(network, trials, plan).sum()) / trials.n_observed_bins
     return Learnt(network, field, False, None, 1, [per_bin], [])
+
+
+def _steps(moments: Moments, trials: Trials, tau: float) -> FieldSamples:
+    """Return samples of where latents, freed of noise by local polynomials, go within one bin.
+
+    The steps are those of the network, so that it moves as they do; trials of less than twelve bins are left out,
+    and if all are so short, they are taken as they are.
+    """
+    plain = field_samples(moments, trials)
+    rows = np.flatnonzero(trials.lengths >= _POLYNOMIAL)
+    if not len(rows):
+        return plain
+    paths = [moments.smoothed[k, : trials.lengths[k]] for k in rows]
+    inputs = None if trials.inputs is None else [trials.inputs[k, : trials.lengths[k]] for k in rows]
+    smooth = trajectory_samples(paths, trials.bin_size, tau=tau, inputs=inputs)
+    goes_on = smooth.groups[1:] == smooth.groups[:-1]
+    velocity = np.diff(smooth.latents, axis=0)[goes_on] / trials.bin_size
+    given = None if smooth.inputs is None else smooth.inputs[:-1][goes_on]
+    return FieldSamples(smooth.latents[:-1][goes_on], velocity, given, rows[smooth.groups[:-1][goes_on]], plain.spread)
 
 
 def _latents_of(latents: Any, trials: Trials, plan: Plan) -> Array:

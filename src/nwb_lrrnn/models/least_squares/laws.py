@@ -26,7 +26,7 @@ class Laws:
     def __init__(self, trials: Trials, likelihood: Likelihood):
         self.trials, self.likelihood = trials, likelihood
         seen = trials.seen
-        bins = seen.any(axis=2)
+        bins = np.asarray(seen.any(axis=2))
         units = None if (seen == bins[..., None]).all() else seen.astype(float)
         n_trials = len(trials.lengths)
         # every trial has covariances of its own: where a network is depends on what it did

@@ -157,7 +157,7 @@ def learn(trials: Trials, plan: Plan, seed: np.random.SeedSequence) -> Learnt:
             break
         best = after
     n_rounds = max(1, int(np.argmax(np.where(np.isfinite(totals[1:]), totals[1:], -np.inf))) + 1)
-    gain = gain_of(*(torch.as_tensor(a, dtype=torch.float64) for a in (best, before, n_bins)), trials.n_units)
+    gain = gain_of(_tensor(best), _tensor(before), _tensor(n_bins), trials.n_units)
     stayed = not gain.is_real
     if stayed:
         whole.imitate()
@@ -199,6 +199,10 @@ def score(network: LowRankDynamics, trials: Trials, plan: Plan) -> Array:
 
 def _scores(judged: list[tuple[Learner, Trials]], plan: Plan) -> Array:
     return np.concatenate([score(learner.network, held, plan) for learner, held in judged])
+
+
+def _tensor(numbers: NDArray) -> torch.Tensor:
+    return torch.as_tensor(numbers, dtype=torch.float64)
 
 
 def _complete(field: FittedField, trials: Trials, laws: dict) -> LowRankDynamics:

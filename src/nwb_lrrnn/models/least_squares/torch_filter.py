@@ -5,6 +5,8 @@ Nothing in the loop over bins waits for the device.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -32,13 +34,13 @@ def run(
 ) -> Posterior:
     """Return the posterior of trials as arrays; see `filtering.smooth`."""
 
-    def on_device(array):
+    def on_device(array) -> Any:
         return torch.as_tensor(array, device=device) if not isinstance(array, float) else array
 
-    parts = [type(part)(*(on_device(array) for array in part)) for part in (moves, law, readout)]
+    parts: list[Any] = [type(part)(*(on_device(array) for array in part)) for part in (moves, law, readout)]
     likelihood = Likelihood(network.likelihood, str(network.link), network.dt)
     ends, points = on_device(lengths), [on_device(array) for array in rule]
-    found = posterior(network.nonlinearity, likelihood, ends, *parts, points, goes_back)
+    found = posterior(network.nonlinearity, likelihood, ends, parts[0], parts[1], parts[2], points, goes_back)
     return Posterior(*(tensor.cpu().numpy() for tensor in found))
 
 
@@ -56,7 +58,7 @@ def posterior(
     """Return the posterior of trials as tensors."""
     n_trials, n_steps, _ = readout.values.shape
     rank = len(law.noise)
-    see = _see_values if likelihood.name == "gaussian" else _see_counts
+    see: Any = _see_values if likelihood.name == "gaussian" else _see_counts
     predicted, filtered, increments, before, after, jacobians = [], [], [], [], [], []
     z = cov = None
     for t in range(n_steps):
@@ -81,8 +83,8 @@ def posterior(
     if goes_back:
         smoothed, covariances, cross = _go_back(lengths, jacobians, law.noise, predicted, filtered, before, after)
     crosses = torch.stack(cross, 1) if cross else law.noise.new_zeros((n_trials, 0, rank, rank))
-    means = (torch.stack(path, 1) for path in (predicted, filtered, smoothed))
-    return Posterior(*means, torch.stack(covariances, 1), crosses, torch.stack(increments, 1))
+    a, b, c, d, e = (torch.stack(path, 1) for path in (predicted, filtered, smoothed, covariances, increments))
+    return Posterior(predicted=a, filtered=b, smoothed=c, covariances=d, cross=crosses, increments=e)
 
 
 def _at(array: Tensor, t: int) -> Tensor:
@@ -129,12 +131,15 @@ def _see_counts(likelihood, readout: Readout, y, seen, offset, mean, prior, rule
     def density(x: Tensor) -> Tensor:
         return value(x) - 0.5 * (x**2).sum(1)
 
-    x, precision = torch.zeros_like(mean), eye
-    for _ in range(_NEWTON_STEPS):
+    def terms(x: Tensor, information) -> tuple[Tensor, Tensor]:
         at = eta + (white @ x[..., None])[..., 0]
-        slope, fisher = likelihoods.derivatives(likelihood, y, at, readout.spread)
+        slope, fisher = information(likelihood, y, at, readout.spread)
         precision = white.mT @ (white * (fisher * seen)[..., None]) + eye
-        gradient = (white * (slope * seen)[..., None]).sum(1) - x
+        return (white * (slope * seen)[..., None]).sum(1) - x, precision
+
+    x = torch.zeros_like(mean)
+    for _ in range(_NEWTON_STEPS):
+        gradient, precision = terms(x, likelihoods.derivatives)
         step = torch.linalg.solve_ex(precision, gradient[..., None])[0][..., 0]
         base = density(x)
         factor = torch.full_like(base, 0.25**_HALVINGS)
@@ -142,6 +147,7 @@ def _see_counts(likelihood, readout: Readout, y, seen, offset, mean, prior, rule
             better = density(x + 0.25**k * step) >= base - 1e-12 * (1.0 + base.abs())
             factor = torch.where(better, torch.full_like(factor, 0.25**k), factor)
         x = x + factor[:, None] * step
+    precision = terms(x, _curved)[1]
     lower = torch.linalg.cholesky_ex(precision)[0]
     moved = torch.linalg.solve_triangular(lower.mT, rule[0].mT.expand(len(x), -1, -1), upper=True)
     points = x[:, None] + moved.mT  # (trial, node, R)
@@ -157,6 +163,16 @@ def _see_counts(likelihood, readout: Readout, y, seen, offset, mean, prior, rule
     after = mean + (root @ centre[..., None])[..., 0]
     covariance = torch.where(blind[:, None, None], prior, _symmetric(root @ inner @ root.mT))
     return torch.where(blind[:, None], mean, after), covariance, torch.where(blind, 0.0 * evidence, evidence)
+
+
+def _curved(likelihood: Likelihood, y: Tensor, eta: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the slope of ln p(y | eta), and minus its curvature as the kernel has it, by differences of the slope."""
+    slope, fisher = likelihoods.derivatives(likelihood, y, eta, spread)
+    if likelihood.name == "negative_binomial" and likelihood.link == "softplus":
+        return slope, fisher  # the curvature may have either sign
+    step = 1e-5 * (1.0 + eta.abs())
+    above, below = (likelihoods.derivatives(likelihood, y, eta + sign * step, spread)[0] for sign in (1.0, -1.0))
+    return slope, torch.clamp((below - above) / (2.0 * step), min=0.0)
 
 
 def _go_back(lengths, jacobians, noise, predicted, filtered, before, after) -> tuple[list, list, list]:

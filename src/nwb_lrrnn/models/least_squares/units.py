@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,7 @@ def _alpha(currents: list[Array]) -> float:
     return float(np.clip(1.0 - products / max(squares, 1e-300), _SLOWEST, _FASTEST))
 
 
-def _noise(network: LowRankDynamics, currents: list[Array], inputs: list[Array] | None) -> tuple[Array, Array]:
+def _noise(network: LowRankDynamics, currents: Sequence[Array], inputs: Sequence[Array] | None) -> tuple[Array, Array]:
     """Return the covariance of what steps miss along the latents, and the variance of what units show beside them."""
     bias = 0.0 if network.bias is None else network.bias
     onto = np.linalg.pinv(network.left_vectors).T

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nwb_lrrnn.io.reading.recording import Recording, open_nwb
     from nwb_lrrnn.io.writing.recording_file import write_recording
     from nwb_lrrnn.models.dis import DisRNN as DisRNN
+    from nwb_lrrnn.models.least_squares.smallest import smallest_network
     from nwb_lrrnn.models.linear import LinearStateSpace as LinearStateSpace
     from nwb_lrrnn.models.low_rank import LowRankRNN as LowRankRNN
     from nwb_lrrnn.models.smc import SMCLowRankRNN as SMCLowRankRNN
@@ -58,6 +59,7 @@ __all__ = [
     "read_results",
     "select_groups",
     "select_rank",
+    "smallest_network",
     "split_trials",
     "write_recording",
     "write_results",
@@ -90,6 +92,7 @@ _HOMES = {
     "read_results": "results",
     "select_groups": "groups",
     "select_rank": "compare",
+    "smallest_network": "models.least_squares.smallest",
     "split_trials": "preprocessing",
     "write_recording": "io.writing.recording_file",
     "write_results": "results",

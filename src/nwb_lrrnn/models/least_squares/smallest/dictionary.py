@@ -22,7 +22,7 @@ def draw_candidates(points: Array, n_candidates: int, nonlinearity: str, rng: np
     n_dims = points.shape[1]
     directions = rng.standard_normal((n_candidates, n_dims))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    gains = np.exp(rng.uniform(*np.log(GAINS), n_candidates))
+    gains = np.exp(rng.uniform(np.log(GAINS[0]), np.log(GAINS[1]), n_candidates))
     weights = gains[:, None] * directions
     biases = -np.einsum("nq,nq->n", weights, points[rng.integers(len(points), size=n_candidates)])
     return Neurons(np.column_stack([weights, biases]), nonlinearity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ Array = NDArray[np.floating]
 _STRONGEST = 1.0  # ridge; at it no weight is worth more than its own square
 _FEW = 10  # neurons up to which growth falls into poor minima, so that a fresh choice competes with it
 _FRESH = 1e-6  # least ridge of that choice
-EXACT = 1e-13  # relative error below which a field is reproduced to rounding: no restart has more to find
 
 
 def grow(
@@ -24,29 +23,22 @@ def grow(
     nonlinearity: str,
     rng: np.random.Generator,
     *,
-    max_size: int,
     max_weight: float,
     ridge: float,
     n_candidates: int,
     n_init: int,
-    is_enough: Callable[[list[Fit]], bool] = lambda path: False,
-) -> list[Fit]:
-    """Return the best network of every size from 1 on, until `is_enough` says so of the path.
+) -> Iterator[Fit]:
+    """Yield the best network of every size from 1 on, without end.
 
     `n_init` networks grow side by side, each from candidates of its own. Of every size the one with the least error on
     the samples is taken, networks within the budget of weights before others.
     """
     branches: list[Fit | None] = [None] * n_init
-    path: list[Fit] = []
     seeds = rng.spawn(n_init)
-    for _ in range(max_size):
+    while True:
         for k, own in enumerate(seeds):
             branches[k] = _larger(branches[k], samples, nonlinearity, own, max_weight, ridge, n_candidates)
-        found = [fit for fit in branches if fit is not None]
-        path.append(min(found, key=lambda fit: order_of(fit, max_weight)))
-        if path[-1].error < EXACT or is_enough(path):
-            break
-    return path
+        yield min((fit for fit in branches if fit is not None), key=lambda fit: order_of(fit, max_weight))
 
 
 def _larger(

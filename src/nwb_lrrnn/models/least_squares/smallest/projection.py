@@ -41,7 +41,7 @@ class Projection:
         self.neurons = Neurons(flat.reshape(self.size, -1), self.nonlinearity)
         rates = self.samples.without_free(self.neurons.rates(self.samples.points)) / np.sqrt(len(self.samples))
         rows = np.concatenate([rates, np.sqrt(self.ridge) * np.eye(self.size)])
-        axes, triangle = linalg.qr(rows, mode="economic", overwrite_a=True, check_finite=False)
+        axes, triangle = np.linalg.qr(rows)
         self.above, self.below = axes[: len(rates)], axes[len(rates) :]
         along = self.above.T @ self.targets
         self.missed = np.concatenate([self.targets - self.above @ along, -self.below @ along])  # (T + d, R)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nwb_lrrnn.io.reading.recording import Recording, open_nwb
     from nwb_lrrnn.io.writing.recording_file import write_recording
     from nwb_lrrnn.models.dis import DisRNN as DisRNN
+    from nwb_lrrnn.models.least_squares import LeastSquaresRNN as LeastSquaresRNN
     from nwb_lrrnn.models.least_squares.smallest import smallest_network
     from nwb_lrrnn.models.linear import LinearStateSpace as LinearStateSpace
     from nwb_lrrnn.models.low_rank import LowRankRNN as LowRankRNN

@@ -18,6 +18,7 @@ ESTIMATORS = {
     "LowRankRNN": Entry("low_rank", "lowrank", "deterministic"),
     "SMCLowRankRNN": Entry("smc", "smc", "stochastic"),
     "DisRNN": Entry("dis", "dis", "groups"),
+    "LeastSquaresRNN": Entry("least_squares", "leastsquares", "regression"),
     "LinearStateSpace": Entry("linear", "linear"),
     "FactorAnalysis": Entry("linear", None),
 }

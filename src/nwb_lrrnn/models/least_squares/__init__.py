@@ -5,3 +5,7 @@ ridge      rates and where the latents should go -> weights
 penalty    how strongly weights are held down, from the noise of the rates or from the data
 field      samples of a field -> `FittedField` -> `LowRankDynamics`
 """
+
+from nwb_lrrnn.models.least_squares.estimator import LeastSquaresRNN
+
+__all__ = ["LeastSquaresRNN"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.dynamics.distance import distance_from_data, reach_of_data
@@ -119,6 +120,7 @@ def fit_field_samples(
     intercept: bool = True,
     gain: float = 1.0,
     features: Features | None = None,
+    average: sparse.csr_array | None = None,
     rng: np.random.Generator,
 ) -> FittedField:
     """Return the network of `n_neurons` whose latents move by `velocity` (T, R) at `latents` (T, R).
@@ -126,14 +128,17 @@ def fit_field_samples(
     Regression of z + tau dz/dt on the rates of drawn neurons, latents in units of their standard deviation (Arora &
     Pillow 2025). Inputs (T, P) enter the neurons ("neuron") or the latents directly ("latent": their weights S are
     found without a penalty). `weight` (T,) weighs samples; `groups` (T,) are held out together by ridge="cv";
-    `features`, in the user's units, are taken in place of drawn ones. What is to be said of the fit is in `warnings`.
+    `features`, in the user's units, are taken in place of drawn ones; with `average` (M, T) the velocity (M, R) is the
+    mean of the field with these weights, and `weight` and `groups` are (M,) too. What is to be said
+    of the fit is in `warnings`.
     """
-    latents, velocity, inputs = checked_samples(latents, velocity, inputs)
+    latents, velocity, inputs = checked_samples(latents, velocity, inputs, average)
     tau = positive("tau", tau, hint=" seconds")
     choose("input_mode", input_mode, INPUT_MODES)
     check_rule(ridge)
-    share = shares(weight, len(latents))
-    units = Scaling.of(latents, inputs, share)
+    share = shares(weight, len(velocity))
+    seen = share if average is None else share @ average  # how much each latent counts
+    units = Scaling.of(latents, inputs, seen)
     z = (latents - units.centre) / units.scale
     v = None if inputs is None else (inputs - units.input_centre) / units.input_scale
     inside = v if input_mode == "neuron" else None
@@ -149,7 +154,10 @@ def fit_field_samples(
     rows, n_free = np.concatenate([rates, free], axis=1), free.shape[1]
     # without an intercept the drive must be 0 in the user's units, so targets keep their centre
     origin = units.centre if intercept else np.zeros_like(units.centre)
-    targets = (latents - origin + tau * velocity) / units.scale
+    at = latents - origin
+    if average is not None:
+        rows, at = average @ rows, average @ at
+    targets = (at + tau * velocity) / units.scale
     penalty = choose_penalty(
         ridge, rows, targets, rate_noise=rate_noise, weight=weight, groups=groups, intercept=intercept, n_free=n_free
     )
@@ -163,15 +171,17 @@ def fit_field_samples(
         drive = drive - through @ units.input_centre
     centred = latents - units.centre
     return FittedField(
-        features, weights, drive, through, tau, penalty, len(latents), (share[:, None] * missed).T @ missed,
-        units.centre, (share[:, None] * centred).T @ centred, _warnings(len(latents), n),
+        features, weights, drive, through, tau, penalty, len(velocity), (share[:, None] * missed).T @ missed,
+        units.centre, (seen[:, None] * centred).T @ centred, _warnings(len(velocity), n),
     )  # fmt: skip
 
 
-def checked_samples(latents, velocity, inputs=None) -> tuple[Array, Array, Array | None]:
+def checked_samples(latents, velocity, inputs=None, average=None) -> tuple[Array, Array, Array | None]:
     """Return samples as float64 (T, R), (T, R), (T, P), or say what is wrong with them."""
     z, dz = _table("latents", latents), _table("velocity", velocity)
-    if z.shape != dz.shape or not len(z):
+    if average is not None and average.shape != (len(dz), len(z)):
+        raise ValueError(f"average: got shape {average.shape}, wanted ({len(dz)}, {len(z)})")
+    if not len(dz) or z.shape[1] != dz.shape[1] or (average is None and len(z) != len(dz)):
         raise ValueError(
             f"velocity: got shape {dz.shape}, wanted that of the latents, {z.shape}, with a sample or more"
         )

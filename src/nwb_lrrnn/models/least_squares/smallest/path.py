@@ -26,9 +26,10 @@ class Held:
 
     train: Samples
     test: Samples
-    train_runs: Runs | None  # where trajectories decide
+    train_runs: Runs | None
     test_runs: Runs | None
     alpha: float
+    judged_by: str  # "field" or "trajectory"
 
     @classmethod
     def split(
@@ -44,7 +45,7 @@ class Held:
             if len(train) < 4:
                 raise ValueError(f"source: got {len(samples)} samples, wanted enough to hold some out, at least 6")
         if runs is None:
-            return cls(samples.take(train), samples.take(test), None, None, alpha)
+            return cls(samples.take(train), samples.take(test), None, None, alpha, "field")
         n_runs = len(runs.paths)
         order = rng.permutation(n_runs)
         n_test = min(n_runs - 1, max(1, round(fraction * n_runs)))
@@ -52,31 +53,35 @@ class Held:
         if by_run:
             of_test = out[source.groups]
             train, test = np.flatnonzero(~of_test), np.flatnonzero(of_test)
-        if objective == "field":
-            return cls(samples.take(train), samples.take(test), None, None, alpha)
-        return cls(samples.take(train), samples.take(test), runs.take(~out), runs.take(out), alpha)
-
-    @property
-    def judged_by(self) -> str:
-        """What decides: "field" or "trajectory"."""
-        return "field" if self.test_runs is None else "trajectory"
+        return cls(samples.take(train), samples.take(test), runs.take(~out), runs.take(out), alpha, objective)
 
     def null(self) -> Array:
         """Return squared errors (case,) of what knows nothing: the mean of dz/dt, or of the latents."""
-        if self.test_runs is None:
+        if self.judged_by == "field":
             rank = self.train.targets.shape[1]
             train, test = (part.targets - part.points[:, :rank] for part in (self.train, self.test))
             return ((test - train.mean(0)) ** 2).sum(1)
-        if self.train_runs is None:
-            raise AssertionError("held-out trajectories without others")
+        return self._null_of_runs()
+
+    def _null_of_runs(self) -> Array:
+        if self.train_runs is None or self.test_runs is None:
+            raise ValueError("objective: got 'trajectory' for a source that has none, wanted 'field'")
         mean = self.train_runs.paths[:, 1:].mean((0, 1))
         return ((self.test_runs.paths[:, 1:] - mean) ** 2).sum((1, 2))
 
     def errors(self, fit: Fit) -> Array:
         """Return squared errors (case,) of a network on what was held out."""
-        if self.test_runs is None:
+        if self.judged_by == "field" or self.test_runs is None:
             return fit.squared_errors(self.test)
         return squared_errors(fit, self.test_runs, self.alpha)
+
+    def r2(self, fit: Fit) -> float | None:
+        """Return R2 of held-out free runs, where there are runs; -inf of a network that escapes."""
+        if self.test_runs is None:
+            return None
+        return float(
+            1.0 - squared_errors(fit, self.test_runs, self.alpha).sum() / max(self._null_of_runs().sum(), 1e-300)
+        )
 
 
 class Path:
@@ -150,8 +155,8 @@ class Path:
             "ridge": [fit.ridge for fit in self.fits],
             "selected": np.arange(len(sizes)) == selected,
         }
-        if self.held.judged_by == "trajectory":
-            variables["r2"] = 1.0 - self.errors
+        if self.held.test_runs is not None:
+            variables["r2"] = [self.held.r2(fit) for fit in self.fits]
         size = int(sizes[selected])
         attrs = {
             "size": size,

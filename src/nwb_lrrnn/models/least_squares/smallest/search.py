@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models.least_squares.field import INPUT_MODES
@@ -126,9 +126,10 @@ def smallest_network(
     network : LowRankDynamics
         In the latents of the source, with its readout, noise and initial law where it has them.
     path : Dataset over `size`
-        `error`, of dz/dt on held-out samples relative to its variance; `r2` of held-out free runs, where these decide;
-        `training_error`, `largest_weight`, `ridge`, `selected`. attrs: `size`; `has_gain`, 0 where no size does better
-        than the mean of dz/dt, or of the latents; `still_falls`, 1 where the largest size tried is the one selected.
+        `error`, of dz/dt on held-out samples relative to its variance; `r2` of held-out free runs, where the source
+        has trajectories; `training_error`, `largest_weight`, `ridge`, `selected`. attrs: `size`; `has_gain`, 0 where no
+        size does better than the mean of dz/dt, or of the latents; `still_falls`, 1 where the largest size tried is
+        the one selected.
 
     Raises
     ------
@@ -186,7 +187,7 @@ def _walk(
     previous: Fit | None = None
     for _ in range(max_size):
         fit = next(growth)
-        if held.train_runs is not None:
+        if held.judged_by == "trajectory" and held.train_runs is not None:
             fit = previous = polished(
                 fit, previous, held.train, held.train_runs, held.alpha, rng, n_starts=2 * n_init,
                 n_candidates=n_candidates, max_weight=max_weight,
@@ -224,7 +225,8 @@ def _sampled(source, sampler, latents, inputs, input_mode, n_samples, n_steps, j
             raise ValueError("sampler: got one with samples, wanted None: it says where a callable is to be sampled")
         return from_samples(tuple(source), input_mode), None
     if callable(source):
-        return from_field(source, sampler, n_samples, input_mode, rng), source
+        field: Any = source
+        return from_field(field, sampler, n_samples, input_mode, rng), source
     raise TypeError(
         f"source: got a {type(source).__name__}, wanted a LowRankDynamics, a fitted model, a callable field with "
         "sampler=, or samples (z, dz/dt)"

@@ -1,8 +1,12 @@
 r"""Shooting: all parameters of a small network refined so that its trajectories follow given ones.
 
-Segments of the trajectories start where those are and run freely; their sensitivities S follow the same steps,
+Segments of the trajectories start where those are and run freely; their sensitivities S to the parameters p
+follow the same steps,
 
-.. math:: z_{t+1} = (1-\alpha) z_t + \alpha f(z_t; \theta, N, W) \qquad S_{t+1} = (1-\alpha) S_t + \alpha ( \partial f / \partial z \, S_t + \partial f / \partial parameters )
+.. math::
+
+    z_{t+1} &= (1-\alpha) z_t + \alpha f(z_t; p) \\
+    S_{t+1} &= (1-\alpha) S_t + \alpha ( \partial f / \partial z \, S_t + \partial f / \partial p )
 
 and only their products are kept. A field that is right to 1e-3 may still miss the trajectories where it is slow;
 gradient descent does not mend that in networks of few neurons, Levenberg-Marquardt does.

@@ -139,11 +139,11 @@ def from_model(
     rows = rng.permutation(len(z))[: max(n_samples // 2, 1)]
     z, inside, raw, groups = z[rows], inside[rows], raw[rows], groups[rows]
     moved = z + jitter * z.std(0) * rng.standard_normal(z.shape)
-    z, inside, raw, groups = (
-        np.concatenate(pair) for pair in ((z, moved), (inside, inside), (raw, raw), (groups,) * 2)
-    )
+    z, groups = np.concatenate([z, moved]), np.concatenate([groups, groups])
+    inside, raw = np.concatenate([inside, inside]), np.concatenate([raw, raw])
     velocity = net.velocity(z, inside if net.n_inputs else None, raw if net.n_inputs else None)
     enters, through = net.input_weights is not None, net.latent_input_weights is not None
+    velocity = np.asarray(velocity, dtype=float)
     keep_inside, keep_raw = (slice(None) if there else slice(0, 0) for there in (enters, through))
     return Source(
         z, velocity, inside[:, keep_inside], raw[:, keep_raw], groups, paths, v[..., keep_inside], u[..., keep_raw],
@@ -186,7 +186,7 @@ def _drawn(net: LowRankDynamics, u: list[Array] | None, n_steps: int, rng) -> tu
 
 
 def _pieces(net: LowRankDynamics, latents: list[Array], u: list[Array] | None, n_steps: int):
-    """Return starts on recorded latents every n_steps bins, or where trials begin, with v and u from there on."""
+    """Return starts on recorded latents, every n_steps bins of a trial, with v and u from there on."""
     n = min(n_steps, max(map(len, latents)) - 1)
     if n < 1:
         raise ValueError("latents: got trials of one bin, wanted two bins or more")
@@ -200,8 +200,8 @@ def _pieces(net: LowRankDynamics, latents: list[Array], u: list[Array] | None, n
             raw.append(drive[s : s + n])
     if len(starts) < 4:
         raise ValueError(
-            f"latents: got {len(starts)} pieces of {n} bins, wanted 4 or more; pass longer or more trials, or a smaller "
-            "n_steps"
+            f"latents: got {len(starts)} pieces of {n} bins, wanted 4 or more; pass more or longer trials, or a "
+            "smaller n_steps"
         )
     return np.stack(starts), np.stack(inside), np.stack(raw)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nwb_lrrnn.io.writing.recording_file import write_recording
     from nwb_lrrnn.models.dis import DisRNN as DisRNN
     from nwb_lrrnn.models.least_squares import LeastSquaresRNN as LeastSquaresRNN
+    from nwb_lrrnn.models.least_squares.smallest import smallest_network
     from nwb_lrrnn.models.linear import LinearStateSpace as LinearStateSpace
     from nwb_lrrnn.models.low_rank import LowRankRNN as LowRankRNN
     from nwb_lrrnn.models.smc import SMCLowRankRNN as SMCLowRankRNN
@@ -59,6 +60,7 @@ __all__ = [
     "read_results",
     "select_groups",
     "select_rank",
+    "smallest_network",
     "split_trials",
     "write_recording",
     "write_results",
@@ -91,6 +93,7 @@ _HOMES = {
     "read_results": "results",
     "select_groups": "groups",
     "select_rank": "compare",
+    "smallest_network": "models.least_squares.smallest",
     "split_trials": "preprocessing",
     "write_recording": "io.writing.recording_file",
     "write_results": "results",

@@ -53,10 +53,11 @@ def suggest_samples(
         Least mean variance over `test`; or most variance at the candidate itself (trajectories: of log det).
     """
     choose("criterion", criterion, CRITERIA)
-    is_points = not isinstance(candidates, (list, tuple)) or np.ndim(candidates[0]) == 1
-    groups = [np.atleast_2d(c) for c in (np.asarray(candidates, dtype=float) if is_points else candidates)]
+    listed = list(candidates) if isinstance(candidates, Sequence) else list(np.asarray(candidates, dtype=float))
+    is_points = np.ndim(listed[0]) == 1
+    groups = [np.atleast_2d(np.asarray(one, dtype=float)) for one in listed]
     wanted = whole_number("n", n, most=len(groups), hint=f", one for each of {len(groups)} candidates")
-    rates = [features(np.asarray(group, dtype=float)) for group in groups]
+    rates = [features(group) for group in groups]
     target = np.concatenate(rates) if test is None else features(np.asarray(test, dtype=float))
     weight = np.full(len(target), 1.0 / len(target)) if density is None else np.asarray(density, dtype=float)
     if weight.shape != (len(target),) or (weight < 0).any():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from nwb_lrrnn.models.least_squares.features import Features
 from nwb_lrrnn.models.least_squares.field import checked_samples, fit_field_samples
@@ -66,7 +66,7 @@ def expressivity_report(
     mirror = field.velocity(-z) if g is None else np.asarray(g(-z), dtype=float)
     even = (dz + mirror) / 2
     scale = np.where(z.std(0) > 0, z.std(0), 1.0)
-    tree = cKDTree(z / scale)
+    tree = KDTree(z / scale)
     nearest = tree.query(z / scale, k=2)[0][:, 1] if len(z) > 1 else np.zeros(1)
     rates = field.features(z)
     gram = np.linalg.eigvalsh((rates - rates.mean(0)).T @ (rates - rates.mean(0)) / len(z))

@@ -109,27 +109,41 @@ def most_evident(name: str, points: Array, targets: Array, n_neurons: int, rng: 
     """Return the law under which a network of `n_neurons`, drawn once, has the greatest evidence.
 
     What the neurons are is fixed but for the scales, Phi = phi(Z (a e)ᵀ + c e_b); then with singular values d of
-    Phi / sqrt(N) and ratio = noise² / s²: ln p = -sum ln(1 + d² / ratio) / 2 - T ln(noise²) / 2 - q / (2 noise²), the
-    noise of each target at its best.
+    Phi / sqrt(N) and ratio = noise² / s²: ln p = -sum ln(1 + d² / ratio) / 2 - T ln(noise²) / 2 - q / (2 noise²), one
+    noise for all targets, at its best.
     """
     e, e_b = rng.standard_normal((n_neurons, points.shape[1])), rng.standard_normal(n_neurons)
     n_samples, rank = points.shape
 
-    def parts(theta: Array) -> tuple[float, Array]:
-        x = points @ (e * np.exp(theta[:rank])).T + np.exp(theta[rank]) * e_b
+    def parts(theta: Array) -> tuple[float, Array, Array]:
+        """Return the evidence, its gradient, and the noise of each target."""
+        a, c, ratio = np.exp(theta[:rank]), np.exp(theta[rank]), np.exp(theta[-1])
+        x = points @ (e * a).T + c * e_b
         rates = nonlinearities.phi(name, x) / np.sqrt(n_neurons)
-        axes, sizes, _ = np.linalg.svd(rates, full_matrices=False)  # a Gram matrix would lose half the digits
-        along = axes.T @ targets
-        spread = 1.0 + sizes**2 / np.exp(theta[-1])
-        q = (targets**2).sum(0) - (along**2).sum(0) + (along**2 / spread[:, None]).sum(0)
-        noise = np.maximum(q / n_samples, _FLOOR**2)
+        axes, sizes, directions = np.linalg.svd(rates, full_matrices=False)  # a Gram matrix would lose half the digits
+        along, spread = axes.T @ targets, 1.0 + sizes**2 / ratio
+        left = (targets**2).sum(0) - (along**2).sum(0)
+        q = left + (along**2 / spread[:, None]).sum(0)
+        each = np.maximum(q / n_samples, _FLOOR**2)
+        noise = np.full(len(q), each.mean())  # shared, or a target that is linear buys its exactness with the others
         value = -0.5 * len(noise) * np.log(spread).sum() - 0.5 * (n_samples * np.log(noise) + q / noise).sum()
-        return float(value), np.sqrt(noise)
+        # with B = I + Phi Phiᵀ / ratio and alpha = B⁻¹ y: d ln p / d Phi = (alpha alphaᵀ / noise² - B⁻¹) Phi / ratio
+        alpha = targets - axes @ (along * (1.0 - 1.0 / spread)[:, None])
+        pull = (alpha / noise) @ (alpha.T @ rates) - len(noise) * (axes * (sizes / spread)) @ directions
+        through = pull / ratio * nonlinearities.slope(name, x) / np.sqrt(n_neurons)  # (T, N)
+        of_ratio = len(noise) * (1.0 - 1.0 / spread).sum()
+        of_ratio -= ((along**2 * ((spread - 1.0) / spread**2)[:, None]).sum(0) / noise).sum()
+        gradient = [*(a * ((points.T @ through) * e.T).sum(1)), c * (through @ e_b).sum(), 0.5 * of_ratio]
+        return float(value), np.array(gradient), np.sqrt(each)
+
+    def loss(theta: Array) -> tuple[float, Array]:
+        value, gradient, _ = parts(theta)
+        return -value, -gradient
 
     bounds = [(-_REACH, _REACH)] * (rank + 1) + [(np.log(1e-12), np.log(1e2))]
     start = np.concatenate([np.zeros(rank + 1), [np.log(1e-4)]])
-    found = minimize(lambda theta: -parts(theta)[0], start, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60})
-    value, noise = parts(found.x)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 100})
+    value, _, noise = parts(found.x)
     scale = noise / np.exp(found.x[-1] / 2)
     constant = 0.5 * targets.size * np.log(2 * np.pi)
     return Law(np.exp(found.x[:rank]), float(np.exp(found.x[rank])), scale, noise, value - constant)

@@ -1,5 +1,8 @@
 """Networks of infinitely many neurons: closed forms, error bars, laws of neurons, files."""
 
+import gzip
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -86,6 +89,18 @@ def test_a_file_gives_the_same_numbers(tmp_path, with_inputs):
     if with_inputs:
         with pytest.raises(ValueError, match="inputs: got None"):
             model.predict(z)
+
+
+def test_a_file_of_version_0_1_opens(tmp_path):
+    kept = Path(__file__).parent / "fixtures" / "fields_0_1"
+    (tmp_path / "field.nwb").write_bytes(gzip.decompress((kept / "infinite.nwb.gz").read_bytes()))
+    said = np.load(kept / "infinite.npz")
+    model = lr.load_model(tmp_path / "field.nwb")
+    velocity, error = model.predict(said["latents"], return_std=True)
+    np.testing.assert_allclose(velocity, said["velocity"], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(error, said["error"], rtol=1e-5, atol=1e-6)
+    network = model.finite_network(30).to_dynamics(0.01)
+    np.testing.assert_allclose(network.velocity(said["latents"]), said["network"], rtol=1e-4, atol=1e-4)
 
 
 def test_refusals():

@@ -49,12 +49,12 @@ def lorenz(z):
     return np.stack([10 * (y - x), x * (28 - w) - y, x * y - 8 / 3 * w], axis=-1) / _LORENZ_SCALE
 
 
-def on_lorenz(n, seed, step=0.01, noise=0.0):
-    """Return n points of the attractor (n, 3), `step` of its time apart, with Gaussian noise around it."""
+def on_lorenz(n, seed, noise=0.0):
+    """Return n points of the attractor (n, 3), in runs of 100 that are 0.05 apart, with Gaussian noise."""
     rng = np.random.default_rng(seed)
     n_paths = max(1, n // 100)
     z = runge_kutta(lorenz, 0.5 * rng.standard_normal((n_paths, 3)), 0.01, 1000)[-1]
-    path = runge_kutta(lorenz, z, step, -(-n // n_paths))
+    path = runge_kutta(lorenz, z, 0.0125, 4 * -(-n // n_paths))[::4]
     points = path.reshape(-1, 3)[:n]
     return points + noise * rng.standard_normal(points.shape)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nwb_lrrnn.io.writing.recording_file import write_recording
     from nwb_lrrnn.models.dis import DisRNN as DisRNN
     from nwb_lrrnn.models.least_squares import LeastSquaresRNN as LeastSquaresRNN
+    from nwb_lrrnn.models.least_squares.infinite import InfiniteRNN
     from nwb_lrrnn.models.least_squares.smallest import smallest_network
     from nwb_lrrnn.models.linear import LinearStateSpace as LinearStateSpace
     from nwb_lrrnn.models.low_rank import LowRankRNN as LowRankRNN
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DeltaFOverF",
     "Filter",
+    "InfiniteRNN",
     "LowRankDynamics",
     "PCADenoise",
     "Recording",
@@ -72,6 +74,7 @@ _HOMES = {
     **_ESTIMATORS,
     "DeltaFOverF": "preprocessing",
     "Filter": "preprocessing",
+    "InfiniteRNN": "models.least_squares.infinite",
     "LowRankDynamics": "dynamics",
     "PCADenoise": "preprocessing",
     "Recording": "io.reading.recording",

@@ -124,7 +124,7 @@ def _best_window(paths: list[Array]) -> int:
             if len(path) < window:
                 continue
             inside = slice(half, -half) if len(path) > 3 * half else slice(window // 2, len(path) - window // 2)
-            missed = (path - savgol_filter(path, window, _ORDER, axis=0))[inside] / scale / (1.0 - own)
+            missed = (path - np.asarray(savgol_filter(path, window, _ORDER, axis=0)))[inside] / scale / (1.0 - own)
             error, count = error + float((missed**2).sum()), count + missed.size
         if count and error / count < 0.97 * best:  # a wider one has to be worth it
             best, found = error / count, window

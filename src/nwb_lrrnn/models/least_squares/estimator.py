@@ -170,9 +170,9 @@ class LeastSquaresRNN(FromFields, LearnsMore, auto_wrap_output_keys=None):
         """The offset d (unit,): what the units show, before the link, where the latents are 0."""
         network = self.dynamics_
         offset = np.zeros(network.n_units) if network.offset is None else np.asarray(network.offset)
-        return (
-            offset if network.readout == "latents" or network.bias is None else offset + network.loadings * network.bias
-        )
+        if network.readout == "latents" or network.bias is None:
+            return offset
+        return offset + np.asarray(network.loadings) * network.bias
 
     # --- fit -------------------------------------------------------------------------------------------------------
 

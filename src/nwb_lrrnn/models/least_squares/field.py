@@ -12,8 +12,8 @@ from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.dynamics.distance import distance_from_data, reach_of_data
 from nwb_lrrnn.models.least_squares.features import Features, draw_features
 from nwb_lrrnn.models.least_squares.penalty import check_rule, choose_penalty
+from nwb_lrrnn.models.least_squares.ridge import penalties, shares
 from nwb_lrrnn.models.least_squares.ridge import ridge as solve_ridge
-from nwb_lrrnn.models.least_squares.ridge import shares
 from nwb_lrrnn.parameters import choose, positive, whole_number
 
 Array = NDArray[np.floating]
@@ -121,6 +121,7 @@ def fit_field_samples(
     gain: float = 1.0,
     features: Features | None = None,
     average: sparse.csr_array | None = None,
+    device: str = "cpu",
     rng: np.random.Generator,
 ) -> FittedField:
     """Return the network of `n_neurons` whose latents move by `velocity` (T, R) at `latents` (T, R).
@@ -130,7 +131,7 @@ def fit_field_samples(
     found without a penalty). `weight` (T,) weighs samples; `groups` (T,) are held out together by ridge="cv";
     `features`, in the user's units, are taken in place of drawn ones; with `average` (M, T) the velocity (M, R) is the
     mean of the field with these weights, and `weight` and `groups` are (M,) too. What is to be said
-    of the fit is in `warnings`.
+    of the fit is in `warnings`. `device` other than "cpu" solves the regression in torch, to rounding the same.
     """
     latents, velocity, inputs = checked_samples(latents, velocity, inputs, average)
     tau = positive("tau", tau, hint=" seconds")
@@ -161,7 +162,13 @@ def fit_field_samples(
     penalty = choose_penalty(
         ridge, rows, targets, rate_noise=rate_noise, weight=weight, groups=groups, intercept=intercept, n_free=n_free
     )
-    found, offset = solve_ridge(rows, targets, penalty, weight=weight, intercept=intercept, n_free=n_free)
+    if device == "cpu":
+        found, offset = solve_ridge(rows, targets, penalty, weight=weight, intercept=intercept, n_free=n_free)
+    else:
+        from nwb_lrrnn.models.least_squares.on_device import ridge_on
+
+        held = penalties(penalty, rows.shape[1], n_free)
+        found, offset = ridge_on(device, rows, targets, held, share, intercept)
     missed = (targets - rows @ found - offset) * units.scale / tau  # (T, R)
     n = features.n_neurons
     weights, drive = found[:n] * units.scale, offset * units.scale + origin

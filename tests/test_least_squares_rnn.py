@@ -9,9 +9,12 @@ from sklearn.exceptions import ConvergenceWarning
 
 from nwb_lrrnn import LeastSquaresRNN, LinearStateSpace
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
 from nwb_lrrnn.models.least_squares.filtering import smooth
+from nwb_lrrnn.models.least_squares.rounds import Plan, learn, regress
 from nwb_lrrnn.models.least_squares.samples import field_samples
-from nwb_lrrnn.trials import as_trials
+from nwb_lrrnn.models.least_squares.streaming import regress_all
+from nwb_lrrnn.trials import as_lazy_trials, as_trials, blocks
 from planted import cycle_frequency, oscillator
 
 BIN = 0.02
@@ -181,6 +184,31 @@ def test_further_trials_are_learnt(cycle, fitted):
     assert model.score(held) > few
     again = LeastSquaresRNN.from_dataset(model.to_dataset()).partial_fit(X[:8])
     assert again.score(held) == pytest.approx(model.score(held), abs=0.03)  # held where it was
+
+
+def test_a_recording_on_dask_is_regressed_in_one_pass(cycle, monkeypatch):
+    net, X, held = cycle
+    settings = {"n_neurons": 60, "max_epochs": 2, "random_state": 0}
+    sample = LeastSquaresRNN(2, **settings).fit(X[:8])
+    monkeypatch.setattr(blocks, "KEPT_BYTES", 2 * X[0].nbytes * blocks.SAMPLE * 4)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4 * X[0].nbytes)
+    lazy = LeastSquaresRNN(2, **settings).fit(X.chunk(trial=4))
+    assert not lazy.stayed_linear_
+    assert lazy.score(held) > sample.score(held)
+    assert cycle_frequency(lazy.dynamics_) == pytest.approx(cycle_frequency(net), rel=0.05)
+
+
+def test_all_blocks_together_are_all_trials(cycle):
+    trials = as_trials(cycle[1])
+    likelihood = Likelihood("gaussian", "identity", trials.bin_size)
+    plan = Plan(2, 40, "tanh", "nef", "noise", 0.01, "latent", None, likelihood, 1, 0.0, "cpu")
+    found = learn(trials, plan, np.random.SeedSequence(0))
+    again = regress_all(found.network, found.field, as_lazy_trials(cycle[1].chunk(trial=5)), "cpu")
+    moments = smooth(found.network, trials)
+    samples = field_samples(moments, trials, most=10**9)
+    at_once = regress(samples, plan, found.field.tau, found.field.features, np.random.default_rng(0))
+    z = moments.smoothed.reshape(-1, 2)
+    np.testing.assert_allclose(again.velocity(z), at_once.velocity(z), atol=0.02 * np.abs(again.velocity(z)).max())
 
 
 def test_what_was_never_seen_is_told_apart(fitted, cycle):

@@ -19,6 +19,7 @@ from nwb_lrrnn.models.least_squares.given import learn_from
 from nwb_lrrnn.models.least_squares.known_fields import FromFields
 from nwb_lrrnn.models.least_squares.more_trials import LearnsMore
 from nwb_lrrnn.models.least_squares.rounds import Learnt, Plan, learn, score
+from nwb_lrrnn.models.least_squares.streaming import regress_all
 from nwb_lrrnn.models.least_squares.units import learn_units
 from nwb_lrrnn.models.linear.em import pooled_moments
 from nwb_lrrnn.models.training.devices import one_thread
@@ -176,7 +177,12 @@ class LeastSquaresRNN(FromFields, LearnsMore, auto_wrap_output_keys=None):
 
     # --- fit -------------------------------------------------------------------------------------------------------
 
-    def _fit_trials(self, trials: Trials) -> None:
+    _fits_lazy_trials = True
+
+    def _fit_trials(self, given: Trials | LazyTrials) -> None:
+        """Fit trials in memory, or a sample of a whole and then its field to all of it, in one pass."""
+        whole = given if isinstance(given, LazyTrials) else None
+        trials = given.sample() if isinstance(given, LazyTrials) else given
         plan = settings.plan_of(self, trials)
         seed = np.random.SeedSequence(self.random_state)
         with one_thread():
@@ -189,7 +195,10 @@ class LeastSquaresRNN(FromFields, LearnsMore, auto_wrap_output_keys=None):
                 settings.tell_of_scarcity(self, trials)
                 is_smoothed = isinstance(self.latents, str) and self.latents == "smoothed"
                 found = learn(trials, plan, seed) if is_smoothed else learn_from(self.latents, trials, plan, seed)
-                self._keep(trials, plan, found.network)
+                network = found.network
+                if whole is not None and not found.stayed:
+                    network = regress_all(network, found.field, whole, plan.device)
+                self._keep(trials, plan, network)
                 self._remember(found.train, found.validation, stayed=found.stayed, penalty=found.field.penalty)
                 self._tell_how_it_went(found)
         settings.tell_of_tau(self, self.dynamics_.tau, trials.bin_size)

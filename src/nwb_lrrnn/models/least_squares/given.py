@@ -77,7 +77,7 @@ def _latents_of(latents: Any, trials: Trials, plan: Plan) -> Array:
     elif isinstance(latents, LatentModel):
         found = _of_model(latents, trials)
     else:
-        given = as_trials(latents, bin_size=trials.bin_size)
+        given = as_trials(latents, bin_size=trials.bin_size)  # of a whole that is not in memory a sample is fitted
         if not np.array_equal(given.lengths, trials.lengths):
             raise ValueError(
                 f"latents: got {len(given.lengths)} trials of {given.lengths.max()} bins at most, wanted those of X: "

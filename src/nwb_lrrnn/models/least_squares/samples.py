@@ -13,7 +13,7 @@ from nwb_lrrnn.trials import Trials
 Array = NDArray[np.floating]
 
 _CERTAIN = 1e-6  # variance of a latent given the data, in its own: below it the mean says it all
-_MOST = 12_000  # samples that a regression is given, evenly spaced in the trials
+_MOST = 8_000  # samples that a regression is given, evenly spaced in the trials
 
 
 class FieldSamples(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +12,7 @@ from nwb_lrrnn.dynamics import NONLINEARITIES, LowRankDynamics
 from nwb_lrrnn.dynamics import nonlinearity as nonlinearities
 from nwb_lrrnn.models.least_squares.recorded.network import RecordedNetwork, free_run, noise_ceiling, r2
 from nwb_lrrnn.models.least_squares.recorded.rank import choose_rank, folds_of
+from nwb_lrrnn.models.least_squares.recorded.recording import Recording
 from nwb_lrrnn.models.least_squares.recorded.regression import ReducedRank, sums
 from nwb_lrrnn.parameters import choose, positive, whole_number
 
@@ -24,19 +24,6 @@ METHODS = ("rrr", "rrr+gradient")
 _EXACT = 1e-4  # of the variance of the units: a free run that misses no more has nothing for the gradient to mend
 _HELD_OUT = 0.2  # of the conditions, while the gradient is followed
 _CLOSE = 1e-6  # rates nearer than this to where phi ends have no current
-
-
-class Recording(NamedTuple):
-    """Trials of currents with their inputs, and the condition of each."""
-
-    currents: list[Array]  # (time, unit)
-    inputs: list[Array] | None  # (time, input)
-    conditions: NDArray  # (trial,)
-
-    def take(self, rows: NDArray) -> Recording:
-        """Return some of the trials."""
-        inputs = None if self.inputs is None else [self.inputs[k] for k in rows]
-        return Recording([self.currents[k] for k in rows], inputs, self.conditions[rows])
 
 
 def fit_recorded(

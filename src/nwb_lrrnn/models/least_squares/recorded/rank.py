@@ -14,7 +14,7 @@ from nwb_lrrnn.models.least_squares.recorded.network import run_freely
 from nwb_lrrnn.models.least_squares.recorded.regression import ReducedRank, sums
 
 if TYPE_CHECKING:
-    from nwb_lrrnn.models.least_squares.recorded.fit import Recording
+    from nwb_lrrnn.models.least_squares.recorded.recording import Recording
 
 _FOLDS = 5
 

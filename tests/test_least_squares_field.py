@@ -84,6 +84,17 @@ def test_sums_over_blocks_say_what_all_samples_say():
     np.testing.assert_allclose(equations.residual(weights), (weight[:, None] * missed).T @ missed / weight.sum())
 
 
+def test_what_is_forgotten_weighs_less():
+    rng = np.random.default_rng(0)
+    rates, wanted = rng.standard_normal((300, 10)), rng.standard_normal((300, 2))
+    equations = NormalEquations().add(rates[:200], wanted[:200]).forget(0.3).add(rates[200:], wanted[200:])
+    direct = ridge(rates, wanted, 1e-3, weight=np.repeat([0.3, 1.0], [200, 100]))
+    for one, other in zip(equations.solve(1e-3), direct, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
+    with pytest.raises(ValueError, match="kept: got 2"):
+        equations.forget(2)
+
+
 def test_a_shift_is_taken_by_what_is_not_penalised():
     rng = np.random.default_rng(0)
     rates, wanted = rng.standard_normal((200, 10)), rng.standard_normal((200, 2))

@@ -96,6 +96,12 @@ class Scaling:
         inputs = np.zeros((len(latents), 0)) if inputs is None else inputs
         return cls(*_moments(latents, share), *_moments(inputs, share))
 
+    def undone(self, features: Features) -> Features:
+        """Return neurons drawn in these units as functions of the user's latents and inputs."""
+        if features.n_inputs:
+            return features.of_units(self.centre, self.scale, self.input_centre, self.input_scale)
+        return features.of_units(self.centre, self.scale, np.zeros(0), np.ones(0))
+
 
 def _moments(values: Array, share: Array) -> tuple[Array, Array]:
     centre = share @ values
@@ -140,19 +146,16 @@ def fit_field_samples(
     share = shares(weight, len(velocity))
     seen = share if average is None else share @ average  # how much each latent counts
     units = Scaling.of(latents, inputs, seen)
-    z = (latents - units.centre) / units.scale
     v = None if inputs is None else (inputs - units.input_centre) / units.input_scale
-    inside = v if input_mode == "neuron" else None
     if features is None:
+        inside = v if input_mode == "neuron" else None
         n_neurons = whole_number("n_neurons", n_neurons)
+        z = (latents - units.centre) / units.scale
         drawn = draw_features(z, n_neurons, basis=basis, nonlinearity=nonlinearity, rng=rng, inputs=inside, gain=gain)
-        at = units if inside is not None else Scaling(units.centre, units.scale, np.zeros(0), np.ones(0))
-        rates = drawn(z, inside)
-        features = drawn.of_units(at.centre, at.scale, at.input_centre, at.input_scale)
-    else:
-        rates = features(latents, inputs if features.n_inputs else None)
-    free = v if v is not None and input_mode == "latent" else np.zeros((len(z), 0))
-    rows, n_free = np.concatenate([rates, free], axis=1), free.shape[1]
+        features = units.undone(drawn)
+    rows, n_free = features(latents, inputs if features.n_inputs else None), 0
+    if v is not None and input_mode == "latent":
+        rows, n_free = np.concatenate([rows, v], axis=1), int(v.shape[1])
     # without an intercept the drive must be 0 in the user's units, so targets keep their centre
     origin = units.centre if intercept else np.zeros_like(units.centre)
     at = latents - origin
@@ -162,13 +165,7 @@ def fit_field_samples(
     penalty = choose_penalty(
         ridge, rows, targets, rate_noise=rate_noise, weight=weight, groups=groups, intercept=intercept, n_free=n_free
     )
-    if device == "cpu":
-        found, offset = solve_ridge(rows, targets, penalty, weight=weight, intercept=intercept, n_free=n_free)
-    else:
-        from nwb_lrrnn.models.least_squares.on_device import ridge_on
-
-        held = penalties(penalty, rows.shape[1], n_free)
-        found, offset = ridge_on(device, rows, targets, held, share, intercept)
+    found, offset = _solved(device, rows, targets, penalty, share, intercept, n_free)
     missed = (targets - rows @ found - offset) * units.scale / tau  # (T, R)
     n = features.n_neurons
     weights, drive = found[:n] * units.scale, offset * units.scale + origin
@@ -181,6 +178,15 @@ def fit_field_samples(
         features, weights, drive, through, tau, penalty, len(velocity), (share[:, None] * missed).T @ missed,
         units.centre, (seen[:, None] * centred).T @ centred, _warnings(len(velocity), n),
     )  # fmt: skip
+
+
+def _solved(device: str, rows: Array, targets: Array, penalty: float, share: Array, intercept: bool, n_free: int):
+    """Return weights and intercept of the regression, computed on `device`."""
+    if device == "cpu":
+        return solve_ridge(rows, targets, penalty, weight=share, intercept=intercept, n_free=n_free)
+    from nwb_lrrnn.models.least_squares.on_device import ridge_on
+
+    return ridge_on(device, rows, targets, penalties(penalty, rows.shape[1], n_free), share, intercept)
 
 
 def checked_samples(latents, velocity, inputs=None, average=None) -> tuple[Array, Array, Array | None]:

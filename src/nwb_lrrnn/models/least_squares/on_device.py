@@ -42,8 +42,8 @@ def ridge_on(
 ) -> tuple[Array, Array]:
     """Return the regression computed on `device`, as arrays."""
     place = devices.resolve(device)
-    sent = [torch.as_tensor(a, dtype=torch.float64, device=place) for a in (features, targets, held, share)]
-    weights, offset = ridge(*sent, intercept)
+    rows, wanted, penalty, part = (_sent(a, place) for a in (features, targets, held, share))
+    weights, offset = ridge(rows, wanted, penalty, part, intercept)
     return weights.cpu().numpy(), offset.cpu().numpy()
 
 
@@ -51,10 +51,12 @@ def rates_on(device: str, features: Features, latents: Array, inputs: Array | No
     """Return the rates of neurons computed on `device`, as an array (T, N)."""
     place = devices.resolve(device)
     thresholds = np.ones(features.n_neurons) if features.thresholds is None else features.thresholds
-    arrays = (latents, features.encoders, features.biases, thresholds)
-    sent = [torch.as_tensor(a, dtype=torch.float64, device=place) for a in arrays]
+    z, encoders, biases, h = (_sent(a, place) for a in (latents, features.encoders, features.biases, thresholds))
     driven = None
     if features.n_inputs and inputs is not None:
-        v, weights = (torch.as_tensor(a, dtype=torch.float64, device=place) for a in (inputs, features.input_weights))
-        driven = v @ weights.T
-    return rates(features.nonlinearity, *sent, driven).cpu().numpy()
+        driven = _sent(inputs, place) @ _sent(features.input_weights, place).T
+    return rates(features.nonlinearity, z, encoders, biases, h, driven).cpu().numpy()
+
+
+def _sent(values: Array, place: torch.device) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.float64, device=place)

@@ -71,6 +71,13 @@ class NormalEquations:
             self._join(other.weight, other.n_samples, other.mean, other.scatter, other.n_features)
         return self
 
+    def forget(self, kept: float) -> NormalEquations:
+        """Let all samples so far weigh `kept` of what they did, in (0, 1], and return self."""
+        if not 0 < positive("kept", kept) <= 1:
+            raise ValueError(f"kept: got {kept!r}, wanted a number > 0 and <= 1; 1 forgets nothing")
+        self.weight, self.scatter = kept * self.weight, kept * self.scatter
+        return self
+
     def _join(self, weight: float, n_samples: int, mean: Array, scatter: Array, n_features: int) -> None:
         """Add moments about a mean of their own (Chan, Golub & LeVeque 1983): no difference of large sums."""
         if not self.n_samples:

@@ -27,6 +27,7 @@ from nwb_lrrnn.models.linear.system import LinearSystem, to_dynamics
 from nwb_lrrnn.models.smc.evidence import Gain, gain_of
 from nwb_lrrnn.models.smc.members import parts_of
 from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT
+from nwb_lrrnn.models.training.devices import resolve
 from nwb_lrrnn.trials import Trials
 
 logger = logging.getLogger(__name__)
@@ -186,6 +187,7 @@ def regress(
         input_mode=plan.input_mode,
         groups=samples.trial if len(np.unique(samples.trial)) > 1 else None,
         features=features,
+        device=str(resolve(plan.device)),
         rng=rng,
     )
 

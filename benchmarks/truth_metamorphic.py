@@ -27,7 +27,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from metamorphic import BOTH, CHANGES  # noqa: E402
-from nwb_lrrnn import DisRNN, LowRankRNN, SMCLowRankRNN, compare_baselines  # noqa: E402
+from nwb_lrrnn import DisRNN, LeastSquaresRNN, LowRankRNN, SMCLowRankRNN, compare_baselines  # noqa: E402
 from nwb_lrrnn.compare.baselines import state_space_name  # noqa: E402
 from planted_systems import LATENTS, recording  # noqa: E402
 from truth_log import Log, frame, print_table  # noqa: E402
@@ -52,15 +52,17 @@ def estimator(name: str, model_seed: int) -> LatentModel:
         return LowRankRNN(RANK, max_epochs=100, **trained)
     if name == "SMCLowRankRNN":
         return SMCLowRankRNN(RANK, nonlinearity="tanh", n_particles=32, max_epochs=40, **trained)
+    if name == "LeastSquaresRNN":
+        return LeastSquaresRNN(RANK, n_neurons=50, random_state=model_seed)
     return DisRNN(RANK, n_groups=1, n_bootstraps=2, random_state=model_seed)
 
 
-ESTIMATORS = ("DisRNN", "SMCLowRankRNN", "LowRankRNN")
+ESTIMATORS = ("DisRNN", "SMCLowRankRNN", "LowRankRNN", "LeastSquaresRNN")
 DETERMINISTIC = ("DisRNN",)
 SUITED = {  # which estimators can support a cycle: a network without noise loses to noise, one that never filters to
     "linear": ESTIMATORS,  # a noisy readout; and counts of cycles say too little for all but SMC
-    "cycle": ("SMCLowRankRNN", "LowRankRNN"),
-    "noisy cycle": ("DisRNN", "SMCLowRankRNN"),
+    "cycle": ("SMCLowRankRNN", "LowRankRNN", "LeastSquaresRNN"),
+    "noisy cycle": ("DisRNN", "SMCLowRankRNN", "LeastSquaresRNN"),
 }
 
 

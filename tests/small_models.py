@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lrrnn import DisRNN, LinearStateSpace, LowRankRNN, SMCLowRankRNN
+from nwb_lrrnn import DisRNN, LeastSquaresRNN, LinearStateSpace, LowRankRNN, SMCLowRankRNN
 from nwb_lrrnn.models import ESTIMATORS
 from nwb_lrrnn.models.linear import FactorAnalysis, MeanRate, UnitAutoregression, VectorAutoregression
 
@@ -17,6 +17,7 @@ MODELS = {
     "LowRankRNN": LowRankRNN(1, shooting_window=0.6, **TRAINED),
     "SMCLowRankRNN": SMCLowRankRNN(1, n_particles=8, n_trajectories=4, **TRAINED),
     "DisRNN": DisRNN(1, n_groups=1, n_bootstraps=2, bin_size=BIN, random_state=0),
+    "LeastSquaresRNN": LeastSquaresRNN(1, **TRAINED),
     "LinearStateSpace": LinearStateSpace(1, max_iter=3, bin_size=BIN),
     "FactorAnalysis": FactorAnalysis(1, max_iter=5, bin_size=BIN),
     "MeanRate": MeanRate(bin_size=BIN),

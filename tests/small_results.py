@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from nwb_lrrnn.io.reading.recording import open_nwb
 from nwb_lrrnn.io.writing.recording_file import write_recording
 from nwb_lrrnn.models.dis import DisRNN
+from nwb_lrrnn.models.least_squares import LeastSquaresRNN
 from nwb_lrrnn.models.low_rank import LowRankRNN
 from nwb_lrrnn.models.smc import SMCLowRankRNN
 
@@ -39,7 +40,13 @@ def quick(X, cls=LowRankRNN, inputs=None, **parameters):
     gradient = {"n_neurons": 12, "max_epochs": 3, "random_state": 3}
     particles = {"n_particles": 8, "n_trajectories": 8}
     groups = {"n_bootstraps": 3, "random_state": 3}
-    defaults = {LowRankRNN: gradient, SMCLowRankRNN: gradient | particles, DisRNN: groups}.get(cls, {"max_iter": 3})
+    of_class = {
+        LowRankRNN: gradient,
+        SMCLowRankRNN: gradient | particles,
+        DisRNN: groups,
+        LeastSquaresRNN: gradient | {"max_epochs": 1},
+    }
+    defaults = of_class.get(cls, {"max_iter": 3})
     model = cls(**{"rank": 2, **defaults, **parameters})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

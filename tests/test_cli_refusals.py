@@ -65,8 +65,7 @@ def test_selections_that_cannot_be(folder, tmp_path, monkeypatch, capsys, args, 
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["--model", "leastsquares"], "'leastsquares' is not in this version yet.*lowrank, smc, dis and linear"),
-        (["--model", "lowrnk"], "wanted lowrank, smc, dis or linear; did you mean 'lowrank'"),
+        (["--model", "lowrnk"], "wanted lowrank, smc, dis, leastsquares or linear; did you mean 'lowrank'"),
         (["--set", "n_neuron=3"], "LowRankRNN has no parameter 'n_neuron', it has rank, .*did you mean 'n_neurons'"),
         (["--set", "n_neurons"], "wanted NAME=VALUE"),
         (["--set", "rank=3", "--rank", "2"], "rank is given twice"),

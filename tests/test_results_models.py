@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nwb_lrrnn.models.dis import DisRNN
+from nwb_lrrnn.models.least_squares import LeastSquaresRNN
 from nwb_lrrnn.models.linear import LinearStateSpace
 from nwb_lrrnn.models.low_rank import LowRankRNN
 from nwb_lrrnn.models.smc import SMCLowRankRNN
@@ -23,7 +24,10 @@ def X(recording):
 
 @pytest.mark.parametrize(
     ("cls", "n_inputs"),
-    [(LowRankRNN, 0), (LowRankRNN, 2), (LinearStateSpace, 0), (LinearStateSpace, 2), (SMCLowRankRNN, 2)],
+    [
+        *((cls, n) for cls in (LowRankRNN, LinearStateSpace, LeastSquaresRNN) for n in (0, 2)),
+        (SMCLowRankRNN, 2),
+    ],
 )
 def test_arrays_gaussian_and_inputs(tmp_path, cls, n_inputs):
     rng = np.random.default_rng(1)
@@ -70,6 +74,20 @@ def test_a_stochastic_model_whose_units_are_its_neurons_comes_back(tmp_path, rea
     np.testing.assert_array_equal(loaded.transform(Y), model.transform(Y))
     assert loaded.score(Y) == model.score(Y)
     assert loaded.loadings_.shape == (3,)
+
+
+@pytest.mark.parametrize("changes", [{}, {"latents": "units", "likelihood": "gaussian"}, {"validation_fraction": 0.0}])
+def test_a_model_by_least_squares_comes_back(tmp_path, X, changes):
+    model = quick(X, LeastSquaresRNN, **changes)
+    latents = model.transform(X)
+    loaded = load_model(write_results(tmp_path / "a.nwb", model, latents=latents))
+    assert type(loaded) is LeastSquaresRNN
+    assert loaded.get_params() == model.get_params()
+    for name in ("stayed_linear_", "penalty_", "n_iter_", "likelihood_"):
+        assert getattr(loaded, name) == getattr(model, name)
+    assert loaded.history_.equals(model.history_)
+    np.testing.assert_array_equal(loaded.transform(X), latents)  # to the last bit
+    assert loaded.score(X) == model.score(X)
 
 
 OF_GROUPS = {

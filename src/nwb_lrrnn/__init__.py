@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from nwb_lrrnn.io.reading.recording import Recording, open_nwb
     from nwb_lrrnn.io.writing.recording_file import write_recording
     from nwb_lrrnn.models.dis import DisRNN as DisRNN
+    from nwb_lrrnn.models.least_squares import LeastSquaresRNN as LeastSquaresRNN
+    from nwb_lrrnn.models.least_squares.infinite import InfiniteRNN
+    from nwb_lrrnn.models.least_squares.smallest import smallest_network
     from nwb_lrrnn.models.linear import LinearStateSpace as LinearStateSpace
     from nwb_lrrnn.models.low_rank import LowRankRNN as LowRankRNN
     from nwb_lrrnn.models.smc import SMCLowRankRNN as SMCLowRankRNN
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DeltaFOverF",
     "Filter",
+    "InfiniteRNN",
     "LowRankDynamics",
     "PCADenoise",
     "Recording",
@@ -58,6 +62,7 @@ __all__ = [
     "read_results",
     "select_groups",
     "select_rank",
+    "smallest_network",
     "split_trials",
     "write_recording",
     "write_results",
@@ -69,6 +74,7 @@ _HOMES = {
     **_ESTIMATORS,
     "DeltaFOverF": "preprocessing",
     "Filter": "preprocessing",
+    "InfiniteRNN": "models.least_squares.infinite",
     "LowRankDynamics": "dynamics",
     "PCADenoise": "preprocessing",
     "Recording": "io.reading.recording",
@@ -90,6 +96,7 @@ _HOMES = {
     "read_results": "results",
     "select_groups": "groups",
     "select_rank": "compare",
+    "smallest_network": "models.least_squares.smallest",
     "split_trials": "preprocessing",
     "write_recording": "io.writing.recording_file",
     "write_results": "results",

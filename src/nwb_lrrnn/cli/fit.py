@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from nwb_lrrnn.models.base import LatentModel
 
 _MODELS = {entry.word: name for name, entry in models.ESTIMATORS.items() if entry.word}
-_LATER = ("leastsquares",)
 _N_WINDOWS = 40  # a recording without trials is cut into this many, if they are long enough for its dynamics
 
 
@@ -101,11 +100,6 @@ def _estimator(
 ) -> "LatentModel":
     """Return the unfitted model that the options describe."""
     words = list(_MODELS)
-    if name not in words and name in _LATER:
-        raise click.UsageError(
-            f"--model: {name!r} is not in this version yet and comes with a later one; this version has "
-            f"{', '.join(words[:-1])} and {words[-1]}"
-        )
     if name not in words:
         raise click.UsageError(
             f"--model: got {name!r}, wanted {', '.join(words[:-1])} or {words[-1]}{_closest(name, words)}"

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from nwb_lrrnn.dynamics import fields, nonlinearity, observation
+from nwb_lrrnn.dynamics import fields, nonlinearity, observation, ode
 from nwb_lrrnn.dynamics.simulation import simulate
 from nwb_lrrnn.parameters import LikelihoodName, Link, Nonlinearity, Readout
 
@@ -295,6 +295,72 @@ class LowRankDynamics:
             raise ValueError(f"dt: got {dt}, wanted 0 < dt <= tau = {self.tau} s; choose a smaller step")
         noise = None if self.latent_noise is None else self.latent_noise * (dt / self.dt)
         return self.replace(dt=float(dt), latent_noise=noise)
+
+    def to_ode(self) -> dict:
+        """Return the network as a neural ODE with one hidden layer: the keyword arguments of `from_ode`.
+
+        The readout, noise and initial state are not part of it.
+
+        Raises
+        ------
+        ValueError
+            If the neurons have private noise, whose average over phi is no single layer of phi.
+        """
+        return ode.layer_of(self)
+
+    @classmethod
+    def from_ode(
+        cls,
+        W_in: ArrayLike,
+        b: ArrayLike,
+        W_out: ArrayLike,
+        *,
+        tau: float,
+        nonlinearity: str = "tanh",
+        output_bias: ArrayLike | None = None,
+        input_weights: ArrayLike | None = None,
+        latent_input_weights: ArrayLike | None = None,
+        thresholds: ArrayLike | None = None,
+        leak: bool = True,
+        dt: float | None = None,
+    ) -> LowRankDynamics:
+        """Return the network that is the neural ODE dz/dt = -z/tau + W_out phi(W_in z + B v + b) + c + D v, exactly.
+
+        Parameters
+        ----------
+        W_in, b, W_out : arrays (neuron, latent), (neuron,), (latent, neuron)
+            Weights and biases of the layers, as in ``torch.nn.Linear``.
+        tau : float
+            Time constant of the leak, seconds.
+        nonlinearity : str
+            phi.
+        output_bias : array (latent,), optional
+            c.
+        input_weights, latent_input_weights : arrays (neuron, input), (latent, input), optional
+            B and D.
+        thresholds : array (neuron,), optional
+            Of phi = clipped_relu.
+        leak : bool
+            False: the field has no -z/tau. Then neurons that cancel it are added, one for every latent (identity) or
+            two (relu, softplus); other phi cannot.
+        dt : float, optional
+            Time step of the network, seconds; tau / 100 by default.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit, or `leak=False` with a phi that cannot cancel the leak.
+
+        Examples
+        --------
+        >>> network = LowRankDynamics.from_ode([[1.0]], [0.0], [[2.0]], tau=1.0)
+        >>> network.velocity([0.5]).round(4)
+        array([0.4242])
+        """
+        layer = ode.network_of(
+            W_in, b, W_out, tau, nonlinearity, output_bias, input_weights, latent_input_weights, thresholds, leak, dt
+        )
+        return cls(**layer)
 
     def to_dataset(self) -> xr.Dataset:
         """Return every field as a Dataset: arrays with named dims, scalars and names as attrs."""

@@ -1,6 +1,7 @@
 """Estimators: scikit-learn verbs on the outside, torch and numba inside.
 
-`ESTIMATORS` is the one table of them: the package root, result files, the command and the tests read it.
+`ESTIMATORS` is the one table of those of recordings: the package root, result files, the command and the tests read it.
+`FIELD_MODELS` are fitted to samples of a field instead; result files know both.
 """
 
 from typing import Any, NamedTuple
@@ -18,18 +19,21 @@ ESTIMATORS = {
     "LowRankRNN": Entry("low_rank", "lowrank", "deterministic"),
     "SMCLowRankRNN": Entry("smc", "smc", "stochastic"),
     "DisRNN": Entry("dis", "dis", "groups"),
+    "LeastSquaresRNN": Entry("least_squares", "leastsquares", "regression"),
     "LinearStateSpace": Entry("linear", "linear"),
     "FactorAnalysis": Entry("linear", None),
 }
+FIELD_MODELS = {"InfiniteRNN": Entry("least_squares.infinite", None)}
+STORED = ESTIMATORS | FIELD_MODELS
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ESTIMATORS:
+    if name not in STORED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{ESTIMATORS[name].home}"), name)
+    return getattr(import_module(f"{__name__}.{STORED[name].home}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *ESTIMATORS})
+    return sorted({*globals(), *STORED})

@@ -112,9 +112,9 @@ def write_results(
     """
     _check_place(path, into, overwrite, if_exists)
     kind = type(model).__name__
-    if model is None or kind not in models.ESTIMATORS:
+    if model is None or kind not in models.STORED:
         steps = "; pass its last step, pipeline[-1], and latents=pipeline.transform(X)" if kind == "Pipeline" else ""
-        raise TypeError(f"model: got a {kind}, wanted a fitted {' or '.join(models.ESTIMATORS)}{steps}")
+        raise TypeError(f"model: got a {kind}, wanted a fitted {' or '.join(models.STORED)}{steps}")
     scores, tables = _metric_pieces(metrics)
     if into is not None:  # what is wrong with the place is said before anything is computed
         writable(into)
@@ -223,10 +223,10 @@ def load_model(path: str | os.PathLike[str], module: str | None = None) -> Laten
     """
     pieces = read_module(path, module)
     kind = pieces["info"].get("model", {}).get("estimator")
-    if kind not in models.ESTIMATORS:  # a name from a file is looked up there and nowhere else
+    if kind not in models.STORED:  # a name from a file is looked up there and nowhere else
         raise ValueError(
             f"{os.fspath(path)}: the file holds a model of the kind {kind!r}, but this version "
-            f"({version('nwb-lrrnn')}) knows {', '.join(models.ESTIMATORS)}; update nwb-lrrnn"
+            f"({version('nwb-lrrnn')}) knows {', '.join(models.STORED)}; update nwb-lrrnn"
         )
     model = getattr(models, kind).from_dataset(model_dataset(pieces))
     history = pieces["tables"].get("history")
@@ -275,8 +275,8 @@ def _metric_pieces(metrics: Any) -> tuple[list[tuple[str, str, float]], dict[str
 
 def _with_loadings(dataset: xr.Dataset, model: LatentModel) -> xr.Dataset:
     """Return the Dataset of a model with its loadings (unit, latent), where those of its network are one per unit."""
-    loadings = model.loadings_
-    if loadings.ndim != 2 or "unit" in dataset["loadings"].dims:
+    loadings = getattr(model, "loadings_", None)  # of a field alone there are none
+    if loadings is None or loadings.ndim != 2 or "unit" in dataset["loadings"].dims:
         return dataset
     return dataset.assign(loadings=(("unit", "latent"), loadings), offset=("unit", model.offset_))
 

@@ -65,9 +65,9 @@ def fit(
     """
     inputs = trials.inputs if inputs is None and dynamic else inputs
     model = Likelihood(likelihood, link, trials.bin_size)
-    readout = _Readout(trials, model)
+    readout = CountReadout(trials, model)
     weight = em.prior_weight_for(len(trials.values), rank, 0 if inputs is None else inputs.shape[2]) if dynamic else 0.0
-    lengths, distinct = trials.lengths, _all_distinct(trials)
+    lengths, distinct = trials.lengths, all_distinct(trials)
 
     def climb_from(system: LinearSystem, latents: Array) -> EMRun:
         return EMRun(
@@ -98,7 +98,7 @@ def _expect(system: LinearSystem, trials: Trials, inputs, model: Likelihood, sta
     return laplace.smooth(*given, start.smoothed)
 
 
-class _Readout:
+class CountReadout:
     """The counts laid out unit by unit, with the updates of what each unit reads."""
 
     def __init__(self, trials: Trials, model: Likelihood):
@@ -157,7 +157,7 @@ class _Readout:
 
 
 def _starts(
-    trials: Trials, rank: int, model: Likelihood, readout: _Readout, dynamic: bool, inputs: Array | None
+    trials: Trials, rank: int, model: Likelihood, readout: CountReadout, dynamic: bool, inputs: Array | None
 ) -> list[tuple[LinearSystem, Array]]:
     """Return parameters and latents of Gaussian models of the counts, their readouts bent to the link.
 
@@ -177,7 +177,12 @@ def _starts(
 
 
 def _grown(
-    trials: Trials, rank: int, model: Likelihood, readout: _Readout, inputs: Array | None, smaller: LinearSystem | None
+    trials: Trials,
+    rank: int,
+    model: Likelihood,
+    readout: CountReadout,
+    inputs: Array | None,
+    smaller: LinearSystem | None,
 ) -> list[tuple[LinearSystem, Array]]:
     """Return the likeliest of the larger systems that a smaller one grows into, with latents; none without one."""
     if smaller is None or smaller.rank >= rank:
@@ -193,7 +198,7 @@ def _grown(
     return [(best, latents)]
 
 
-def _all_distinct(trials: Trials) -> Patterns:
+def all_distinct(trials: Trials) -> Patterns:
     """Return patterns in which every trial has covariances of its own, as counts make them."""
     n_trials, n_steps, _ = trials.values.shape
     index = np.arange(n_trials)

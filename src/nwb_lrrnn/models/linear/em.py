@@ -170,7 +170,7 @@ def maximise(
     """Return the M-step: every parameter at its conditional maximum."""
     if dynamic:
         system = update_dynamics(system, moments, data.lengths, data.patterns, data.inputs, prior_weight)
-    return _update_readout(system, moments, data)
+    return update_readout(system, moments, data)
 
 
 # --- dynamics: shared with Laplace-EM --------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def update_dynamics(system, moments: Moments, lengths, patterns, inputs, prior_w
     """Return the system with A, c, B, Q and mu_1, K, Sigma_1 at their maximum given posterior moments."""
     n_steps = moments.smoothed.shape[1]
     inside = np.arange(1, n_steps) < lengths[:, None]  # (trial, time - 1): the step t -> t + 1 is in the trial
-    system = _update_initial(system, moments, inputs, prior_weight)
+    system = update_initial(system, moments, inputs, prior_weight)
     if not inside.any():
         return system
     rank = system.rank
@@ -204,7 +204,7 @@ def update_dynamics(system, moments: Moments, lengths, patterns, inputs, prior_w
     )
 
 
-def _update_initial(system: LinearSystem, moments: Moments, inputs, prior_weight: float) -> LinearSystem:
+def update_initial(system: LinearSystem, moments: Moments, inputs, prior_weight: float) -> LinearSystem:
     """Return the system with mu_1 + K u_1 regressed on the first bins and Sigma_1 their residual covariance.
 
     The prior, for few trials, is `prior_weight` imaginary trials whose z_1 is drawn from N(0, I) with u_1 = 0: the
@@ -269,7 +269,8 @@ def pooled_moments(moments: Moments, lengths: NDArray[np.int64]) -> tuple[Array,
 # --- readout ---------------------------------------------------------------------------------------------------------
 
 
-def _update_readout(system: LinearSystem, moments: Moments, data: Observations) -> LinearSystem:
+def update_readout(system: LinearSystem, moments: Moments, data: Observations) -> LinearSystem:
+    """Return the system with C, d and the variances of units at their maximum given posterior moments."""
     rank = system.rank
     z = moments.smoothed
     design = np.concatenate([z, np.ones((*z.shape[:2], 1))], axis=2).reshape(-1, rank + 1)

@@ -33,10 +33,10 @@ class Ending:
         if self.not_converged:
             said.append(f"not converged after {model.n_iter_} epochs: {self.not_converged}")
         for text in said:
-            warnings.warn(f"{type(model).__name__}: {text}", ConvergenceWarning, stacklevel=_level_of_the_caller())
+            warnings.warn(f"{type(model).__name__}: {text}", ConvergenceWarning, stacklevel=level_of_the_caller())
 
 
-def _level_of_the_caller() -> int:
+def level_of_the_caller() -> int:
     """Return the stack level, for a warning of the function that asks, of the first frame outside this package."""
     level, frame = 1, sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:

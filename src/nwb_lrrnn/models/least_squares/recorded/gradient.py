@@ -17,7 +17,7 @@ from nwb_lrrnn.models.training.loop import Layout, Schedule, train
 from nwb_lrrnn.models.training.progress import Progress
 
 if TYPE_CHECKING:
-    from nwb_lrrnn.models.least_squares.recorded.fit import Recording
+    from nwb_lrrnn.models.least_squares.recorded.recording import Recording
 
 
 def follow_gradient(

@@ -27,8 +27,8 @@ def choose_rank(
 
     `error` is that of free runs from the first bins, `step_error` that of y; both relative to the variance, units
     pooled. Selected is the smallest rank whose free runs are worse than the best by no more than 2 %, or than a
-    standard error of that difference over conditions. The error of a step alone would not do: noise of observation is in x_t and in y
-    alike, and more ranks predict it better.
+    standard error of that difference over conditions. The error of a step alone would not do: noise of
+    observation is in x_t and in y alike, and more ranks predict it better.
     """
     folds = folds_of(trials.conditions, _FOLDS, np.random.default_rng(0))
     if len(np.unique(folds)) < 2:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nwb_lrrnn.dynamics import NONLINEARITIES, LowRankDynamics
+from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.dynamics import nonlinearity as nonlinearities
 from nwb_lrrnn.models.least_squares.recorded.network import RecordedNetwork, free_run, noise_ceiling, r2
 from nwb_lrrnn.models.least_squares.recorded.rank import choose_rank, folds_of
-from nwb_lrrnn.models.least_squares.recorded.recording import Recording
+from nwb_lrrnn.models.least_squares.recorded.recording import Recording, read_recording
 from nwb_lrrnn.models.least_squares.recorded.regression import ReducedRank, sums
 from nwb_lrrnn.parameters import choose, positive, whole_number
 
@@ -23,7 +23,6 @@ Array = NDArray[np.floating]
 METHODS = ("rrr", "rrr+gradient")
 _EXACT = 1e-4  # of the variance of the units: a free run that misses no more has nothing for the gradient to mend
 _HELD_OUT = 0.2  # of the conditions, while the gradient is followed
-_CLOSE = 1e-6  # rates nearer than this to where phi ends have no current
 
 
 def fit_recorded(
@@ -58,7 +57,8 @@ def fit_recorded(
     dt, tau : float
         Bin size and time constant of the units, seconds, dt <= tau.
     rank : int or "cv"
-        "cv": the smallest whose error of a step on held-out conditions is within a standard error of the least.
+        "cv": the smallest whose free runs on held-out conditions miss no more than the best do, within a standard
+        error or 2 %.
     conditions : array (trial,), optional
         Which trials repeat each other: they are held out together, and tell the noise ceiling. Without it every trial
         is a condition of its own.
@@ -79,7 +79,7 @@ def fit_recorded(
         If a trial has fewer than two bins or values that are not finite, numbers of units or bins disagree, rates have
         no current, or a parameter does not fit; the message says which.
     """
-    trials = _read(X, inputs, conditions, choose("observed", observed, ("currents", "rates")), nonlinearity)
+    trials = read_recording(X, inputs, conditions, choose("observed", observed, ("currents", "rates")), nonlinearity)
     choose("method", method, METHODS)
     alpha = _alpha(dt, tau)
     n_units = trials.currents[0].shape[1]
@@ -174,56 +174,3 @@ def _alpha(dt: float, tau: float) -> float:
     if dt > tau * (1 + 1e-12):
         raise ValueError(f"tau: got {tau:.6g} s with bins of {dt:.6g} s, wanted tau >= dt: bin the recording finer")
     return min(1.0, dt / tau)
-
-
-def _read(X, inputs, conditions, observed: str, nonlinearity: str) -> Recording:
-    choose("nonlinearity", nonlinearity, tuple(name for name in NONLINEARITIES if name != "clipped_relu"))
-    trials = [np.asarray(trial, dtype=float) for trial in X]
-    if not trials:
-        raise ValueError("X: got no trials, wanted a list of arrays (time, unit)")
-    for k, trial in enumerate(trials):
-        if trial.ndim != 2 or len(trial) < 2 or trial.shape[1] != trials[0].shape[-1]:
-            wanted = f"(time, {trials[0].shape[-1]}) with two bins or more"
-            raise ValueError(f"X: got shape {trial.shape} in trial {k}, wanted {wanted}")
-        if not np.isfinite(trial).all():
-            raise ValueError(f"X: got values that are not finite in trial {k}, wanted finite numbers; leave it out")
-    drives = None if inputs is None else [np.asarray(u, dtype=float) for u in inputs]
-    if drives is not None:
-        if [len(u) for u in drives] != [len(trial) for trial in trials]:
-            raise ValueError("inputs: got other numbers of trials or bins than X has, wanted (time, input) for each")
-        if not all(u.ndim == 2 and u.shape[1] == drives[0].shape[1] and np.isfinite(u).all() for u in drives):
-            raise ValueError("inputs: got arrays of several shapes or not finite, wanted finite (time, input)")
-    names = np.arange(len(trials)) if conditions is None else np.asarray(conditions)
-    if names.shape != (len(trials),):
-        raise ValueError(f"conditions: got shape {names.shape}, wanted ({len(trials)},), one for every trial")
-    return Recording([_currents(trial, observed, nonlinearity) for trial in trials], drives, names)
-
-
-def _currents(trial: Array, observed: str, nonlinearity: str) -> Array:
-    """Return x of what was observed."""
-    if observed == "currents":
-        return trial
-    if nonlinearity not in ("tanh", "erf", "softplus", "identity"):
-        raise ValueError(
-            f"observed: got 'rates' with nonlinearity={nonlinearity!r}, which cannot be inverted where it is flat; "
-            "wanted 'currents', or tanh, erf or softplus"
-        )
-    if nonlinearity == "identity":
-        return trial
-    if nonlinearity == "softplus":
-        outside = trial <= 0
-    else:
-        outside = np.abs(trial) >= 1.0 - _CLOSE
-    if outside.any():
-        t, unit = np.argwhere(outside)[0]
-        raise ValueError(
-            f"X: got the rate {trial[t, unit]:.6g} at bin {t}, unit {unit}, which no current has under {nonlinearity}; "
-            "scale the rates, or pass observed='currents'"
-        )
-    if nonlinearity == "tanh":
-        return np.arctanh(trial)
-    if nonlinearity == "erf":
-        from scipy.special import erfinv
-
-        return 2.0 / np.sqrt(np.pi) * erfinv(trial)
-    return trial + np.log(-np.expm1(-trial))

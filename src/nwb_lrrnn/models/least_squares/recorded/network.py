@@ -14,7 +14,7 @@ from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.dynamics import nonlinearity as nonlinearities
 
 Array = NDArray[np.floating]
-Trials = list[Array]  # of (time, unit) or (time, input)
+Trials = Sequence[Array]  # of (time, unit) or (time, input)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def noise_ceiling(trials: Trials, conditions: NDArray) -> float:
     """Return 1 - variance about the condition's mean / variance about the mean, (unbiased, units pooled), or NaN."""
     within, freedom, pooled = 0.0, 0, []
     for name in np.unique(conditions):
-        same = [trials[k] for k in np.flatnonzero(conditions == name)]
+        same = [trials[int(k)] for k in np.flatnonzero(conditions == name)]
         shortest = min(map(len, same))
         stack = np.stack([trial[:shortest] for trial in same])  # (trial, time, unit)
         pooled.extend(same)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nwb_lrrnn.models.least_squares.recorded.recording import Recording
 
 _FOLDS = 5
+_AS_GOOD = 0.02  # of the least error: ranks within it are as good
 
 
 def choose_rank(
@@ -25,9 +26,9 @@ def choose_rank(
     """Return errors on held-out conditions over `rank`, 0 to `most`; attrs say which rank is selected.
 
     `error` is that of free runs from the first bins, `step_error` that of y; both relative to the variance, units
-    pooled. Selected is the smallest rank whose free runs are worse than the best by no more than a standard error of
-    that difference over conditions. The error of a step alone would not do: noise of observation is in x_t and in y
-    alike, and more ranks predict it better.
+    pooled. Selected is the smallest rank whose free runs are worse than the best by no more than 2 %, or than a
+    standard error of that difference over conditions. The error of a step alone would not do: noise of
+    observation is in x_t and in y alike, and more ranks predict it better.
     """
     folds = folds_of(trials.conditions, _FOLDS, np.random.default_rng(0))
     if len(np.unique(folds)) < 2:
@@ -60,7 +61,8 @@ def choose_rank(
     best = int(np.argmin(mean))
     with np.errstate(invalid="ignore"):
         spread = (run - run[:, [best]]).std(0, ddof=1) / np.sqrt(len(names))
-    good = np.flatnonzero(mean <= mean[best] + np.where(np.isfinite(spread), spread, 0.0))
+    as_good = np.maximum(mean[best] * (1 + _AS_GOOD), mean[best] + np.where(np.isfinite(spread), spread, 0.0))
+    good = np.flatnonzero(mean <= as_good)
     return xr.Dataset(
         {"error": ("rank", mean), "standard_error": ("rank", spread), "step_error": ("rank", step.mean(0))},
         coords={"rank": np.arange(most + 1)},

@@ -93,7 +93,8 @@ class Path:
         self.fits: list[Fit] = []
         self.cases: list[Array] = []  # squared errors (case,)
         self.null = held.null()
-        self.scale = max(float(self.null.sum()), 1e-300)
+        total = float(self.null.sum()) if held.judged_by == "trajectory" else len(held.test) * held.test.variance
+        self.scale = max(total, 1e-300)
 
     def add(self, fit: Fit) -> None:
         """Add the network of the next size."""
@@ -102,7 +103,7 @@ class Path:
 
     @property
     def errors(self) -> Array:
-        """Held-out errors (size,) relative to what knows nothing."""
+        """Held-out errors (size,), relative to the variance of dz/dt or to runs that stay at the mean."""
         return np.array([cases.sum() / self.scale for cases in self.cases])
 
     def _allowed(self) -> NDArray[np.bool_]:

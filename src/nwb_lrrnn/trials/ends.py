@@ -31,9 +31,16 @@ def ends_of(bins: NDArray[np.bool_], lengths: Lengths) -> Lengths:
     What follows the last observed bin of a trial is its own (a forecast) unless most of the array is such: then it is
     the padding of trials that are much shorter than the longest, and they end there.
     """
-    last = bins.shape[1] - np.argmax(bins[:, ::-1], axis=1)
-    ends = np.minimum(np.where(bins.any(axis=1), last, 1), lengths).astype(np.int64)
+    ends = np.minimum(last_bins(bins), lengths).astype(np.int64)
     return ends if is_mostly_padding(ends) else lengths
+
+
+def last_bins(bins: NDArray[np.bool_]) -> Lengths:
+    """Return how many bins there are up to and with the last True one of (trial, time), at least 1."""
+    if bins.shape[1] == 0:
+        return np.zeros(len(bins), dtype=np.int64)
+    last = bins.shape[1] - np.argmax(bins[:, ::-1], axis=1)
+    return np.where(bins.any(axis=1), last, 1).astype(np.int64)
 
 
 def ends_by_label(X: Any, lengths: Lengths) -> Lengths:

@@ -151,11 +151,12 @@ class LazyTrials:
 class _TrialReader:
     """What reads: groups of trials that dask computes together, the first of them kept while memory allows."""
 
-    def __init__(self, X: Any, inputs: Any, bin_size: float | None, allow_nan: bool):
+    def __init__(self, X: Any, inputs: Any, bin_size: float | None, allow_nan: bool, forecasts: bool):
         self.X, self.inputs, self.bin_size, self.allow_nan = X, inputs, bin_size, allow_nan
         stored = lengths_of(X)
-        self.lengths = ends_by_label(X, stored)
-        self.groups = _groups_alike(self.lengths, X) if is_mostly_padding(self.lengths) else _groups(X, stored)
+        self.lengths = ends_by_label(X, stored, forecasts)
+        is_cut = not np.array_equal(self.lengths, stored) or is_mostly_padding(stored)
+        self.groups = _groups_alike(self.lengths, X) if is_cut else _groups(X, stored)
         self._kept: dict[int, tuple[Any, Any]] = {}
         self._kept_bytes = 0
         self._lock = threading.Lock()
@@ -193,7 +194,13 @@ class _TrialReader:
 
 
 def as_lazy_trials(
-    X: Any, *, inputs: Any = None, bin_size: float | None = None, allow_nan: bool = False, **fitting: Any
+    X: Any,
+    *,
+    inputs: Any = None,
+    bin_size: float | None = None,
+    allow_nan: bool = False,
+    forecasts: bool = True,
+    **fitting: Any,
 ) -> LazyTrials:
     """Return a recording backed by dask as `LazyTrials`: its form is checked now, its values when they are read.
 
@@ -215,12 +222,13 @@ def as_lazy_trials(
         allow_nan=allow_nan,
         **fitting,
     )
-    return LazyTrials(_TrialReader(whole, drive, bin_size, allow_nan), np.arange(len(lengths)), form)
+    return LazyTrials(_TrialReader(whole, drive, bin_size, allow_nan, forecasts), np.arange(len(lengths)), form)
 
 
 def read_trials(X: Any, **options: Any) -> Trials | LazyTrials:
     """Return X as `Trials`, or unread where it is on dask, or would be mostly padding; options are of `as_trials`."""
-    read = as_lazy_trials if is_lazy(X) or has_long_trials(X) else as_trials
+    is_unread = is_lazy(X) or has_long_trials(X, options.get("forecasts", True))
+    read = as_lazy_trials if is_unread else as_trials
     return read(X, **options)
 
 

@@ -1,4 +1,4 @@
-"""The Newton system of the nodes of a trial, each coupled with the next: fused kernels on the CPU, plain torch elsewhere.
+"""The Newton system of the nodes of a trial, each coupled with the next: fused kernels on CPUs, plain torch elsewhere.
 
 A chain may have thousands of nodes, in a trial of many minutes; what torch does node by node takes longer there than
 all that is computed between the nodes.

@@ -13,7 +13,7 @@ from nwb_lrrnn.compare.silence import padded_bins
 from nwb_lrrnn.compare.split import split
 from nwb_lrrnn.models.linear import FactorAnalysis, LinearStateSpace
 from nwb_lrrnn.models.scored_units import UnscoredUnitsWarning
-from nwb_lrrnn.trials import as_trials
+from nwb_lrrnn.trials import as_packed
 
 N_TRAIN = 18
 
@@ -132,7 +132,9 @@ def test_one_enormous_bin_of_the_training_data_is_named(make):
 def test_an_artefact_of_a_few_bins_is_one_too():
     X = values()
     X[2, 5:9, 3] += 500
-    assert enormous_bins(as_trials(X), np.ones(8, bool), False)[0][0][::2] == (2, 3)
+    packed = as_packed(X)
+    ((at, unit),) = enormous_bins(packed, np.ones(8, bool), False)[0]
+    assert (packed.trial[at], unit) == (2, 3)
 
 
 def test_bins_that_are_only_rare_are_not_enormous():
@@ -140,10 +142,10 @@ def test_bins_that_are_only_rare_are_not_enormous():
     X[..., 2] = 0
     X[2, 5, 2] = 1  # one spike in all
     X[3, 7, 4] += 12  # a burst
-    assert enormous_bins(as_trials(X), np.ones(8, bool), True)[0] == []
+    assert enormous_bins(as_packed(X), np.ones(8, bool), True)[0] == []
     Y = values()
     Y[2, 5, 3] += 15 * Y.std()
-    assert enormous_bins(as_trials(Y), np.ones(8, bool), False)[0] == []
+    assert enormous_bins(as_packed(Y), np.ones(8, bool), False)[0] == []
 
 
 def test_an_enormous_bin_of_a_held_out_trial_is_noted_with_its_trial():
@@ -152,10 +154,10 @@ def test_an_enormous_bin_of_a_held_out_trial_is_noted_with_its_trial():
     what = found(X)
     assert what.forbidden == []
     assert what.extreme.tolist() == ["", "", "trial 2, time 5, unit 3", "", "", ""]  # the third that is held out
-    _, scale = enormous_bins(as_trials(X[:N_TRAIN]), np.ones(8, bool), False)
+    _, scale = enormous_bins(as_packed(X[:N_TRAIN]), np.ones(8, bool), False)
     many = X[N_TRAIN:].copy()
     many[:, 0, 0] = 3000
-    assert extreme_trials(as_trials(many), np.ones(8, bool), scale) == {}  # all of them: not one bin
+    assert extreme_trials(as_packed(many), np.ones(8, bool), scale) == {}  # all of them: not one bin
 
 
 def scores_of(differences, extreme=None, copy=None):
@@ -203,10 +205,10 @@ def test_padding_is_found_where_it_is(make):
     every_unit = np.ones(8, bool)
     X = make()
     X[:, 30:] = 0
-    assert padded_bins(as_trials(X), every_unit).sum(axis=0).tolist() == [0] * 30 + [24] * 10
+    assert padded_bins(as_packed(X), every_unit).reshape(24, 40).sum(axis=0).tolist() == [0] * 30 + [24] * 10
     Y = make()
     Y[3, 25:], Y[7] = 0, 0
-    flagged = padded_bins(as_trials(Y), every_unit)
+    flagged = padded_bins(as_packed(Y), every_unit).reshape(24, 40)
     assert (flagged.sum(), flagged[3, 25:].sum(), flagged[7].sum()) == (55, 15, 40)
     (reason,) = found(Y).forbidden
     assert reason.startswith(
@@ -221,9 +223,9 @@ def test_silence_that_comes_and_goes_is_no_padding():
     for trial in range(24):  # down states, some of them at the ends of trials
         for begin in rng.integers(0, 200, 4):
             X[trial, begin : begin + rng.integers(5, 15)] = 0
-    assert not padded_bins(as_trials(X), every_unit).any()
-    assert not padded_bins(as_trials(counts(rate=0.02)), every_unit).any()
-    assert not padded_bins(as_trials(np.zeros((5, 10, 8))), every_unit).any()
+    assert not padded_bins(as_packed(X), every_unit).any()
+    assert not padded_bins(as_packed(counts(rate=0.02)), every_unit).any()
+    assert not padded_bins(as_packed(np.zeros((5, 10, 8))), every_unit).any()
 
 
 # --- copies of trials -------------------------------------------------------------------------------------------------
@@ -231,19 +233,19 @@ def test_silence_that_comes_and_goes_is_no_padding():
 
 def test_copies_of_trials_share_a_number():
     X = values(n_trials=6)
-    both = as_trials(np.concatenate([X, X[[1, 4]]]))
+    both = as_packed(np.concatenate([X, X[[1, 4]]]))
     (groups,) = copy_groups([both], np.ones(8, bool))
     assert groups.tolist() == [0, 1, 2, 3, 4, 5, 1, 4]
-    test, train = copy_groups([as_trials(X[:2]), as_trials(X[1:])], np.ones(8, bool))
+    test, train = copy_groups([as_packed(X[:2]), as_packed(X[1:])], np.ones(8, bool))
     assert test.tolist() == [0, 1]
     assert train.tolist() == [1, 2, 3, 4, 5]
-    ragged = as_trials([X[0], X[0][:20], X[0][:20], X[1]])
+    ragged = as_packed([X[0], X[0][:20], X[0][:20], X[1]])
     assert copy_groups([ragged], np.ones(8, bool))[0].tolist() == [0, 1, 1, 2]
 
 
 def test_short_trials_of_few_spikes_are_equal_by_chance():
     X = np.random.default_rng(0).poisson(0.01, (40, 5, 4)).astype(float)
-    assert len(np.unique(copy_groups([as_trials(X)], np.ones(4, bool))[0])) == 40
+    assert len(np.unique(copy_groups([as_packed(X)], np.ones(4, bool))[0])) == 40
 
 
 def test_trials_given_twice_are_no_more_data():

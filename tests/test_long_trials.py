@@ -7,7 +7,8 @@ import pytest
 import xarray as xr
 
 import nwb_lrrnn as lr
-from nwb_lrrnn.trials import as_trials, has_long_trials
+from nwb_lrrnn.compare.scores import held_out_scores
+from nwb_lrrnn.trials import as_packed, as_trials, has_long_trials
 from nwb_lrrnn.trials.ends import alike, is_mostly_padding, piece_size, pieces_of
 from small_nwb import add_trials, add_units, new_nwb
 
@@ -89,6 +90,22 @@ def test_nothing_is_computed_on_bins_that_no_trial_has():
     assert n_fitted <= 2 * sum(LENGTHS)
     assert sum(rest) <= 2 * (2 * sum(LENGTHS))  # of the score and of the latents
     assert 8 * 300 > 5 * sum(LENGTHS)  # all of them padded would be more
+
+
+def test_a_comparison_asks_the_data_without_padding():
+    trials = unequal()
+    X = padded(trials, 7.0)
+    for given in (X, X.chunk({"trial": 3}), trials, X.where(X.observed).drop_vars("observed")):
+        packed = as_packed(given)
+        assert packed.values.shape == (sum(LENGTHS), 4)
+        np.testing.assert_array_equal(packed.values, np.concatenate(trials))
+        assert packed.bins.all()
+    assert as_packed(X).place(20 + 299, 2) == "trial 11, time 299, unit 2"
+    make = lr.LinearStateSpace(rank=2, max_iter=2, random_state=0)
+    one, other = (held_out_scores(make, given, cv=2, larger_ranks=()) for given in (X, trials))
+    np.testing.assert_array_equal(one.n_bins, LENGTHS)
+    np.testing.assert_allclose(one.log_likelihood, other.log_likelihood, rtol=1e-9)
+    assert one.attrs["forbidden"] == other.attrs["forbidden"] == []
 
 
 def test_a_trial_is_what_it_is_alone(fitted):

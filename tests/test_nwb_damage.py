@@ -6,7 +6,7 @@ import pytest
 
 from nwb_lrrnn.compare.copies import copy_groups
 from nwb_lrrnn.io.reading.recording import open_nwb
-from nwb_lrrnn.trials import as_trials
+from nwb_lrrnn.trials import as_packed
 from small_nwb import add_series, add_trials, add_units, new_nwb
 
 SPIKES = [np.sort(np.random.default_rng(k).uniform(0, 100, 50)) for k in range(3)]
@@ -156,7 +156,7 @@ def test_trials_that_are_one_window_are_told_and_not_compared(tmp_path):
     with pytest.warns(UserWarning, match="all 12 trials are one and the same window"):
         X = recording.spikes(0.1, align="go", window=(-1, 1), on_bad_spikes="sort").load()
     assert bool((X == X[0]).all())
-    trials = as_trials(X)
+    trials = as_packed(X)
     (groups,) = copy_groups([trials], np.ones(3, dtype=bool))  # what a comparison is refused by
     assert (groups == groups[0]).all()
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.trials import Trials
+from nwb_lrrnn.trials import Packed
 
 _LIKELY = np.log(1e-6)  # ln of the expected number of equal pairs, above which they are no copies
 
 
-def copy_groups(parts: list[Trials], units: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+def copy_groups(parts: list[Packed], units: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     """Return for each part the group (trial,) of each trial: trials that are copies share one, over all parts.
 
     Short trials of few spikes are equal by chance. A trial counts as copied only where its values, each drawn from how
@@ -32,26 +32,25 @@ def copy_groups(parts: list[Trials], units: NDArray[np.bool_]) -> list[NDArray[n
     return groups
 
 
-def _key(trials: Trials, row: int) -> bytes:
+def _key(trials: Packed, row: int) -> bytes:
     """Return the values of a trial and what is observed of them, as bytes."""
-    length = trials.lengths[row]
-    key = np.ascontiguousarray(trials.values[row, :length]).tobytes()
-    return key if trials.observed is None else key + trials.observed[row, :length].tobytes()
+    here = trials.of_trial(row)
+    return trials.values[here].tobytes() + trials.seen[here].tobytes()
 
 
-def _rarity(parts: list[Trials], units: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+def _rarity(parts: list[Packed], units: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     """Return for each part ln of the probability (trial,) that a second trial has these values."""
     log_p: list[NDArray[np.float64]] = [np.zeros(len(part.lengths)) for part in parts]
     for unit in np.flatnonzero(units):
-        seen = [part.seen[..., unit] for part in parts]
-        values = np.concatenate([part.values[..., unit][at] for part, at in zip(parts, seen, strict=True)])
+        seen = [part.seen[:, unit] for part in parts]
+        values = np.concatenate([part.values[at, unit] for part, at in zip(parts, seen, strict=True)])
         if not len(values):
             continue
         _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
         terms = np.log(counts / len(values))[which.ravel()]
         begin = 0
-        for total, at in zip(log_p, seen, strict=True):
+        for part, total, at in zip(parts, log_p, seen, strict=True):
             end = begin + int(at.sum())
-            total += np.bincount(np.nonzero(at)[0], terms[begin:end], minlength=len(total))
+            total += np.bincount(part.trial[at], terms[begin:end], minlength=len(total))
             begin = end
     return log_p

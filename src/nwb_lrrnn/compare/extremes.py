@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.trials import Trials
+from nwb_lrrnn.trials import Packed
 
 # Standard deviations of the rest of the unit. Bursts and transients reach 10 to 20; an artefact, or the spikes of a
 # padded train that all fall into one bin, hundreds.
@@ -24,23 +24,22 @@ class Scale(NamedTuple):
     size: NDArray[np.floating]
 
 
-def enormous_bins(trials: Trials, units: NDArray[np.bool_], are_counts: bool) -> tuple[list[tuple[int, ...]], Scale]:
-    """Return (trial, time, unit) of enormous bins, at most one a unit, and the scale of the rest of each unit.
+def enormous_bins(trials: Packed, units: NDArray[np.bool_], are_counts: bool) -> tuple[list[tuple[int, int]], Scale]:
+    """Return (bin, unit) of enormous bins, at most one a unit, and the scale of the rest of each unit.
 
     Without the trial of the bin that is farthest from the mean, or without that bin where trials are fewer than three.
     A unit of counts has at least the scale of one count, so that the only spike of a unit is not enormous; one of
     values that is otherwise constant has none, and every model treats it alike.
     """
-    seen, n_units = trials.seen, trials.n_units
-    center, size, found = np.zeros(n_units), np.full(n_units, np.inf), []
+    n_units, found = trials.n_units, []
+    center, size = np.zeros(n_units), np.full(n_units, np.inf)
     for unit in np.flatnonzero(units):
-        y, at = trials.values[..., unit], seen[..., unit]
+        y, at = trials.values[:, unit], trials.seen[:, unit]
         if not at.any():
             continue
-        far = np.where(at, np.abs(y - y[at].mean()), -1.0)
-        place = np.unravel_index(int(far.argmax()), far.shape)
+        place = int(np.where(at, np.abs(y - y[at].mean()), -1.0).argmax())
         odd = np.zeros_like(at)
-        odd[place[0] if len(y) >= 3 else place] = True
+        odd[trials.of_trial(int(trials.trial[place])) if len(trials.lengths) >= 3 else place] = True
         rest = y[at & ~odd]
         if not len(rest):
             continue
@@ -52,20 +51,24 @@ def enormous_bins(trials: Trials, units: NDArray[np.bool_], are_counts: bool) ->
         least = 1.0 if are_counts else 0.0
         is_far = farthest > _FAR * size[unit] > 0 and farthest > _LONELY * max(second, least)
         if is_far and squares[odd].sum() > _MOST * squares.sum():
-            found.append((int(place[0]), int(place[1]), int(unit)))
+            found.append((place, int(unit)))
     return found, Scale(center, size)
 
 
-def extreme_trials(trials: Trials, units: NDArray[np.bool_], scale: Scale) -> dict[int, tuple[int, int, int]]:
-    """Return trials with a bin that is enormous beside the training data, and (trial, time, unit) of that bin.
+def extreme_trials(trials: Packed, units: NDArray[np.bool_], scale: Scale) -> dict[int, tuple[int, int]]:
+    """Return trials with a bin that is enormous beside the training data, and (bin, unit) of that bin.
 
     None where they are more than a tenth of the trials: then it is not one bin that is unlike the others.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         far = np.where(trials.seen & units, np.abs(trials.values - scale.center) / scale.size, 0.0)
     far = np.nan_to_num(far, nan=0.0, posinf=np.inf)
-    rows = np.flatnonzero(far.max(axis=(1, 2), initial=0.0) > _FAR)
-    if len(rows) > max(1, len(far) // 10):
+    rows = np.unique(trials.trial[(far > _FAR).any(axis=1)])
+    if len(rows) > max(1, len(trials.lengths) // 10):
         return {}
-    places = {int(row): np.unravel_index(int(far[row].argmax()), far[row].shape) for row in rows}
-    return {row: (row, int(time), int(unit)) for row, (time, unit) in places.items()}
+    places = {}
+    for row in map(int, rows):
+        here = trials.of_trial(row)
+        time, unit = np.unravel_index(int(far[here].argmax()), far[here].shape)
+        places[row] = here.start + int(time), int(unit)
+    return places

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_lrrnn.compare.copies import copy_groups
@@ -14,7 +13,7 @@ from nwb_lrrnn.compare.dependence import OWN_VARIANCE, dependent_units
 from nwb_lrrnn.compare.extremes import enormous_bins, extreme_trials
 from nwb_lrrnn.compare.silence import padded_bins
 from nwb_lrrnn.compare.wording import named, named_units
-from nwb_lrrnn.trials import Trials, as_lazy_trials, as_trials, is_lazy
+from nwb_lrrnn.trials import Packed, as_packed, blocks
 
 if TYPE_CHECKING:
     from nwb_lrrnn.compare.split import Split
@@ -37,6 +36,8 @@ class Findings:
         Held-out trials that are copies of each other share a number.
     extreme : array (trial,) of str
         Which enormous bin a held-out trial has; empty where it has none.
+    n_bins, n_spikes : arrays (trial,)
+        Observed bins of each held-out trial, and the sum of its scored units.
     """
 
     forbidden: list[str] = field(default_factory=list)
@@ -44,6 +45,8 @@ class Findings:
     left_out: list[str] = field(default_factory=list)
     copies: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     extreme: NDArray[np.str_] = field(default_factory=lambda: np.zeros(0, dtype=str))
+    n_bins: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    n_spikes: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
 
 def findings(held_out: Split, fitted: list[LatentModel]) -> Findings:
@@ -52,13 +55,16 @@ def findings(held_out: Split, fitted: list[LatentModel]) -> Findings:
     Units and bins are judged by the training data alone: all of X, where it is held out fold by fold.
     """
     model = fitted[0]
-    test = as_trials(held_out.X, allow_nan=True)
-    train = test if held_out.folds is not None else _in_memory(held_out.X_train)
+    test = as_packed(held_out.X)
+    train = test if held_out.folds is not None else as_packed(held_out.X_train, most=blocks.KEPT_BYTES)
     scored = scored_units(fitted)
     left_out = [str(unit) for unit in model.unit_ids_[~scored]]
+    n_bins = test.per_trial(test.bins).astype(np.int64)
+    n_spikes = test.per_trial(test.values[:, scored].sum(axis=1))
     if not scored.any():
         reason = "no unit is left: training cannot speak for any of them"
-        return Findings([reason], [], left_out, np.arange(len(test.lengths)), _blank(test))
+        own = np.arange(len(test.lengths))
+        return Findings([reason], [], left_out, own, _blank(test), n_bins, n_spikes)
     are_counts = model.likelihood_ != "gaussian"
     enormous, scale = enormous_bins(train, scored, are_counts)
     extreme = {} if train is test else extreme_trials(test, scored, scale)
@@ -73,7 +79,8 @@ def findings(held_out: Split, fitted: list[LatentModel]) -> Findings:
     texts = _blank(test)
     for row, place in extreme.items():
         texts[row] = test.place(*place)
-    return Findings([reason for reason in reasons if reason], _notes(groups[0]), left_out, groups[0], texts)
+    forbidden = [reason for reason in reasons if reason]
+    return Findings(forbidden, _notes(groups[0]), left_out, groups[0], texts, n_bins, n_spikes)
 
 
 def scored_units(fitted: list[LatentModel]) -> NDArray[np.bool_]:
@@ -89,20 +96,7 @@ def units_at_floor(fitted: list[LatentModel]) -> str:
     return named_units(list(ids[floors])) if floors.any() else ""
 
 
-def _in_memory(X: Any) -> Trials:
-    """Return trials in memory; of a recording too large for that, a sample of its trials, as fits see them."""
-    if not is_lazy(X):
-        return as_trials(X, allow_nan=True)
-    trials = as_lazy_trials(X, allow_nan=True)
-    rows = trials.sample_rows()
-    named_as_before = None
-    if isinstance(X, xr.DataArray):
-        ids = X["trial"].values if "trial" in X.coords else np.arange(len(X))
-        named_as_before = X.isel(trial=rows).assign_coords(trial=ids[rows])
-    return replace(trials.take(rows), source=named_as_before)
-
-
-def _blank(trials: Trials) -> NDArray[Any]:
+def _blank(trials: Packed) -> NDArray[Any]:
     return np.full(len(trials.lengths), "", dtype=object)
 
 
@@ -118,8 +112,8 @@ def _notes(own: NDArray[np.int64]) -> list[str]:
     ]
 
 
-def _of_units(train: Trials, scored: NDArray[np.bool_]) -> str:
-    whole = train.seen[..., scored].all(axis=2)
+def _of_units(train: Packed, scored: NDArray[np.bool_]) -> str:
+    whole = train.seen[:, scored].all(axis=1)
     dependent = dependent_units(train.values[whole][:, scored])
     if not dependent.any():
         return ""
@@ -130,7 +124,7 @@ def _of_units(train: Trials, scored: NDArray[np.bool_]) -> str:
     )
 
 
-def _of_bins(train: Trials, enormous: list[tuple[int, ...]]) -> str:
+def _of_bins(train: Packed, enormous: list[tuple[int, int]]) -> str:
     if not enormous:
         return ""
     places = "; ".join(train.place(*place) for place in enormous[:3])
@@ -141,13 +135,14 @@ def _of_bins(train: Trials, enormous: list[tuple[int, ...]]) -> str:
     )
 
 
-def _of_padding(padded: list[tuple[Trials, NDArray[np.bool_]]]) -> str:
+def _of_padding(padded: list[tuple[Packed, NDArray[np.bool_]]]) -> str:
     for trials, flagged in padded:
         if flagged.any():
-            row = int(flagged.any(axis=1).argmax())
-            times = np.flatnonzero(flagged[row])
-            begin, end = (trials.place(row, int(t), 0).rpartition(", unit")[0] for t in (times[0], times[-1]))
-            n = int(flagged.any(axis=1).sum())
+            rows = np.unique(trials.trial[flagged])
+            here = trials.of_trial(int(rows[0]))
+            at = here.start + np.flatnonzero(flagged[here])
+            begin, end = (trials.place(int(t), 0).rpartition(", unit")[0] for t in (at[0], at[-1]))
+            n = len(rows)
             others = f", and such bins in {n - 1} more trials" if n > 1 else ""
             return (
                 f"every unit is exactly zero from {begin} to {end.partition(', ')[2]}{others}, as in padding; cut "
@@ -156,7 +151,7 @@ def _of_padding(padded: list[tuple[Trials, NDArray[np.bool_]]]) -> str:
     return ""
 
 
-def _of_copies(held_out: Split, test: Trials, groups: list[NDArray[np.int64]]) -> str:
+def _of_copies(held_out: Split, test: Packed, groups: list[NDArray[np.int64]]) -> str:
     """Return which held-out trials were fitted as well, in some fold."""
     own = groups[0]
     if held_out.folds is None:
@@ -167,16 +162,16 @@ def _of_copies(held_out: Split, test: Trials, groups: list[NDArray[np.int64]]) -
             leaked[held] |= np.isin(own[held], own[train])
     if not leaked.any():
         return ""
-    ids = [test.place(int(row), 0, 0).split(", ")[0].removeprefix("trial ") for row in np.flatnonzero(leaked)]
+    ids = [test.name_of_trial(int(row)) for row in np.flatnonzero(leaked)]
     verb = "are copies of trials" if len(ids) > 1 else "is a copy of a trial"
     return f"held-out {named('trial', ids)} {verb} that the models were fitted to; give each trial once"
 
 
-def _of_training_copies(train: Trials, groups: list[NDArray[np.int64]]) -> str:
+def _of_training_copies(train: Packed, groups: list[NDArray[np.int64]]) -> str:
     """Return which training trials are copies of others: fits take them for new evidence, inside and out."""
     ids, counts = np.unique(groups[-1], return_counts=True)
     if len(groups) == 1 or not (counts > 1).any():
         return ""
     rows = np.flatnonzero(np.isin(groups[-1], ids[counts > 1]))
-    names = [train.place(int(row), 0, 0).split(", ")[0].removeprefix("trial ") for row in rows]
+    names = [train.name_of_trial(int(row)) for row in rows]
     return f"training {named('trial', names)} are copies of each other; give each trial once"

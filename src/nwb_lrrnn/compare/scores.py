@@ -14,7 +14,6 @@ from nwb_lrrnn.compare.judgeable import Findings, findings, units_at_floor
 from nwb_lrrnn.compare.split import Split, split
 from nwb_lrrnn.models.failures import NotFiniteError
 from nwb_lrrnn.models.linear import LinearStateSpace
-from nwb_lrrnn.trials import as_trials
 
 if TYPE_CHECKING:
     from nwb_lrrnn.models.base import LatentModel
@@ -161,15 +160,14 @@ class _Scores:
     def to_dataset(self) -> xr.Dataset:
         """Return what `held_out_scores` returns."""
         X, model = self.held_out.X, self.fitted[0]
-        trials = as_trials(X, allow_nan=True)
         found = self.found
         named = isinstance(X, xr.DataArray) and "trial" in X.coords
         variables: dict[str, Any] = {
             "log_likelihood": (("model", "trial"), np.stack(list(self.rows.values())), {"units": "nats"}),
-            "n_bins": ("trial", trials.bins.sum(axis=1)),
+            "n_bins": ("trial", found.n_bins),
         }
         if model.likelihood_ != "gaussian":
-            variables["n_spikes"] = ("trial", trials.values[..., model.scored_units_].sum(axis=(1, 2)))
+            variables["n_spikes"] = ("trial", found.n_spikes)
         coords: dict[str, Any] = {
             "model": list(self.rows),
             "trial": X["trial"].values if named else np.arange(len(X)),

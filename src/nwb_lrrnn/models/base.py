@@ -97,7 +97,7 @@ class LatentModel(AsDataset, KeepsUnitShapes, NamesOut, TransformerMixin, BaseEs
         inputs : like X with `input` in place of `unit`, optional
             Known inputs u.
         """
-        trials = self._gate(X, inputs, reset=True)
+        trials = self._gate(X, inputs, reset=True, forecasts=False)
         if is_mostly_padding(trials.lengths):
             trials = in_pieces(trials)
         elif isinstance(trials, LazyTrials) and trials.n_bytes <= blocks.KEPT_BYTES:
@@ -274,7 +274,7 @@ class LatentModel(AsDataset, KeepsUnitShapes, NamesOut, TransformerMixin, BaseEs
 
     def _evidence(self, X: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return log p of each trial (trial,), nats, and the observed bins of each (trial,), block by block."""
-        trials = self._gate(X, inputs, reset=False)
+        trials = self._gate(X, inputs, reset=False, forecasts=False)
         evidence, n_bins = np.zeros(len(trials.lengths)), np.zeros(len(trials.lengths), dtype=np.int64)
         for rows, block in trials.blocks():
             if isinstance(trials, LazyTrials):
@@ -295,11 +295,11 @@ class LatentModel(AsDataset, KeepsUnitShapes, NamesOut, TransformerMixin, BaseEs
     def _log_evidence(self, trials: Trials) -> np.ndarray:
         raise AttributeError(f"{type(self).__name__} defines no _log_evidence")
 
-    def _gate(self, X: Any, inputs: Any, *, reset: bool) -> Trials | LazyTrials:
+    def _gate(self, X: Any, inputs: Any, *, reset: bool, forecasts: bool = True) -> Trials | LazyTrials:
         if not reset:
             check_is_fitted(self)
         options = {"bin_size": self.bin_size, "estimator": self, "reset": reset, "allow_nan": self._allow_nan}
-        trials = read_trials(X, inputs=inputs, **options)
+        trials = read_trials(X, inputs=inputs, forecasts=forecasts, **options)
         if not reset:
             trials = trials.of_units(self.scored_units_)
             self._check_inputs(trials)

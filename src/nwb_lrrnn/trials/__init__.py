@@ -10,15 +10,18 @@ from nwb_lrrnn.trials.kinds import is_list_of_trials, read_units
 from nwb_lrrnn.trials.labels import DIMS, bin_size_of, entry_name, observed_flags, time_step, zeroed
 from nwb_lrrnn.trials.lazy import is_lazy, refuse_unreadable
 from nwb_lrrnn.trials.mapping import map_blocks, map_trials
+from nwb_lrrnn.trials.packed import Packed, as_packed
 from nwb_lrrnn.trials.summary import merged_moments
 from nwb_lrrnn.trials.timed_kinds import as_frame, is_pynapple, like_pynapple, times_of
 
 __all__ = [
     "DIMS",
     "LazyTrials",
+    "Packed",
     "Trials",
     "as_frame",
     "as_lazy_trials",
+    "as_packed",
     "as_trials",
     "bin_size_of",
     "check_observed",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.trials.ends import ends_by_label, has_long_trials, is_mostly_padding, piece_size
+from nwb_lrrnn.trials.ends import alike, ends_by_label, has_long_trials, is_mostly_padding, piece_size
 from nwb_lrrnn.trials.gate import Trials, as_trials, check_observed
 from nwb_lrrnn.trials.lazy import (
     chunk_edges,
@@ -126,13 +126,15 @@ class LazyTrials:
         order = [k for k, positions in enumerate(groups) if len(positions)]
         if rng is not None:
             order = [order[k] for k in rng.permutation(len(order))]
-        size = max(1, BLOCK_BYTES // self._bytes_of_trial)
+        columns = self.n_units + self.n_inputs
         with ThreadPoolExecutor(1, thread_name_prefix="nwb_lrrnn_read") as ahead:
             coming = ahead.submit(self._reader.read, order[0]) if order else None
             for k, group in enumerate(order):
                 raw = coming.result()  # type: ignore[union-attr]
                 coming = ahead.submit(self._reader.read, order[k + 1]) if k + 1 < len(order) else None
                 positions = groups[group]
+                longest = int(max(1, self.lengths[positions].max() * columns * 8))
+                size = max(1, BLOCK_BYTES // longest)
                 for begin in range(0, len(positions), size):
                     part = positions[begin : begin + size]
                     yield part, self._reader.trials(raw, group, self._rows[part], self._form).of_units(self._kept)
@@ -141,17 +143,20 @@ class LazyTrials:
     def _positions(self, group: int) -> Rows:
         """Return which of these trials are read in a group."""
         rows = self._reader.groups[group]
-        return np.flatnonzero((self._rows >= rows[0]) & (self._rows <= rows[-1]))
+        if rows[-1] - rows[0] + 1 == len(rows):
+            return np.flatnonzero((self._rows >= rows[0]) & (self._rows <= rows[-1]))
+        return np.flatnonzero(np.isin(self._rows, rows))
 
 
 class _TrialReader:
     """What reads: groups of trials that dask computes together, the first of them kept while memory allows."""
 
-    def __init__(self, X: Any, inputs: Any, bin_size: float | None, allow_nan: bool):
+    def __init__(self, X: Any, inputs: Any, bin_size: float | None, allow_nan: bool, forecasts: bool):
         self.X, self.inputs, self.bin_size, self.allow_nan = X, inputs, bin_size, allow_nan
         stored = lengths_of(X)
-        self.lengths = ends_by_label(X, stored)
-        self.groups = _groups(X, stored)
+        self.lengths = ends_by_label(X, stored, forecasts)
+        is_cut = not np.array_equal(self.lengths, stored) or is_mostly_padding(stored)
+        self.groups = _groups_alike(self.lengths, X) if is_cut else _groups(X, stored)
         self._kept: dict[int, tuple[Any, Any]] = {}
         self._kept_bytes = 0
         self._lock = threading.Lock()
@@ -161,8 +166,9 @@ class _TrialReader:
         if group in self._kept:
             return self._kept[group]
         rows = self.groups[group]
-        inputs = None if self.inputs is None else computed(rows_of(self.inputs, rows))
-        raw = computed(rows_of(self.X, rows)), inputs
+        longest = int(self.lengths[rows].max(initial=1))  # what follows in all of them is padding
+        inputs = None if self.inputs is None else computed(rows_of(self.inputs, rows, longest))
+        raw = computed(rows_of(self.X, rows, longest)), inputs
         size = sum(part.nbytes for whole in raw if whole is not None for part in _as_list(whole))
         with self._lock:
             if self._kept_bytes + size <= KEPT_BYTES:
@@ -171,7 +177,8 @@ class _TrialReader:
 
     def trials(self, raw: tuple[Any, Any], group: int, rows: Rows, form: Trials) -> Trials:
         """Return some trials of a group that was read, checked like any other."""
-        X, inputs = (None if whole is None else rows_of(whole, rows - self.groups[group][0]) for whole in raw)
+        at = np.searchsorted(self.groups[group], rows)
+        X, inputs = (None if whole is None else rows_of(whole, at) for whole in raw)
         block = as_trials(X, inputs=inputs, bin_size=self.bin_size, allow_nan=self.allow_nan, is_part=True)
         if not np.array_equal(block.unit_ids, form.unit_ids):
             at = next(k for k, (a, b) in enumerate(zip(block.unit_ids, form.unit_ids, strict=False)) if a != b)
@@ -187,7 +194,13 @@ class _TrialReader:
 
 
 def as_lazy_trials(
-    X: Any, *, inputs: Any = None, bin_size: float | None = None, allow_nan: bool = False, **fitting: Any
+    X: Any,
+    *,
+    inputs: Any = None,
+    bin_size: float | None = None,
+    allow_nan: bool = False,
+    forecasts: bool = True,
+    **fitting: Any,
 ) -> LazyTrials:
     """Return a recording backed by dask as `LazyTrials`: its form is checked now, its values when they are read.
 
@@ -209,12 +222,13 @@ def as_lazy_trials(
         allow_nan=allow_nan,
         **fitting,
     )
-    return LazyTrials(_TrialReader(whole, drive, bin_size, allow_nan), np.arange(len(lengths)), form)
+    return LazyTrials(_TrialReader(whole, drive, bin_size, allow_nan, forecasts), np.arange(len(lengths)), form)
 
 
 def read_trials(X: Any, **options: Any) -> Trials | LazyTrials:
     """Return X as `Trials`, or unread where it is on dask, or would be mostly padding; options are of `as_trials`."""
-    read = as_lazy_trials if is_lazy(X) or has_long_trials(X) else as_trials
+    is_unread = is_lazy(X) or has_long_trials(X, options.get("forecasts", True))
+    read = as_lazy_trials if is_unread else as_trials
     return read(X, **options)
 
 
@@ -228,6 +242,16 @@ def _groups(X: Any, lengths: NDArray[np.int64]) -> list[Rows]:
         size = most if edge - begin > _LARGEST * most else edge - begin
         groups += [np.arange(a, min(a + size, edge)) for a in range(begin, edge, size)]
         begin = edge
+    return groups
+
+
+def _groups_alike(lengths: NDArray[np.int64], X: Any) -> list[Rows]:
+    """Return which trials are computed together where most of X is padding: trials of like length, up to a block."""
+    columns = (X[0] if isinstance(X, list) else X).shape[-1]
+    groups: list[Rows] = []
+    for rows in alike(lengths):
+        size = max(1, BLOCK_BYTES // int(max(1, lengths[rows].max() * columns * 8)))
+        groups += np.split(rows, range(size, len(rows), size))
     return groups
 
 

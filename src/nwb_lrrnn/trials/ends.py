@@ -25,33 +25,43 @@ def is_mostly_padding(lengths: NDArray) -> bool:
     return bool(lengths.sum() < MOSTLY_PADDING * len(lengths) * lengths.max(initial=0))
 
 
-def ends_of(bins: NDArray[np.bool_], lengths: Lengths) -> Lengths:
+def ends_of(bins: NDArray[np.bool_], lengths: Lengths, forecasts: bool = True) -> Lengths:
     """Return how many bins each trial has (trial,), given which are observed (trial, time).
 
     What follows the last observed bin of a trial is its own (a forecast) unless most of the array is such: then it is
-    the padding of trials that are much shorter than the longest, and they end there.
+    the padding of trials that are much shorter than the longest, and they end there. Where no forecasts are asked for,
+    the longest trial need not be among them.
     """
+    ends = np.minimum(last_bins(bins), lengths).astype(np.int64)
+    longest = int((ends if forecasts else lengths).max(initial=0))
+    return ends if ends.sum() < MOSTLY_PADDING * len(ends) * longest else lengths
+
+
+def last_bins(bins: NDArray[np.bool_]) -> Lengths:
+    """Return how many bins there are up to and with the last True one of (trial, time), at least 1."""
+    if bins.shape[1] == 0:
+        return np.zeros(len(bins), dtype=np.int64)
     last = bins.shape[1] - np.argmax(bins[:, ::-1], axis=1)
-    ends = np.minimum(np.where(bins.any(axis=1), last, 1), lengths).astype(np.int64)
-    return ends if is_mostly_padding(ends) else lengths
+    return np.where(bins.any(axis=1), last, 1).astype(np.int64)
 
 
-def ends_by_label(X: Any, lengths: Lengths) -> Lengths:
+def ends_by_label(X: Any, lengths: Lengths, forecasts: bool = True) -> Lengths:
     """Return the same of a labelled recording whose values are not read: by its coordinate `observed`."""
     if not isinstance(X, xr.DataArray) or X.dims[:2] != ("trial", "time") or "observed" not in X.coords:
         return lengths
     bins = np.asarray(observed_flags(X.coords["observed"].variable).any(axis=2))
-    return ends_of(np.broadcast_to(bins, X.shape[:2]), lengths)
+    return ends_of(np.broadcast_to(bins, X.shape[:2]), lengths, forecasts)
 
 
-def has_long_trials(X: Any) -> bool:
+def has_long_trials(X: Any, forecasts: bool = True) -> bool:
     """Return whether X in memory is mostly padding, or a list of trials that would be once they are padded."""
     if is_list_of_trials(X):
         arrays = all(isinstance(trial, (np.ndarray, xr.DataArray)) and trial.ndim == 2 for trial in X)
         return arrays and is_mostly_padding(np.array([len(trial) for trial in X]))
     if not isinstance(X, xr.DataArray) or X.ndim != 3:
         return False
-    return is_mostly_padding(ends_by_label(X, np.full(len(X), X.shape[1])))
+    lengths = np.full(len(X), X.shape[1], dtype=np.int64)
+    return not np.array_equal(ends_by_label(X, lengths, forecasts), lengths)
 
 
 def alike(lengths: Lengths) -> list[Lengths]:

@@ -185,19 +185,24 @@ class Trials:
 
     def place(self, trial: int, time: int, unit: int) -> str:
         """Return where an entry of `values` is, in the user's coordinates: 'trial 3, time 0.25, unit 17'."""
-        source = self.source[trial] if is_list_of_trials(self.source) else self.source
-        trial_id: Any = trial
-        time_id: Any = time
-        if isinstance(source, xr.DataArray):
-            if "trial" in source.coords:  # a dim, or a number left by isel
-                ids = source["trial"].values
-                trial_id = ids[trial] if ids.ndim else ids[()]
-            time_id = source["time"].values[time] if "time" in source.coords else time
-        elif isinstance(source, pd.DataFrame):
-            time_id = source.index[time]
-        elif is_pynapple(source):
-            time_id = source.t[time]
-        return entry_name(trial_id, time_id, self.unit_ids[unit])
+        return place_in(self.source, self.unit_ids, trial, time, unit)
+
+
+def place_in(whole: Any, unit_ids: NDArray, trial: int, time: int, unit: int) -> str:
+    """Return the same of an entry of X as the user gave it, whose units are called `unit_ids`."""
+    source = whole[trial] if is_list_of_trials(whole) else whole
+    trial_id: Any = trial
+    time_id: Any = time
+    if isinstance(source, xr.DataArray):
+        if "trial" in source.coords:  # a dim, or a number left by isel
+            ids = source["trial"].values
+            trial_id = ids[trial] if ids.ndim else ids[()]
+        time_id = source["time"].values[time] if "time" in source.coords else time
+    elif isinstance(source, pd.DataFrame):
+        time_id = source.index[time]
+    elif is_pynapple(source):
+        time_id = source.t[time]
+    return entry_name(trial_id, time_id, unit_ids[unit])
 
 
 def as_trials(
@@ -209,6 +214,7 @@ def as_trials(
     reset: bool = True,
     allow_nan: bool = False,
     is_part: bool = False,
+    forecasts: bool = True,
 ) -> Trials:
     """Return X (and inputs) as `Trials`, or say in one sentence what is wrong with them.
 
@@ -228,6 +234,8 @@ def as_trials(
         Whether NaN means unobserved instead of being an error.
     is_part : bool
         Whether X is a part of a recording, of which nothing need be observed.
+    forecasts : bool
+        Whether bins after the last observed one of all trials are asked for.
 
     Raises
     ------
@@ -249,7 +257,7 @@ def as_trials(
     if trials.observed is not None and not is_part:
         check_observed(trials.observed)
         if not is_list_of_trials(X):
-            trials = replace(trials, lengths=ends_of(trials.bins, trials.lengths))
+            trials = replace(trials, lengths=ends_of(trials.bins, trials.lengths, forecasts))
     if inputs is not None:  # with all bins of X
         drive, input_ids = read_inputs(inputs, X, lengths)
         trials = replace(trials, inputs=drive, input_ids=input_ids)

@@ -82,16 +82,16 @@ def lengths_of(X: Any) -> np.ndarray:
     return np.full(n_trials, X.shape[-2], dtype=np.int64)
 
 
-def rows_of(X: Any, rows: Sequence[int] | np.ndarray) -> Any:
-    """Return some trials of a labelled recording, nothing computed."""
+def rows_of(X: Any, rows: Sequence[int] | np.ndarray, n_bins: int | None = None) -> Any:
+    """Return some trials of a labelled recording, of an array at most `n_bins` of each, nothing computed."""
     if isinstance(X, list):
         return [X[k] for k in rows]
     if X.ndim == 2:
-        return X
+        return X[:n_bins]
     rows = np.asarray(rows)
     if len(rows) and (np.diff(rows) == 1).all():  # a slice keeps the chunks of dask together
-        return X[int(rows[0]) : int(rows[-1]) + 1]
-    return X[rows]
+        return X[int(rows[0]) : int(rows[-1]) + 1, :n_bins]
+    return X[rows, :n_bins]  # in one step: dask then asks a file for these bins alone
 
 
 def computed(X: Any) -> Any:

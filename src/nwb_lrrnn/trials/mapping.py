@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_lrrnn.trials.ends import ends_by_label
+from nwb_lrrnn.trials.ends import alike, ends_by_label
 from nwb_lrrnn.trials.gate import Trials, as_trials
 from nwb_lrrnn.trials.kinds import is_list_of_trials
 from nwb_lrrnn.trials.labels import on_all_dims
@@ -128,18 +128,27 @@ class _OnBlock:
     is_masked: bool
 
     def __call__(self, values: NDArray, positions: NDArray, *more: NDArray) -> NDArray:
+        shown = [np.broadcast_to(part, (*values.shape[:2], part.shape[2])) for part in more]
+        out = None
+        for rows in alike(self.lengths[positions]):
+            longest = int(self.lengths[positions[rows]].max(initial=1))  # what follows in all of them is padding
+            cut = (slice(None) if len(rows) == len(values) else rows, slice(0, longest))
+            found = self._on_part(values[cut], positions[rows], *(part[cut] for part in shown))
+            if found.shape[:2] == values.shape[:2]:
+                return found
+            out = np.zeros((*values.shape[:2], found.shape[2])) if out is None else out
+            out[rows, : found.shape[1]] = found
+        return np.zeros((0, 0, 0)) if out is None else out
+
+    def _on_part(self, values: NDArray, positions: NDArray, *more: NDArray) -> NDArray:
+        """Return the results of trials of like length, none of which is longer than the array."""
         coords: dict[str, Any] = {"trial": self.names[positions] if self.names.ndim else positions}
-        coords |= {} if self.time is None else {"time": self.time}
+        coords |= {} if self.time is None else {"time": self.time[: values.shape[1]]}
         coords |= {} if self.unit is None else {"unit": self.unit.values}
         X = xr.DataArray(values, dims=("trial", "time", "unit"), coords=coords)
-        inputs = None
         if self.is_masked:
-            shown = np.broadcast_to(more[0], (len(values), values.shape[1], more[0].shape[2]))
-            dims = ("trial", "time", "unit") if shown.shape[2] > 1 else ("trial", "time")
-            X = X.assign_coords(observed=(dims, shown if len(dims) == 3 else shown[..., 0]))
-        if len(more) > self.is_masked:
-            inputs = more[-1]
+            dims = ("trial", "time", "unit") if more[0].shape[2] > 1 else ("trial", "time")
+            X = X.assign_coords(observed=(dims, more[0] if len(dims) == 3 else more[0][..., 0]))
+        inputs = more[-1] if len(more) > self.is_masked else None
         trials = as_trials(X, inputs=inputs, bin_size=self.bin_size, allow_nan=self.allow_nan, is_part=True)
-        found = np.asarray(trials.ended(self.lengths[positions]).per_bin(self.function), dtype=np.float64)
-        behind = values.shape[1] - found.shape[1]
-        return np.pad(found, ((0, 0), (0, behind), (0, 0))) if behind else found
+        return np.asarray(trials.ended(self.lengths[positions]).per_bin(self.function), dtype=np.float64)

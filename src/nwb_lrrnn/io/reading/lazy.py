@@ -18,6 +18,7 @@ from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.clock import Clock
 from nwb_lrrnn.io.reading.spike_table import SpikeTable
 from nwb_lrrnn.resample import bin_series
+from nwb_lrrnn.trials.ends import alike, last_bins
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -51,13 +52,18 @@ class SpikeCounts:
     def __getitem__(self, key: Any) -> NDArray[Any]:
         (trials, bins, units), squeeze = ranges(key, self.shape)
         first, n_bins = min(bins, default=0), max(bins, default=0) - min(bins, default=0) + 1
-        starts = self.starts[trials] + first * self.bin_size
-        counts = count_spikes(self.table.times(self.rows[units]), self.bin_size, starts, n_bins).astype(
-            self.dtype, copy=False
-        )
-        counts = counts[:, np.asarray(bins, dtype=np.intp) - first]
-        if self.inside is not None:
-            counts = counts * self.inside[np.ix_(trials, bins)][..., None]  # padding holds zeros
+        starts, times = self.starts[trials] + first * self.bin_size, self.table.times(self.rows[units])
+        taken = np.asarray(bins, dtype=np.intp) - first
+        if self.inside is None:
+            counts = count_spikes(times, self.bin_size, starts, n_bins).astype(self.dtype, copy=False)
+            return some(counts[:, taken], squeeze)
+        inside = self.inside[np.ix_(trials, bins)]
+        counts = np.zeros((len(trials), len(bins), len(units)), dtype=self.dtype)  # as padding holds
+        for group in alike(last_bins(inside)):
+            longest = int(last_bins(inside[group]).max(initial=1))  # nothing is counted where no trial is
+            last = int(taken[:longest].max(initial=-1)) + 1
+            some_counts = count_spikes(times, self.bin_size, starts[group], max(last, 1))[:, taken[:longest]]
+            counts[group, :longest] = some_counts * inside[group, :longest, None]
         return some(counts, squeeze)
 
 

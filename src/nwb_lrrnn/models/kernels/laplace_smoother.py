@@ -182,7 +182,7 @@ def smooth_counts(
                     if fit + log_prior >= value - 1e-12 * abs(value):
                         break
                     factor *= 0.5
-                settled = factor == 1.0 and fit + log_prior - value < 1e-8 + 1e-12 * abs(value)
+                settled = factor == 1.0 and fit + log_prior - value < max(1e-8, 1e-10 * n) + 1e-12 * abs(value)
             if settled or averaging or step == n_newton - 1:
                 smooth_covariances(
                     one, transition, noise, after, gain, covariances[k : k + 1], cross[k : k + 1], begin, end

@@ -14,6 +14,7 @@ from nwb_lrrnn.trials import Trials
 Array = NDArray[np.floating]
 
 _NEWTON_STEPS = 100
+_LONG = 1000  # bins: one step size for a longer path means many Newton steps, unless they begin close to the mode
 _PASSES = 8  # about as often the trials are gone through
 
 
@@ -82,6 +83,8 @@ def smooth(
         means, covariances, n_newton = start.smoothed.copy(), start.covariances, 0
         sites = np.array(start.site_evidence), np.array(start.site_information)
     else:
+        if start is None and n_steps > _LONG:
+            start = run_filter(system, trials, inputs, likelihood, link, bin_size)[0]
         means = _prior_path(system, drive, initial) if start is None else np.array(start)
         covariances, n_newton = np.zeros((n_trials, n_steps, rank, rank)), _NEWTON_STEPS
         sites = np.zeros_like(means), np.zeros_like(covariances)

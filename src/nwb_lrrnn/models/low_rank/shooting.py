@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nwb_lrrnn.models.low_rank import chain
+from nwb_lrrnn.models.low_rank.chain import Chains
 from nwb_lrrnn.models.low_rank.windows import Windows
 from nwb_lrrnn.models.networks import scan
 from nwb_lrrnn.models.networks.form import StackedNetwork
@@ -173,11 +175,9 @@ def _better(windows: Windows, here: Evaluation, nodes: Tensor, there: Evaluation
 
 
 class _System(NamedTuple):
-    """The Gauss-Newton system of every trial: block-tridiagonal in its nodes; absent nodes are identities."""
+    """The Gauss-Newton system of every trial, and how the nodes follow from each other."""
 
-    diagonal: Tensor  # (S, trial, node, R, R)
-    upper: Tensor  # (S, trial, node, R, R), coupling of a node with the next
-    gradient: Tensor  # (S, trial, node, R)
+    chains: Chains
     to_next: Tensor  # (S, window, R, R)
 
 
@@ -194,39 +194,19 @@ def _system(net: ShootingNetwork, windows: Windows, drive: scan.Drive, here: Eva
     gradient = g - (precision @ here.residuals[..., None])[..., 0] + (coupling @ next_residual)[..., 0]
     eye = torch.eye(rank, dtype=h.dtype, device=h.device)
     present = windows.present[None, :, :, None, None]
-    return _System(
+    chains = Chains(
         torch.where(present, diagonal[:, windows.table], eye),
         torch.where(present, -coupling[:, windows.table], torch.zeros_like(eye)),
         gradient[:, windows.table] * windows.present[None, :, :, None],
-        to_next,
+        windows.present.sum(1),
     )
-
-
-def _eliminate(diagonal: Tensor, upper: Tensor, gradient: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the Cholesky roots of the pivots and the reduced right-hand sides, node by node."""
-    roots, sides = [], []
-    for k in range(diagonal.shape[2]):
-        pivot, side = diagonal[:, :, k], gradient[:, :, k, :, None]
-        if k:
-            carry = torch.cholesky_solve(upper[:, :, k - 1], roots[-1]).mT  # upper^T pivot^-1
-            pivot = pivot - carry @ upper[:, :, k - 1]
-            side = side - carry @ sides[-1]
-        root, failed = torch.linalg.cholesky_ex(0.5 * (pivot + pivot.mT))
-        # a trajectory that left every bound: not finite, so that it is never taken, instead of an error for all trials
-        roots.append(torch.where(failed[..., None, None] > 0, torch.full_like(root, math.nan), root))
-        sides.append(side)
-    return roots, sides
+    return _System(chains, to_next)
 
 
 def _newton_step(windows: Windows, system: _System, damping: Tensor) -> tuple[Tensor, Tensor]:
     """Return the damped step of every node (S, window, R) and the nats it promises (S, trial)."""
-    scale = torch.diagonal(system.diagonal, dim1=-2, dim2=-1) * damping[:, :, None, None]
-    roots, sides = _eliminate(system.diagonal + torch.diag_embed(scale), system.upper, system.gradient)
-    steps = [torch.cholesky_solve(sides[-1], roots[-1])]
-    for k in range(len(roots) - 2, -1, -1):
-        steps.append(torch.cholesky_solve(sides[k] - system.upper[:, :, k] @ steps[-1], roots[k]))
-    delta = torch.stack(steps[::-1], dim=2)[..., 0]  # (S, trial, node, R)
-    promise = 0.5 * (delta * system.gradient).sum((2, 3))
+    delta = chain.solve(system.chains, damping)  # (S, trial, node, R)
+    promise = 0.5 * (delta * system.chains.gradient).sum((2, 3))
     return _to_windows(windows, delta), promise
 
 
@@ -238,16 +218,10 @@ def _to_windows(windows: Windows, by_node: Tensor) -> Tensor:
 def _laplace(
     net: ShootingNetwork, windows: Windows, here: Evaluation, nodes: Tensor, system: _System, lam: Tensor
 ) -> Posterior:
-    roots, _ = _eliminate(system.diagonal, system.upper, system.gradient)
-    log_det = sum(2 * torch.log(torch.diagonal(root, dim1=-2, dim2=-1)).sum(-1) for root in roots)
-    n_nodes = windows.present.sum(1)
-    log_evidence = here.joint + 0.5 * (n_nodes * nodes.shape[-1] * math.log(2 * math.pi) - log_det)
-    covariances, crosses = [torch.cholesky_inverse(roots[-1])], [torch.zeros_like(roots[-1])]
-    for k in range(len(roots) - 2, -1, -1):
-        gain = torch.cholesky_solve(system.upper[:, :, k], roots[k])  # pivot^-1 upper
-        crosses.append(-gain @ covariances[-1])
-        covariances.append(torch.cholesky_inverse(roots[k]) + gain @ covariances[-1] @ gain.mT)
-    covariance, cross = (_to_windows(windows, torch.stack(c[::-1], dim=2)) for c in (covariances, crosses))
+    inverse = chain.invert(system.chains)
+    n_nodes = system.chains.n_nodes
+    log_evidence = here.joint + 0.5 * (n_nodes * nodes.shape[-1] * math.log(2 * math.pi) - inverse.log_det)
+    covariance, cross = (_to_windows(windows, blocks) for blocks in (inverse.diagonal, inverse.upper))
     return Posterior(
         nodes, here.latents, here.residuals, here.log_likelihood, log_evidence, covariance, cross, system.to_next, lam
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 from nwb_lrrnn.align import canonicalize
 from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.dynamics.distance import distance_from_data, reach_of_data
-from nwb_lrrnn.models.base import SeveralPosteriors
 from nwb_lrrnn.models.least_squares import settings
 from nwb_lrrnn.models.least_squares.filtering import check_filterable, smooth
 from nwb_lrrnn.models.least_squares.given import learn_from
@@ -22,8 +21,10 @@ from nwb_lrrnn.models.least_squares.rounds import Learnt, Plan, learn, score
 from nwb_lrrnn.models.least_squares.streaming import regress_all
 from nwb_lrrnn.models.least_squares.units import learn_units
 from nwb_lrrnn.models.linear.em import pooled_moments
+from nwb_lrrnn.models.posteriors import SeveralPosteriors
 from nwb_lrrnn.models.training.devices import one_thread
 from nwb_lrrnn.models.training.ending import Ending
+from nwb_lrrnn.parameters import Device, LikelihoodName, Link, Nonlinearity, Posterior
 from nwb_lrrnn.trials import LazyTrials, Trials
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,7 @@ class LeastSquaresRNN(FromFields, LearnsMore, auto_wrap_output_keys=None):
 
     _allow_nan = True
     _fitted_scalars = (*SeveralPosteriors._fitted_scalars, "stayed_linear_", "penalty_")
+    _fitted_flags = (*SeveralPosteriors._fitted_flags, "stayed_linear_")
 
     stayed_linear_: bool
     penalty_: float
@@ -125,20 +127,20 @@ class LeastSquaresRNN(FromFields, LearnsMore, auto_wrap_output_keys=None):
         rank: int = 2,
         *,
         n_neurons: int = 100,
-        nonlinearity: str = "tanh",
-        basis: str = "nef",
-        ridge: str | float = "noise",
+        nonlinearity: Nonlinearity = "tanh",
+        basis: Literal["nef", "gaussian", "data"] = "nef",
+        ridge: Literal["noise", "cv", "evidence"] | float = "noise",
         rate_noise: float = 0.01,
-        input_mode: str = "latent",
+        input_mode: Literal["latent", "neuron"] = "latent",
         latents: Any = "smoothed",
-        likelihood: str = "auto",
-        link: str | None = None,
+        likelihood: Literal["auto"] | LikelihoodName = "auto",
+        link: Link | None = None,
         tau: float | None = None,
         bin_size: float | None = None,
-        posterior: str = "smoothed",
+        posterior: Posterior = "smoothed",
         max_epochs: int = 5,
         validation_fraction: float = 0.5,
-        device: str = "cpu",
+        device: Device = "cpu",
         random_state: int | None = None,
     ):
         self.rank = rank

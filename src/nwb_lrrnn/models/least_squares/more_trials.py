@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
-from nwb_lrrnn.models.base import SeveralPosteriors
 from nwb_lrrnn.models.least_squares.features import Features
 from nwb_lrrnn.models.least_squares.filtering import smooth
 from nwb_lrrnn.models.least_squares.online import FieldLearner
 from nwb_lrrnn.models.least_squares.samples import field_samples
+from nwb_lrrnn.models.posteriors import SeveralPosteriors
 from nwb_lrrnn.trials import Trials
 
 

@@ -11,11 +11,12 @@ from sklearn.exceptions import ConvergenceWarning
 
 from nwb_lrrnn.dynamics.likelihoods import Likelihood, choose_link
 from nwb_lrrnn.dynamics.nonlinearity import NONLINEARITIES
-from nwb_lrrnn.models.base import POSTERIORS, LatentModel
+from nwb_lrrnn.models.base import LatentModel
 from nwb_lrrnn.models.least_squares.features import BASES
 from nwb_lrrnn.models.least_squares.field import INPUT_MODES
 from nwb_lrrnn.models.least_squares.penalty import check_rule
 from nwb_lrrnn.models.least_squares.rounds import Plan
+from nwb_lrrnn.models.posteriors import POSTERIORS
 from nwb_lrrnn.models.training.devices import resolve
 from nwb_lrrnn.models.training.ending import level_of_the_caller
 from nwb_lrrnn.parameters import choose, fraction, positive, whole_number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models.least_squares.smallest.problem import Fit, Samples
 from nwb_lrrnn.models.least_squares.smallest.shooting import Runs
 from nwb_lrrnn.models.least_squares.smallest.source import Source
+from nwb_lrrnn.parameters import Nonlinearity
 
 Array = NDArray[np.floating]
 
@@ -89,7 +91,7 @@ def to_dynamics(fit: Fit, whitening: Whitening, source: Source, tau: float, dt: 
     theta, rank, n_raw = fit.neurons.theta, source.rank, source.raw.shape[1]
     weights = theta[:, rank:-1] / whitening.input_scale
     net = LowRankDynamics(
-        theta[:, :rank], fit.size * fit.outgoing, dt=dt, tau=tau, nonlinearity=fit.neurons.nonlinearity,
+        theta[:, :rank], fit.size * fit.outgoing, dt=dt, tau=tau, nonlinearity=cast("Nonlinearity", fit.neurons.nonlinearity),
         bias=theta[:, -1] - weights @ whitening.input_centre,
         input_weights=weights if weights.shape[1] else None,
         drive=fit.free[n_raw] if whitening.has_drive else None,

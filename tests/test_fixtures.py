@@ -24,13 +24,13 @@ FIXTURES = {
         "dis_mlp": set(),
         "dis_poisson": set(),
         "factor_analysis": set(),
-        "into_recording": set(),
+        "into_recording": {"metrics"},
         "least_squares_gaussian": set(),
         "least_squares_poisson": set(),
         "least_squares_units": set(),
         "linear_gaussian": set(),
         "linear_poisson": set(),
-        "low_rank_gaussian": {"fixed_points"},
+        "low_rank_gaussian": {"fixed_points", "metrics"},
         "low_rank_negative_binomial": set(),
         "low_rank_poisson": {"metrics"},
         "smc_encoder": set(),
@@ -131,7 +131,7 @@ def test_results_open(name, results, said):
     of_all = {"trials", "units", "history", "model", "parameters", "provenance", "versions"}
     assert set(results.children) - {"source", "preprocessing"} == of_all | more
     assert unstorable(results) == []
-    assert all(results[group].sizes for group in results.children)  # none is empty
+    assert all(results[group].sizes or results[group].attrs for group in results.children)  # none is empty
     latents = results["trials/latents"]
     np.testing.assert_array_equal(latents, said["latents"])
     for label in ("trial", "time"):

@@ -20,6 +20,7 @@ from nwb_lrrnn.models.kernels.particle_readout import RATES, predict_rates
 from nwb_lrrnn.models.kernels.readout import predict
 
 _SHORTER = 6  # a step that loses is cut to a quarter, so often at most, and then not made
+_AT_MODE = 1e-5  # nats that a step promises: fewer are rounding where rates are of float32, and steps would wander
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -171,6 +172,11 @@ def site_of(
                 hessian[r, q] = precision[r, q] + information[r, q]
         cholesky(hessian, work)
         forward_solve(work, step)
+        promise = 0.0
+        for r in range(rank):
+            promise += 0.5 * step[r, 0] ** 2
+        if promise < _AT_MODE:
+            break
         backward_solve(work, step)
         factor, gains = 1.0, False
         for _ in range(_SHORTER):

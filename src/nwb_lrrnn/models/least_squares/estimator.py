@@ -242,13 +242,13 @@ class LeastSquaresRNN(FromFields, LearnsMore, auto_wrap_output_keys=None):
                 "%.4f", type(self).__name__, *found.tried,
             )  # fmt: skip
 
-    def _gate(self, X: Any, inputs: Any, *, reset: bool) -> Trials | LazyTrials:
+    def _gate(self, X: Any, inputs: Any, *, reset: bool, forecasts: bool = True) -> Trials | LazyTrials:
         if reset:
             vars(self).pop("field_", None)
             self._learner = None
         elif hasattr(self, "field_"):
             check_filterable(self.dynamics_)  # of a field that is known no units show anything
-        return super()._gate(X, inputs, reset=reset)
+        return super()._gate(X, inputs, reset=reset, forecasts=forecasts)
 
     # --- inference -------------------------------------------------------------------------------------------------
 

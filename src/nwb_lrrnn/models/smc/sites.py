@@ -11,6 +11,7 @@ from nwb_lrrnn.models.observation import likelihoods
 from nwb_lrrnn.models.smc.steps import Options, View, currents, log_density, predictor
 
 _SHORTER = 6  # a step that loses is cut to a quarter, so often at most, and then not made
+_AT_MODE = 1e-5  # nats that a step promises: fewer are rounding where rates are of float32, and steps would wander
 
 
 @torch.no_grad()
@@ -40,6 +41,7 @@ def site_of(
             trial = z + 0.25**k * step
             after = _value(options, moves, view, trial, v) - _distance(trial, centre, precision)
             factor = torch.where(after >= before - slack, torch.full_like(factor, 0.25**k), factor)
+        factor = torch.where(0.5 * (step * residual).sum(-1) < _AT_MODE, torch.zeros_like(factor), factor)
         z = z + factor[..., None] * step
     _, information, _ = _expand(options, moves, view, z, v)
     pulled = torch.matmul(information, z[..., None]) + torch.matmul(precision, (z - centre)[..., None])

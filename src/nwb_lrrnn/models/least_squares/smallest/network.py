@@ -91,7 +91,8 @@ def to_dynamics(fit: Fit, whitening: Whitening, source: Source, tau: float, dt: 
     theta, rank, n_raw = fit.neurons.theta, source.rank, source.raw.shape[1]
     weights = theta[:, rank:-1] / whitening.input_scale
     net = LowRankDynamics(
-        theta[:, :rank], fit.size * fit.outgoing, dt=dt, tau=tau, nonlinearity=cast("Nonlinearity", fit.neurons.nonlinearity),
+        theta[:, :rank], fit.size * fit.outgoing, dt=dt, tau=tau,
+        nonlinearity=cast("Nonlinearity", fit.neurons.nonlinearity),
         bias=theta[:, -1] - weights @ whitening.input_centre,
         input_weights=weights if weights.shape[1] else None,
         drive=fit.free[n_raw] if whitening.has_drive else None,

@@ -195,3 +195,39 @@ def test_a_file_with_a_long_trial_says_so(tmp_path):
         recording.spikes(0.02, intervals="trials")
     few = recording.spikes(0.02, intervals="trials", trials=list(range(1, 21)))
     assert few.shape == (20, 75, 3)
+
+
+def onsets(lengths, seed):
+    """Return trials that all begin at about one place, and turn and forget it with noise."""
+    rng = np.random.default_rng(seed)
+    turn = 0.96 * np.array([[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]])
+    found = []
+    for n in lengths:
+        z, path = np.array([1.5, 0.0]) + 0.1 * rng.normal(size=2), []
+        for _ in range(n):
+            path.append(z)
+            z = turn @ z + 0.2 * rng.normal(size=2)
+        found.append(np.array(path) @ LOADINGS + 0.3 * rng.normal(size=(n, 4)))
+    return found
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lr.LinearStateSpace(2, max_iter=50),
+        lr.LowRankRNN(2, n_neurons=20, max_epochs=10, random_state=0),
+        lr.SMCLowRankRNN(2, n_neurons=20, n_particles=8, max_epochs=2, random_state=0),
+        lr.DisRNN(2, n_groups=1, n_bootstraps=0, random_state=0),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_where_pieces_begin_is_not_where_trials_begin(model, caplog):
+    short, test = onsets([30] * 20, 0), onsets([30] * 10, 1)
+    scores, spreads = [], []
+    for X in (short + onsets([600], 2), short):
+        model.fit(X)
+        scores.append(model.score(test))
+        spreads.append(np.trace(model.loadings_ @ model.dynamics_.initial_covariance @ model.loadings_.T))
+    assert "in pieces" in caplog.text
+    assert spreads[0] < 2 * spreads[1]  # ten times it where pieces have a say
+    assert scores[0] > scores[1] - 0.02  # nats per bin: more data do not harm

@@ -98,8 +98,9 @@ class LatentModel(AsDataset, KeepsUnitShapes, NamesOut, TransformerMixin, BaseEs
             Known inputs u.
         """
         trials = self._gate(X, inputs, reset=True, forecasts=False)
+        begin = None
         if is_mostly_padding(trials.lengths):
-            trials = in_pieces(trials)
+            trials, begin = in_pieces(trials)
         elif isinstance(trials, LazyTrials) and trials.n_bytes <= blocks.KEPT_BYTES:
             trials = trials.load()
         if isinstance(trials, LazyTrials):
@@ -113,6 +114,8 @@ class LatentModel(AsDataset, KeepsUnitShapes, NamesOut, TransformerMixin, BaseEs
             model.bin_size_, model.bin_size_is_known_ = self.bin_size_, self.bin_size_is_known_
         self.scored_units_ = kept
         model._fit_scored(trials.of_units(kept))
+        if begin is not None:
+            model._settle_beginnings(begin.of_units(kept))
         if model is not self:
             family, told = LIKELIHOODS[model.likelihood_], trials.summary
             self._stand_around(model, family.mean_of(told.mean * told.n_observed, told.n_observed))
@@ -128,6 +131,13 @@ class LatentModel(AsDataset, KeepsUnitShapes, NamesOut, TransformerMixin, BaseEs
         with in_a_sentence(f"the fit of {type(self).__name__}", trials):
             self._fit_trials(given)
         self._note_floors(trials)
+
+    def _settle_beginnings(self, begin: Trials) -> None:
+        """Learn the law of first bins from the beginnings of trials, after a fit to pieces that begin anywhere."""
+        if "dynamics_" in vars(self):
+            from nwb_lrrnn.models.beginnings import with_beginnings
+
+            self.dynamics_ = with_beginnings(self.dynamics_, begin)
 
     @overload
     def transform(self, X: SameKind, *, inputs: Any = None) -> SameKind: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -333,6 +334,15 @@ class DisRNN(SeveralPosteriors, auto_wrap_output_keys=None):
         self.readout_ = dynamics_of(network, driven, moments, trials.unit_ids)
         self._bootstraps = driven.bootstraps
         found.ending.tell(self)
+
+    def _settle_beginnings(self, begin: Trials) -> None:
+        with one_thread():
+            first = fitting.with_laws(begin, self.network_).first
+        self.network_ = replace(self.network_, first=first)
+        weights = first.input_weights if begin.n_inputs else None
+        self.readout_ = self.readout_.replace(
+            initial_mean=first.mean, initial_covariance=first.covariance, initial_input_weights=weights
+        )
 
     def _widen(self, inner: DisRNN, means: np.ndarray) -> None:
         super()._widen(inner, means)

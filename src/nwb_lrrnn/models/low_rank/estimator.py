@@ -204,6 +204,10 @@ class LowRankRNN(LatentModel, auto_wrap_output_keys=None):
             self._keep(trials, *fitting.settle(fit, parts[0], trials))
         fit.ending.tell(self)
 
+    def _settle_beginnings(self, begin: Trials) -> None:
+        # a trajectory explains what a window shows, and nothing after it
+        super()._settle_beginnings(begin.ended(np.minimum(begin.lengths, self.shooting_bins_)))
+
     def _warm_start(self) -> WarmStart:
         return WarmStart(self._network(torch.float64, "cpu"), self.encoders_, self._spread(), self.shooting_bins_)
 

@@ -5,6 +5,9 @@ PY     := $(VENV)/bin/python
 WORKERS ?= 2
 # what one process compiles to bytecode the others read, and the many that the tests start
 export PYTHONDONTWRITEBYTECODE :=
+# a worker has a core: threads of BLAS would wait for each other
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile \
+	--no-loadscope-reorder
 PIP    := $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test coverage test-slow test-cuda lint build clean
@@ -13,11 +16,11 @@ demo: $(VENV)/.installed
 	$(PY) -m nwb_lrrnn demo
 
 test: $(VENV)/.installed-test
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 # Left out is what reaches the same lines again: through scikit-learn's tools, in the README, on planted systems.
 coverage: $(VENV)/.installed-test
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(PYTEST_ARGS) \
+	$(PYTEST) --cov --cov-report=term $(PYTEST_ARGS) \
 		--ignore-glob='tests/test_contract*' --ignore=tests/test_readme.py --ignore=tests/test_examples.py \
 		--ignore=tests/test_truth_metamorphic.py --ignore=tests/test_smc_planted.py
 

@@ -29,20 +29,23 @@ def site_of(
     predicted = covariance[:, None] + torch.matmul((weights * centred).mT, centred)
     precision = torch.linalg.inv_ex(predicted)[0]  # no check, which would wait for the device
     z = centre
+    factors = 0.25 ** torch.arange(_SHORTER, dtype=z.dtype, device=z.device)
     for _ in range(options.n_newton):
         gradient, information, value = _expand(options, moves, view, z, v)
         before = value - _distance(z, centre, precision)
         residual = gradient - torch.matmul(precision, (z - centre)[..., None])[..., 0]
         step = torch.linalg.solve_ex(precision + information, residual[..., None])[0][..., 0]
+        at_mode = 0.5 * (step * residual).sum(-1) < _AT_MODE
+        if z.device.type == "cpu" and bool(at_mode.all()):  # elsewhere a look would wait for the device
+            break
         slack = 1e-12 * (1.0 + before.abs())  # rounding must not decide at the mode
-        # the first of the factors 1, 1/4, ... that does not lose, else 0: as the kernel does, without a branch
-        factor = torch.zeros_like(before)
-        for k in reversed(range(_SHORTER)):
-            trial = z + 0.25**k * step
-            after = _value(options, moves, view, trial, v) - _distance(trial, centre, precision)
-            factor = torch.where(after >= before - slack, torch.full_like(factor, 0.25**k), factor)
-        factor = torch.where(0.5 * (step * residual).sum(-1) < _AT_MODE, torch.zeros_like(factor), factor)
-        z = z + factor[..., None] * step
+        # all factors 1, 1/4, ... at once, and the first that does not lose, else 0: what the kernel does, branchless
+        trials = z[:, :, None] + factors[:, None] * step[:, :, None]  # (S, B, factor, R)
+        after = _value(options, moves, view, trials, v)
+        after = after - _distance(trials, centre[:, :, None], precision[:, :, None])
+        gains = (after >= (before - slack)[..., None]) & ~at_mode[..., None]
+        first = gains & (gains.cumsum(-1) == 1)
+        z = z + (first * factors).sum(-1)[..., None] * step
     _, information, _ = _expand(options, moves, view, z, v)
     pulled = torch.matmul(information, z[..., None]) + torch.matmul(precision, (z - centre)[..., None])
     return pulled[..., 0], information
@@ -67,8 +70,9 @@ def _expand(options: Options, moves: Moves, view: View, z: Tensor, v: Tensor) ->
 
 
 def _value(options: Options, moves: Moves, view: View, z: Tensor, v: Tensor) -> Tensor:
-    particle = z[:, :, None].to(moves.left.dtype) if options.readout == "rates" else z[:, :, None]
-    return log_density(options.likelihood, view, predictor(options, moves, view, particle, v))[..., 0]
+    """Return ln p(y | z) (S, B, K) of one bin at some z (S, B, K, R)."""
+    particle = z.to(moves.left.dtype) if options.readout == "rates" else z
+    return log_density(options.likelihood, view, predictor(options, moves, view, particle, v))
 
 
 def _distance(z: Tensor, centre: Tensor, precision: Tensor) -> Tensor:

@@ -131,10 +131,10 @@ def speed(quick: bool, cuda: bool) -> None:
         size, options, repeats = plain_filter.SIZES[name]
         options = {k: v for k, v in options.items() if k != "proposal"}
         size = QUICK[name] if quick else size
-        filtering.over_ranges = lambda function, n_jobs: function(0, n_jobs)  # one thread
+        filtering.over_ranges = lambda function, n_jobs, n_numbers: function(0, n_jobs)  # one thread
         ours = cost(size, options, proposal, 2 * repeats + 1)
         single = cost(size, options, proposal, repeats, time.perf_counter)
-        filtering.over_ranges = lambda function, n_jobs: over_ranges(function, n_jobs, 2)
+        filtering.over_ranges = lambda function, n_jobs, n_numbers: over_ranges(function, n_jobs, n_numbers, 2)
         double = cost(size, options, proposal, repeats, time.perf_counter)
         filtering.over_ranges = over_ranges
         plain = float("nan") if quick or proposal == "laplace" else plain_cost(name)

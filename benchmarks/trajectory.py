@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--cuda", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    scan.over_ranges = lambda function, n_jobs: function(0, n_jobs)  # one thread
+    scan.over_ranges = lambda function, n_jobs, n_numbers: function(0, n_jobs)  # one thread
     print(
         f"{'(B, T, N, R)':>22} {'fused ms':>10} {'eager ms':>10} {'ratio':>8} {'max diff':>10}"
         + " CUDA wall" * options.cuda

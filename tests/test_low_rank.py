@@ -28,7 +28,7 @@ def planted(request):
     X, z = simulated.observations, simulated.latents.values
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # all is found long before the score stands still
-        model = LowRankRNN(rank=2, n_neurons=20, max_epochs=30, random_state=0).fit(X[:16])
+        model = LowRankRNN(rank=2, n_neurons=20, max_epochs=15, random_state=0).fit(X[:16])
     return true, model, (X[:16], z[:16]), (X[16:], z[16:])
 
 

@@ -53,8 +53,9 @@ def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, capsys):
         # what they show does not need more
         shorter = block.replace("SMCLowRankRNN(", "SMCLowRankRNN(max_epochs=2, ")
         shorter = shorter.replace(
-            "LowRankRNN(rank=2, n_neurons=40, p", "LowRankRNN(max_epochs=30, rank=2, n_neurons=40, p"
+            "LowRankRNN(rank=2, n_neurons=40, p", "LowRankRNN(max_epochs=15, rank=2, n_neurons=40, p"
         )
+        shorter = shorter.replace("n_surrogates=50", "n_surrogates=10")
         exec(compile(shorter, "README.md", "exec"), names)
     assert names["reach"].sizes == {"trial": 10, "time": 35, "unit": 3}
     assert {path.name for path in tmp_path.iterdir()} == {"session.nwb", "session_lrrnn.nwb", "fit.npz", "flow.png"}

@@ -44,7 +44,7 @@ def estimator(name):
     return {
         "DisRNN": DisRNN(2, n_groups=1, n_bootstraps=2, random_state=0),
         "SMCLowRankRNN": SMCLowRankRNN(2, n_particles=16, max_epochs=5, **trained),
-        "LowRankRNN": LowRankRNN(2, max_epochs=15, **trained),
+        "LowRankRNN": LowRankRNN(2, max_epochs=8, **trained),
         "LeastSquaresRNN": LeastSquaresRNN(2, n_neurons=30, max_epochs=2, random_state=0),
     }[name]
 

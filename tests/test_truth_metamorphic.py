@@ -25,7 +25,7 @@ N_TRAIN, N_HELD = 18, 10
 # what they have of their own, which is rates at a floor and more spikes in a bin than a rate can explain.
 WITHOUT_VARIANCE = ("constant unit", "unit of zeros", "constant after ZScore", "constant in training", "copy of a unit")
 REGRESSED = ("constant unit", "units permuted", "units scaled and shifted", "copy of a unit", "one enormous bin")
-COUNTS = ("silent in training", "silent in test", "zero-padded times")
+COUNTS = ("silent in training", "silent in test", "zero-padded times", "one enormous bin in test")
 
 
 class Said(NamedTuple):

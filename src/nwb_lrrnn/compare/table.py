@@ -16,7 +16,8 @@ from nwb_lrrnn.compare.comparison import Comparison
 from nwb_lrrnn.compare.intervals import Paired, paired_over_blocks, paired_over_windows
 from nwb_lrrnn.compare.scores import scores_on
 from nwb_lrrnn.compare.split import split
-from nwb_lrrnn.compare.verdict import judge_nonlinearity
+from nwb_lrrnn.compare.verdict import UNDECIDED, judge_nonlinearity
+from nwb_lrrnn.compare.wording import named_row
 
 if TYPE_CHECKING:
     from nwb_lrrnn.models.base import LatentModel
@@ -138,24 +139,39 @@ def tabulate(scores: xr.Dataset, *, smallest_gain: float = 0.02) -> Comparison:
 
 
 def resting_on_one_bin(table: pd.DataFrame, scores: xr.Dataset, smallest_gain: float) -> pd.DataFrame:
-    """Return the table; where another word would stand in it without trials of an enormous bin, nothing is judged."""
+    """Return the table; where trials of an enormous bin carry the word or the numbers in it, nothing is judged."""
     kept = scores.isel(trial=_kept(scores))
     texts = kept["extreme"].values.astype(str) if "extreme" in kept.coords else np.zeros(0, dtype=str)
     odd = texts != ""
     if "nonlinear" not in table.attrs or not odd.any():
         return table
-    without = "" if odd.all() else judge_nonlinearity(rows_of(kept.isel(trial=~odd)), smallest_gain=smallest_gain)
-    word = without["nonlinear"] if without else "undecided"
-    if word != table.attrs["nonlinear"]:
+    reason = _carried(table, None if odd.all() else rows_of(kept.isel(trial=~odd)), smallest_gain)
+    if reason:
         places = "; ".join(sorted(set(texts[odd])))
-        reason = (
-            f"the answer rests on one enormous bin ({places}), without whose trial it would be {word!r}; mark that bin "
-            "as unobserved"
-        )
+        reason = f"the answer rests on one enormous bin ({places}), {reason}; mark that bin as unobserved"
         table.attrs["forbidden"] = [*as_list(table.attrs.get("forbidden", [])), reason]
         table.attrs.pop("n_needed", None)
         table.attrs.update(judge_nonlinearity(table, smallest_gain=smallest_gain))
     return table
+
+
+def _carried(table: pd.DataFrame, without: pd.DataFrame | None, smallest_gain: float) -> str:
+    """Return what the table would say without the trials of an enormous bin; empty where it would say the same."""
+    said = {"nonlinear": UNDECIDED} if without is None else judge_nonlinearity(without, smallest_gain=smallest_gain)
+    if said["nonlinear"] != table.attrs["nonlinear"]:
+        return f"without whose trial it would be {said['nonlinear']!r}"
+    if without is None:
+        return ""
+    # the differences themselves: what is beyond their error, and more than counts, is of that bin
+    linear = without.index[without["is_linear"].to_numpy(bool)]
+    rows, others = table.loc[linear], without.loc[linear]
+    moved = (rows["model_above"] - others["model_above"]).abs()
+    far = moved > np.maximum(said["smallest_gain"], 2 * others["standard_error"])
+    if not far.any():
+        return ""
+    name = moved.where(far).idxmax()
+    change = f"{others['model_above'][name]:+.3g} instead of {rows['model_above'][name]:+.3g}"
+    return f"without whose trial the model would score {change} nats per bin from {named_row(str(name))}"
 
 
 def _kept(scores: xr.Dataset) -> np.ndarray:

@@ -77,14 +77,15 @@ def judged(model: LatentModel, train: Any, held: Any) -> dict[str, Any]:
         table = compare_baselines(fitted, held, cv="prefit", X_train=train)
     linear = table.loc[state_space_name(RANK)]
     scored = np.asarray(fitted.scored_units_)
+    forbidden = "; ".join(table.attrs["forbidden"])  # a model that is itself linear gets no word, but what is forbidden
     return {
-        "word": table.attrs.get("nonlinear", "linear"),  # a model that is itself linear is not asked
+        "word": table.attrs.get("nonlinear", "cannot be judged" if forbidden else "linear"),
         "difference": linear["model_above"],
         "low": linear["low"],
         "high": linear["high"],
         "gain": linear["vs_mean_rate"],
         "left_out": [str(unit) for unit in fitted.unit_ids_[~scored]],
-        "verdict": table.attrs.get("verdict", ""),
+        "verdict": table.attrs.get("verdict", forbidden),
     }
 
 

@@ -341,3 +341,21 @@ def test_a_linear_model_without_a_finite_score_forbids_the_verdict():
     assert table.attrs["nonlinear"] == "cannot be judged"
     assert f"{linear} gave no held-out trial a finite score" in table.attrs["verdict"]
     assert linear not in table.index
+
+
+def test_an_enormous_held_out_bin_is_named_though_the_word_stays():
+    extreme = [""] * 19 + ["trial 19, time 5, unit 3"]
+    differences = np.append(np.linspace(0.8, 1.2, 19), -300.0)  # "not supported" by one trial or by all
+    table = tabulate(scores_of(differences, extreme))
+    assert table.attrs["nonlinear"] == "cannot be judged"
+    assert "one enormous bin (trial 19, time 5, unit 3)" in table.attrs["verdict"]
+    assert tabulate(scores_of(np.append(np.linspace(0.8, 1.2, 19), 1.1), extreme)).attrs["nonlinear"] == "supported"
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_what_forbids_a_comparison_is_said_of_a_linear_model_too():
+    X = with_unit(values(n_units=4), values(n_units=4)[..., 1])
+    model = LinearStateSpace(1, max_iter=5).fit(X[:N_TRAIN])
+    table = compare_baselines(model, X[N_TRAIN:], cv="prefit", X_train=X[:N_TRAIN], larger_ranks=(2,))
+    assert "nonlinear" not in table.attrs
+    assert "allow no comparison: units 1 and 4 are copies" in " ".join(repr(table).split())

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from nwb_lrrnn.attributes import as_list
+
 _NUMBERS = {"log_likelihood", "vs_mean_rate", "model_above", "low", "high"}
 _OTHERS = {
     "gain_low", "gain_high", "bits_per_spike", "standard_error", "n_blocks", "interval_holds", "scored_by", "is_linear",
@@ -148,4 +150,7 @@ def _conclusions(table: pd.DataFrame) -> list[str]:
         said.append(f"Below the mean rate, and useless: {', '.join(useless)}.")
     if "verdict" in attrs:
         said.append(f"Verdict: {attrs['verdict']}")
+    else:  # the model is itself linear: no word, but what the data forbid holds of its scores as well
+        said += [f"The scores allow no comparison: {reason}." for reason in as_list(attrs.get("forbidden", []))]
+        said += as_list(attrs.get("notes", []))
     return said

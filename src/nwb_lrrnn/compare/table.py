@@ -143,7 +143,7 @@ def resting_on_one_bin(table: pd.DataFrame, scores: xr.Dataset, smallest_gain: f
     kept = scores.isel(trial=_kept(scores))
     texts = kept["extreme"].values.astype(str) if "extreme" in kept.coords else np.zeros(0, dtype=str)
     odd = texts != ""
-    if "nonlinear" not in table.attrs or not odd.any():
+    if not odd.any():
         return table
     reason = _carried(table, None if odd.all() else rows_of(kept.isel(trial=~odd)), smallest_gain)
     if reason:
@@ -157,16 +157,17 @@ def resting_on_one_bin(table: pd.DataFrame, scores: xr.Dataset, smallest_gain: f
 
 def _carried(table: pd.DataFrame, without: pd.DataFrame | None, smallest_gain: float) -> str:
     """Return what the table would say without the trials of an enormous bin; empty where it would say the same."""
-    said = {"nonlinear": UNDECIDED} if without is None else judge_nonlinearity(without, smallest_gain=smallest_gain)
-    if said["nonlinear"] != table.attrs["nonlinear"]:
-        return f"without whose trial it would be {said['nonlinear']!r}"
     if without is None:
-        return ""
+        word = UNDECIDED
+        return f"without whose trial it would be {word!r}" if table.attrs.get("nonlinear", word) != word else ""
+    said = judge_nonlinearity(without, smallest_gain=smallest_gain)  # nothing where the model is itself linear
+    if said.get("nonlinear") != table.attrs.get("nonlinear"):
+        return f"without whose trial it would be {said['nonlinear']!r}"
     # the differences themselves: what is beyond their error, and more than counts, is of that bin
     linear = without.index[without["is_linear"].to_numpy(bool)]
     rows, others = table.loc[linear], without.loc[linear]
     moved = (rows["model_above"] - others["model_above"]).abs()
-    far = moved > np.maximum(said["smallest_gain"], 2 * others["standard_error"])
+    far = moved > np.maximum(said.get("smallest_gain", 0.0), 2 * others["standard_error"])
     if not far.any():
         return ""
     name = moved.where(far).idxmax()

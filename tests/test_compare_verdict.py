@@ -131,6 +131,14 @@ def test_a_clearly_better_model_that_gains_less_than_counts_is_supported_all_the
     assert judged({LDS.format(2): (-0.02, -0.03, -0.01)})[0] == "supported"
 
 
+@pytest.mark.parametrize(
+    ("difference", "word"), [(0.008, "not supported"), (0.012, "undecided"), (0.019, "undecided"), (0.021, "supported")]
+)
+def test_no_step_leads_from_yes_to_no(difference, word):
+    row = (-difference, -difference - 0.02, -difference + 0.02)  # a standard error of 0.01, where 0.1 counts or so
+    assert judged({LDS.format(2): row}, smallest_gain=0.05)[0] == word
+
+
 def test_smallest_gain_is_checked():
     for wrong in (-0.1, np.nan, np.inf):
         with pytest.raises(ValueError, match="smallest_gain: got .*, wanted a share >= 0, such as 0.02"):

@@ -30,7 +30,8 @@ def judge_nonlinearity(table: pd.DataFrame, *, smallest_gain: float = 0.02) -> d
     - "supported": the model scores above every linear model of the table and above what single units do by themselves
       (`autoregression per unit`), each by a 95 % paired interval that excludes 0, and by more than surely a tenth of
       the smallest gain.
-    - "not supported": the upper end of the interval of the model minus the best of those is below the smallest gain.
+    - "not supported": the upper end of the interval of the model minus the best of those is below the smallest gain,
+      and the model is not above it by more than a standard error.
     - "undecided": neither. The verdict says which difference these data could have shown, and how many held-out trials
       about would decide.
     - "cannot be judged": the data do not allow the question, and the verdict says which units, bins or trials are why;
@@ -180,7 +181,11 @@ def _with_intervals(evidence: _Evidence) -> tuple[str, str] | None:
     # Supported asks that every linear model be beaten, each by its own interval: an intersection-union test (Berger
     # 1982), whose chance of a false yes is at most that of one interval, so that nothing is corrected for their number.
     above_all = all(row.low > 0 for row in evidence.rows)
-    below_limit = evidence.closest.high < evidence.limit
+    # What is certainly less than counts, and yet may well be above, is no "no": between a yes, two standard errors
+    # above, and a no there is room, so that nothing harmless leads from one to the other. A fit that stayed at its
+    # linear start can have no yes.
+    hints = evidence.closest.difference > evidence.closest.standard_error and not evidence.attrs.get("stayed_linear")
+    below_limit = evidence.closest.high < (_NEGLIGIBLE if hints else 1.0) * evidence.limit
     # what is above by so little, be it certain, is the noise of a bound or a linear fit that has not quite converged
     beyond = evidence.limit if evidence.attrs.get("stayed_linear") else _NEGLIGIBLE * evidence.limit
     above_all &= evidence.closest.high >= beyond

@@ -12,6 +12,7 @@ import urllib3
 
 import nwb_lrrnn.io.files.dandi.asset
 from nwb_lrrnn.io.errors import AccessDeniedError, MissingRemoteFileError
+from nwb_lrrnn.io.files.dandi import keys
 from nwb_lrrnn.io.files.dandi.listing import list_assets
 from nwb_lrrnn.io.files.locate import locate
 from small_archive import STRANGER, TOKEN, SmallArchive
@@ -154,6 +155,50 @@ def test_visitors_are_told_which_variable_holds_the_key(archive, monkeypatch, re
         read("dandi://000007/sub-1/a.nwb")
     with pytest.raises(AccessDeniedError, match="environment variable EMBER_DANDI_API_KEY"):
         read("dandi://ember-dandi/000007/sub-1/a.nwb")
+
+
+def test_a_host_that_is_named_like_an_archive_gets_no_key(owner, monkeypatch):
+    for api in ("http://dandi/api", "https://api.dandiarchive.org.evil.org/api", "http://api.dandiarchive.org/api"):
+        with pytest.raises(AccessDeniedError, match=f"the archive at {api} .* none whose key is known .* api_key="):
+            keys.key_for(api, "dandi", "a.nwb")
+    assert keys.key_for("https://API.dandiarchive.org/api/", "", "a.nwb") == (TOKEN, "DANDI_API_KEY")
+    monkeypatch.setenv("OPENAI_API_KEY", "of-others")
+    with pytest.raises(AccessDeniedError, match="none whose key is known by name"):
+        keys.key_for("https://openai/api", "openai", "a.nwb")
+
+
+def test_an_unknown_archive_gets_the_key_that_was_named_for_it(owner, monkeypatch):
+    with SmallArchive() as unknown:
+        unknown.add_dandiset("000007", is_embargoed=True)
+        unknown.add("000007", "sub-1/a.nwb", CONTENT)
+        asset = f"{unknown.api_url}/dandisets/000007"
+        with pytest.raises(AccessDeniedError, match="none whose key is known by name"):
+            list_assets(asset)
+        monkeypatch.setenv("NWB_LRRNN_API_KEY", TOKEN)
+        with pytest.raises(AccessDeniedError, match=f"set NWB_LRRNN_API_KEY_FOR to {unknown.api_url}"):
+            list_assets(asset)
+        monkeypatch.setenv("NWB_LRRNN_API_KEY_FOR", unknown.api_url + "/")
+        assert [found.path for found in list_assets(asset)] == ["sub-1/a.nwb"]
+
+
+def test_a_key_may_be_given_and_stays_with_its_archive(monkeypatch):
+    monkeypatch.setattr(keys, "_kept", {})
+    with SmallArchive() as one, SmallArchive() as other:
+        for archive in (one, other):
+            archive.add_dandiset("000007", is_embargoed=True)
+            archive.add("000007", "sub-1/a.nwb", CONTENT)
+        (found,) = list_assets(f"{one.api_url}/dandisets/000007", api_key=TOKEN)
+        assert locate(found.uri).url()  # without it, later
+        with pytest.raises(AccessDeniedError, match="pass api_key="):
+            list_assets(f"{other.api_url}/dandisets/000007")
+        for nothing in ("", " ", 3):
+            with pytest.raises(ValueError, match="api_key: got no text"):
+                list_assets(f"{one.api_url}/dandisets/000007", api_key=nothing)
+
+
+def test_no_key_goes_unencrypted_to_another_machine():
+    with keys.given(TOKEN), pytest.raises(AccessDeniedError, match="would get the API key unencrypted"):
+        keys.key_for("http://lab.org/api", "", "a.nwb")
 
 
 @pytest.mark.parametrize(

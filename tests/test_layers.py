@@ -20,6 +20,7 @@ LEVELS = {
         "queries",
         "caches",
         "attributes",
+        "locks",
         "showing",
     ),
     1: ("io", "preprocessing", "models", "analysis"),
@@ -34,6 +35,7 @@ LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
 BESIDE = {
     ("align", "dynamics"),
     ("align", "showing"),
+    ("trials", "locks"),
     ("dynamics", "parameters"),
     ("cli", "__init__"),
     ("__main__", "cli"),

@@ -6,12 +6,14 @@ import ssl
 import sys
 import threading
 import traceback
+from base64 import b64encode
 
 import pytest
 import urllib3
 
 from nwb_lrrnn.io.errors import (
     AccessDeniedError,
+    AddressError,
     ChangedFileError,
     MissingRemoteFileError,
     NoRangesError,
@@ -19,7 +21,7 @@ from nwb_lrrnn.io.errors import (
     TruncatedFileError,
     UnreachableError,
 )
-from nwb_lrrnn.io.files.locate import WebLocation
+from nwb_lrrnn.io.files.locate import WebLocation, locate
 from nwb_lrrnn.io.files.network import ranges, web
 from nwb_lrrnn.io.files.network.ranges import Ranges, ServedVersion
 from small_server import Place, RangeServer, hasten, schedule
@@ -55,6 +57,25 @@ def test_request_says_who_asks_and_wants_plain_bytes_and_brings_no_credentials(s
     assert headers["Accept-Encoding"] == "identity"
     assert headers["Range"] == "bytes=3-6"
     assert not {"Authorization", "Cookie"} & set(headers)
+
+
+def test_user_and_password_go_to_the_host_of_the_address_alone(server):
+    with RangeServer({"a.nwb": CONTENT}) as other:
+        address = server.url("a.nwb").replace("://", "://me:p%40ss@")
+        location = locate(address)
+        assert "p%40ss" not in location.uri
+        assert "ss" not in repr(location)
+        assert Ranges(location, len(CONTENT)).read(3, 4) == CONTENT[3:7]
+        assert server.counts.log[0].headers["Authorization"] == "Basic " + b64encode(b"me:p@ss").decode()
+        server.redirects["a.nwb"] = lambda: other.url("a.nwb")
+        assert Ranges(location, len(CONTENT)).read(3, 4) == CONTENT[3:7]
+        assert "Authorization" not in other.counts.log[0].headers
+
+
+def test_a_password_is_not_sent_unencrypted():
+    with pytest.raises(AddressError, match="'http://lab.org/a.nwb' with a user or password, .* wanted https://"):
+        locate("http://me:pw@lab.org/a.nwb")
+    assert locate("https://me:pw@lab.org/a.nwb").uri == "https://lab.org/a.nwb"
 
 
 def test_connection_is_kept(server):

@@ -171,3 +171,11 @@ def test_plain(value, expected):
 def test_no_name_at_all_is_not_the_current_folder(uri):
     with pytest.raises(FileNotFoundError, match="uri: got an empty text, wanted the path or address"):
         resolve(uri)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_and_devices_are_never_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.nwb")
+    for path in (tmp_path / "pipe.nwb", "/dev/zero"):
+        with pytest.raises(NotHDF5Error, match="a pipe, socket or device, wanted a regular file"):
+            resolve(path)

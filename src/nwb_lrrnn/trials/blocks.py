@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_lrrnn.locks import ThreadLock
 from nwb_lrrnn.trials.ends import alike, ends_by_label, has_long_trials, is_mostly_padding, piece_size
 from nwb_lrrnn.trials.gate import Trials, as_trials, check_observed
 from nwb_lrrnn.trials.lazy import (
@@ -159,7 +159,7 @@ class _TrialReader:
         self.groups = _groups_alike(self.lengths, X) if is_cut else _groups(X, stored)
         self._kept: dict[int, tuple[Any, Any]] = {}
         self._kept_bytes = 0
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
 
     def read(self, group: int) -> tuple[Any, Any]:
         """Return a group of trials and their inputs, computed."""

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 from nwb_lrrnn.io.errors import AccessDeniedError, AddressError
 from nwb_lrrnn.io.files.dandi.address import parse
 from nwb_lrrnn.io.files.network.location import Location, parameters
-from nwb_lrrnn.io.files.secrets import is_address, without_secrets
+from nwb_lrrnn.io.files.secrets import is_address, may_carry_secrets, without_secrets
 
 _ACCEPTED = (
     "https://, http://, s3://bucket/key, dandi://[instance/]ID[@version]/path, DANDI:ID[/version]/path "
@@ -115,6 +115,11 @@ def _locate_web(text: str) -> WebLocation:
     if not host:
         raise AddressError(
             f"uri: got {without_secrets(text)!r}, which names no host, wanted https://host/path/file.nwb"
+        )
+    if "@" in parts.netloc and not may_carry_secrets(text):
+        raise AddressError(
+            f"uri: got {without_secrets(text)!r} with a user or password, which would be sent unencrypted, wanted "
+            "https://, or the address without them"
         )
     path, authority = quote(parts.path, safe=_SAFE_IN_PATH), parts.netloc.rpartition("@")[2]
     kept = _public_pairs(parts.query)

@@ -2,6 +2,8 @@
 
 import os
 import re
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 # pathlib makes "https:/host" of "https://host"; one letter is a drive of Windows.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
@@ -20,6 +22,29 @@ def is_address(uri: str | os.PathLike[str]) -> bool:
     text = os.fspath(uri)
     found = _ADDRESS.match(text)
     return found[1].lower() != "file" if found else _IDENTIFIER.match(text) is not None
+
+
+def may_carry_secrets(url: str) -> bool:
+    """Return whether a secret may go to a URL: it is encrypted on the way, or does not leave this machine.
+
+    >>> may_carry_secrets("https://host.org/a"), may_carry_secrets("http://host.org"), may_carry_secrets("http://[::1]/a")
+    (True, False, True)
+    >>> may_carry_secrets("http://127.0.0.1.host.org/a")
+    False
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    if parts.scheme == "https":
+        return True
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def without_secrets(uri: str | os.PathLike[str]) -> str:

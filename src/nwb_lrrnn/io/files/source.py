@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -112,13 +113,14 @@ class Source:
         return data
 
 
-def resolve(uri: str | os.PathLike[str]) -> Source:
+def resolve(uri: str | os.PathLike[str], api_key: str | None = None) -> Source:
     """Return the source that a path or an address names: absolute path or address, size and version tag.
 
     A path names a local NWB file or the folder of a Zarr store (`~` is expanded); an address is `https://`, `s3://`,
     `dandi://`, `DANDI:` or a page of a DANDI archive. Addresses that end in `.zarr` or in a slash are those of Zarr
     stores. FileNotFoundError says that there is no such file, NotHDF5Error that the path is a folder without a Zarr
-    store or the file is empty, UnreadableZarrError that a Zarr store in a network has no consolidated metadata.
+    store, no regular file or the file is empty, UnreadableZarrError that a Zarr store in a network has no consolidated
+    metadata. An archive that the address names may be shown `api_key`.
     """
     if not isinstance(uri, str | os.PathLike):
         raise TypeError(f"uri: got {type(uri).__name__}, wanted the path or address of an NWB file as text or Path")
@@ -126,7 +128,10 @@ def resolve(uri: str | os.PathLike[str]) -> Source:
     if not text.strip():
         raise FileNotFoundError("uri: got an empty text, wanted the path or address of an NWB file")
     if is_address(text):
-        return _resolve_address(text)
+        from nwb_lrrnn.io.files.dandi import keys
+
+        with keys.given(api_key):
+            return _resolve_address(text)
     scheme, found, rest = text.partition("://")
     path = Path(rest if found and scheme.lower() == "file" else text).expanduser().absolute()
     if not path.exists():
@@ -142,6 +147,8 @@ def resolve(uri: str | os.PathLike[str]) -> Source:
             f"{what_is_in(path)}"
         )
     status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # to open a pipe waits for whoever writes into it, to read a device never ends
+        raise NotHDF5Error(f"{path}: this is a pipe, socket or device, wanted a regular file")
     if status.st_size == 0:
         raise NotHDF5Error(f"{path}: the file is empty (0 bytes), wanted NWB in HDF5 format; copy or download it again")
     return Source(path.as_posix(), status.st_size, _tag(status))

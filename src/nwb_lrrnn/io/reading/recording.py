@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def open_nwb(uri: str | os.PathLike[str], *, follow_links: bool = False) -> Recording:
+def open_nwb(uri: str | os.PathLike[str], *, follow_links: bool = False, api_key: str | None = None) -> Recording:
     """Return an NWB file as a Recording: what is in it, and lazy arrays of it on request.
 
     Only metadata is read. No file handle stays open between readings, so that the same path can be written while the
@@ -30,10 +30,14 @@ def open_nwb(uri: str | os.PathLike[str], *, follow_links: bool = False) -> Reco
     uri : str or path
         Path of a local NWB 2 file in HDF5 format or of the folder of a Zarr store; or an address: `https://`,
         `s3://bucket/key` (public), `dandi://[instance/]ID[@version]/path`, `DANDI:ID/version/path`, or what a browser
-        shows for a file of a DANDI archive. Keys of embargoed dandisets are taken from `<INSTANCE>_API_KEY`.
+        shows for a file of a DANDI archive.
     follow_links : bool
         Parts of a local file may lie in other files (external links, virtual datasets). Those in its folder or below
         are read, all others only where this is True. A file on a server leads to no other files.
+    api_key : str, optional
+        Your key of the DANDI archive that `uri` names, for an embargoed dandiset; it stays in this process. Without it,
+        that of a known archive is taken from `<ARCHIVE>_API_KEY` (such as `DANDI_API_KEY`) or the keyring, that of any
+        other from `NWB_LRRNN_API_KEY` where `NWB_LRRNN_API_KEY_FOR` is the address of its API.
 
     Returns
     -------
@@ -60,7 +64,7 @@ def open_nwb(uri: str | os.PathLike[str], *, follow_links: bool = False) -> Reco
     >>> recording = open_nwb("dandi://000140/sub-Jenkins/sub-Jenkins_ses-small_behavior+ecephys.nwb")  # doctest: +SKIP
     >>> X = recording.spikes(bin_size=0.02, align="go_cue", window=(-0.25, 0.45))  # doctest: +SKIP
     """
-    source = replace(resolve(uri), follow_links=follow_links)
+    source = replace(resolve(uri, api_key), follow_links=follow_links)
     return Recording(source, read_catalog(source))
 
 

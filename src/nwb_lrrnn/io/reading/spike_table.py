@@ -1,7 +1,6 @@
 """Spike times of a Units table: kept where they are few, read unit by unit where they would fill the memory."""
 
 import functools
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,11 +13,12 @@ from nwb_lrrnn.io.errors import ChangedFileError
 from nwb_lrrnn.io.files.chunks.slices import read_dataset
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.ragged import read_ends
+from nwb_lrrnn.locks import ThreadLock
 
 _KEPT_BYTES = 256 * 2**20  # of float64: the spike times of a table up to this size are held in memory
 _BATCH_BYTES = 32 * 2**20  # of float64: what is read of a larger one at a time, or one unit
 _SLACK = 1e-6  # s: a spike at the end of an interval is inside of it, however its time was rounded
-_READING = threading.Lock()  # so that two threads that need the same spike times read them once
+_READING = ThreadLock()  # so that two threads that need the same spike times read them once
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,6 @@
 """The pieces of a fit into the user's own recording: a module that its units, ROIs or electrodes are linked to."""
 
 import os
-import threading
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -19,10 +18,11 @@ from nwb_lrrnn.io.writing.module_pieces import GivenPieces, as_pieces, check_sam
 from nwb_lrrnn.io.writing.processing_module import build_module, check_module_name, read_module
 from nwb_lrrnn.io.writing.session import new_nwbfile
 from nwb_lrrnn.io.writing.unit_rows import UnitRows
+from nwb_lrrnn.locks import ThreadLock
 
 _STAND_IN = "/processing/recording/units"
 # a file that h5py closes in one thread can take identifiers of another thread's file with it
-_ONE_AT_A_TIME = threading.Lock()
+_ONE_AT_A_TIME = ThreadLock()
 
 
 def write_module_into(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from nwb_lrrnn.locks import ThreadLock
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -55,7 +56,7 @@ def _libraries(n_modules: int) -> ThreadpoolController:
     return ThreadpoolController()
 
 
-_inside = threading.Lock()
+_inside = ThreadLock()
 _n_inside = 0
 _before: tuple[int, Any] = (1, None)
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from nwb_lrrnn.io.errors import AccessDeniedError, MissingRemoteFileError, RemoteError, UnreachableError
 from nwb_lrrnn.io.files.dandi.address import ArchiveAddress
+from nwb_lrrnn.io.files.dandi.keys import key_for
 
 _TIMEOUT = (10.0, 60.0)  # s to connect, s without a byte; the client itself would wait for ever
 _REFUSED = (401, 403)
@@ -24,6 +25,7 @@ class Archive:
         self.address = address
         self.name: str = client.dandi_instance.name
         self.has_key = False
+        self._source_of_key = ""
 
     def ask(self, question: Callable[[Any], Answer]) -> Answer:
         """Return what a question to the client returns; it is asked again with the API key if visitors are refused.
@@ -41,20 +43,8 @@ class Archive:
         return answer
 
     def show_key(self) -> None:
-        """Send the user's API key with every question from now on; AccessDeniedError where there is none."""
-        variable = self.client.api_key_env_var
-        key = os.environ.get(variable, "").strip() or _key_in_keyring(f"dandi-api-{self.name}")
-        if not key:
-            raise AccessDeniedError(
-                f"{self.address}: the archive {self.name!r} gives it to its owners only (it is embargoed), and no API "
-                f"key was found; set the environment variable {variable} to the key that the archive's page shows "
-                "under your initials"
-            )
-        if not (key.isascii() and key.isprintable()) or " " in key:
-            # requests would repeat it in its message
-            raise AccessDeniedError(
-                f"{variable}: got a text with spaces or other characters that no API key has; copy the key again"
-            )
+        """Send the user's API key with every question from now on; AccessDeniedError where there is none for it."""
+        key, self._source_of_key = key_for(self.client.api_url, self.name, self.address)
         # Not `client.authenticate`, which costs one more request: the archive says in its answer if the key is wrong.
         self.client.session.headers["Authorization"] = f"token {key}"
         self.has_key = True
@@ -95,7 +85,7 @@ class Archive:
         if status == 401 and self.has_key:
             return AccessDeniedError(
                 f"{self.address}: the archive {self.name!r} does not accept the API key (status 401); set "
-                f"{self.client.api_key_env_var} to the key that its page shows under your initials now"
+                f"{self._source_of_key} to the key that its page shows under your initials now"
             )
         return AccessDeniedError(
             f"{self.address}: the archive {self.name!r} refuses access (status {status}); it is embargoed: ask an "
@@ -158,25 +148,6 @@ def _within_time(send: Callable[..., Any]) -> Callable[..., Any]:
         raise UnreachableError(f"no connection to the archive at {root}; check the network, or try again later")
 
     return request
-
-
-def _key_in_keyring(service: str) -> str:
-    """Return the key that the dandi program saved; "" where there is none, or only behind a password."""
-    from keyring.core import get_keyring, load_config, load_env
-    from keyring.errors import KeyringError
-    from keyrings.alt.file import EncryptedKeyring
-
-    chosen = load_env() or load_config() or get_keyring()
-    for keyring in getattr(chosen, "backends", [chosen]):
-        if isinstance(keyring, EncryptedKeyring):  # it asks for its password in the terminal
-            continue
-        try:
-            key = keyring.get_password(service, "key")
-        except KeyringError:
-            continue
-        if key:
-            return key.strip()
-    return ""
 
 
 class _OthersOnly(logging.Filter):

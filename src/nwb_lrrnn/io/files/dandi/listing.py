@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nwb_lrrnn.io.errors import AddressError, MissingRemoteFileError
+from nwb_lrrnn.io.files.dandi import keys
 from nwb_lrrnn.io.files.dandi.address import ArchiveAddress, parse
 from nwb_lrrnn.io.files.dandi.asset import MOST_OF_A_PAGE, asset_of_id, assets_of, location_of, what_is_missing
 from nwb_lrrnn.io.files.dandi.client import Archive, connected
@@ -50,7 +51,7 @@ class Asset:
     is_zarr: bool = False
 
 
-def list_assets(uri: str, *, glob: str = "*.nwb") -> list[Asset]:
+def list_assets(uri: str, *, glob: str = "*.nwb", api_key: str | None = None) -> list[Asset]:
     """Return the files of a dandiset or of a folder of it, sorted by path.
 
     Parameters
@@ -59,6 +60,8 @@ def list_assets(uri: str, *, glob: str = "*.nwb") -> list[Asset]:
         `dandi://[instance/]ID[@version][/folder/]`, `DANDI:ID[/version]`, or the address of a page of an archive.
     glob : str
         Which files, within the folder: "*" stands for anything, slashes included; upper and lower case are equal.
+    api_key : str, optional
+        Your key of that archive, as in `open_nwb`.
 
     Returns
     -------
@@ -90,7 +93,7 @@ def list_assets(uri: str, *, glob: str = "*.nwb") -> list[Asset]:
             f"uri: got {without_secrets(uri)!r}, wanted the address of a dandiset: dandi://[instance/]ID[@version], "
             "DANDI:ID[/version], or a page of an archive"
         )
-    with connected(address) as archive:
+    with keys.given(api_key), connected(address) as archive:
         try:
             found = _found(archive, address, glob)
         except MissingRemoteFileError:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from itertools import groupby, takewhile
 from typing import Protocol
+
+from nwb_lrrnn.locks import ThreadLock
 
 BLOCK = 512 * 2**10  # bytes
 CAPACITY = 64 * 2**20  # bytes
@@ -42,7 +43,7 @@ class BlockCache:
         self._read_many = read_many
         self._size = size
         self._shelf = shelf
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
         self._kept: OrderedDict[int, bytes] = OrderedDict()
         self._coming: dict[int, Future[bytes]] = {}
 

@@ -7,10 +7,11 @@ import logging
 import os
 import re
 import stat
-import threading
 import time
 import uuid
 from pathlib import Path
+
+from nwb_lrrnn.locks import ThreadLock
 
 FOLDER = "NWB_LRRNN_CACHE"
 GIGABYTES = "NWB_LRRNN_CACHE_GB"
@@ -25,7 +26,7 @@ _LEFT_OVER_AFTER = 3600.0  # s; a temporary file so old belongs to a process tha
 
 logger = logging.getLogger(__name__)
 _caches: dict[tuple[str, int, int], DiskCache] = {}
-_caches_lock = threading.Lock()
+_caches_lock = ThreadLock()
 
 
 class DiskCache:
@@ -37,7 +38,7 @@ class DiskCache:
     def __init__(self, folder: str | os.PathLike[str], capacity: int):
         self._folder = Path(folder).expanduser().absolute() / _OWN_FOLDER
         self._capacity = capacity
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
         self._since_look = 0
         self._is_usable = True
         self._is_warned = False
@@ -210,13 +211,3 @@ def _checksum(name: str, data: bytes) -> bytes:
     found = hashlib.blake2b(name.encode(), digest_size=_CHECKSUM_BYTES)
     found.update(data)
     return found.digest()
-
-
-def _begin_anew() -> None:
-    """Give a forked child a lock that no thread of the parent holds."""
-    global _caches_lock
-    _caches_lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)

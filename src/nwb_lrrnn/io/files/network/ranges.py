@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import re
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -36,6 +35,7 @@ from nwb_lrrnn.io.errors import (
 from nwb_lrrnn.io.files.network import web
 from nwb_lrrnn.io.files.network.location import Location
 from nwb_lrrnn.io.files.secrets import texts_without_secrets, without_secrets
+from nwb_lrrnn.locks import ThreadLock
 
 TRIES = 6
 LEAST_TRIES, PATIENCE = 3, 60.0  # s; a server that is silent or busy for so long is not asked again
@@ -91,7 +91,7 @@ class Ranges:
         self.uri = location.uri
         self.size = size
         self.seen = seen or ServedVersion()
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
         self._redirected: tuple[str, str] | None = None
 
     def read(self, offset: int, size: int) -> bytes:

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import unquote
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -57,6 +58,10 @@ def answer(url: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPRespon
     connection fails, is refused or is silent for too long.
     """
     own = {"User-Agent": _user_agent(), "Accept-Encoding": "identity"}
+    parsed = parse_url(url)
+    if parsed.auth:  # user and password go to the host of this very address, and urllib3 would leave them out
+        own["Authorization"] = make_headers(basic_auth=unquote(parsed.auth))["authorization"]
+        url = parsed._replace(auth=None).url
     timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT)
     with _shared.turns, _without_queries_in_logs():
         if _shared.has_ended.is_set():

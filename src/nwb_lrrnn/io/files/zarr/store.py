@@ -4,7 +4,6 @@ import functools
 import hashlib
 import json
 import os
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from nwb_lrrnn.io.files.network import web
 from nwb_lrrnn.io.files.network.location import Location
 from nwb_lrrnn.io.files.network.ranges import Ranges
 from nwb_lrrnn.io.files.zarr.metadata import ZarrTree
+from nwb_lrrnn.locks import ThreadLock
 
 CONSOLIDATED = ".zmetadata"
 _MARKS = (CONSOLIDATED, ".zgroup", "zarr.json")
@@ -223,7 +223,7 @@ def _remember(store: RemoteStore) -> RemoteStore:
 
 
 _stores: dict[tuple[str, str], RemoteStore] = {}
-_stores_lock = threading.Lock()
+_stores_lock = ThreadLock()
 
 
 def _consolidated(uri: str, content: bytes) -> ZarrTree:

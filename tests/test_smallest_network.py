@@ -235,6 +235,16 @@ def test_a_fitted_model_becomes_a_model_of_few_neurons_that_is_written_and_read(
     assert_allclose(lr.read_results(file)["metrics"]["r2"], path["r2"])
 
 
+@pytest.mark.parametrize("model", [lr.LinearStateSpace(2, max_iter=10), lr.DisRNN(2, n_groups=2, n_bootstraps=0)])
+def test_linear_models_and_networks_of_the_units_are_reduced_too(model):
+    X = oscillator(n_neurons=60, n_units=12).simulate(8, 60, random_state=5).observations
+    model.fit(X)
+    latents = model.transform(X)
+    network, path = smallest_network(model, latents=latents, n_steps=25, max_size=4, n_samples=400, **QUICK)
+    assert path["r2"].sel(size=network.n_neurons) > 0.99
+    assert_allclose(network.expected(latents), model.inverse_transform(latents), atol=1e-9)
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 

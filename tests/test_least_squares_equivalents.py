@@ -153,6 +153,11 @@ def test_a_recording_says_which_of_its_dynamics_to_believe():
     assert ensemble["may_be_believed"].sel(among="without inputs", quantity="velocity")
     assert not ensemble["may_be_believed"].sel(among="all", quantity="gain")
     assert (suggest_perturbations(ensemble)["information"] > 0.1).all()
+    network = model.dynamics_
+    shown = np.linalg.inv((network.loadings.T / network.observation_variance) @ network.loadings)
+    floor = 1e-4 * np.diag(network.latent_covariance)
+    variance = np.maximum(np.diag(network.latent_noise) + np.diag(shown), floor)
+    np.testing.assert_allclose(ensemble["noise"], np.sqrt(variance), rtol=1e-9)
     with pytest.raises(ValueError, match="data: got None, wanted the X that the model was fitted to"):
         equivalent_networks(model)
 

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.dynamics.likelihoods import Likelihood
+from nwb_lrrnn.dynamics.observation import linear_predictor
 from nwb_lrrnn.models.least_squares.field import checked_samples
 from nwb_lrrnn.models.least_squares.filtering import smooth
 from nwb_lrrnn.models.least_squares.samples import field_samples
@@ -108,23 +110,33 @@ def _of_trials(model: LeastSquaresRNN, X: Any, inputs: Any, path, path_inputs) -
             found = smooth(other, trials, device=inner.device, goes_back=False).log_likelihood
         return float(found.sum()) / trials.n_observed_bins
 
+    along = _checked_path(network, path, path_inputs)
     return Known(
         network, samples.latents, samples.velocity, samples.inputs, n_pairs / len(samples.latents),
-        np.diag(samples.spread) / trials.bin_size**2, *_checked_path(network, path, path_inputs), _seen_noise(network),
-        score,
+        np.diag(samples.spread) / trials.bin_size**2, *along, _seen_noise(network, *along), score,
     )  # fmt: skip
 
 
-def _seen_noise(network: LowRankDynamics) -> Array:
-    """Return the standard deviation (R,) with which units show the latents of a bin, or with which latents stray."""
+def _seen_noise(network: LowRankDynamics, path: Array, path_inputs: Array | None) -> Array:
+    """Return the standard deviation (R,) with which a bin shows the latents: of what units show, and as they stray."""
     variance = np.zeros(network.rank)
     if network.latent_noise is not None:
         variance = variance + np.diag(network.latent_noise)
-    if network.loadings is not None and network.observation_variance is not None:
-        information = (network.loadings.T / network.observation_variance) @ network.loadings
-        variance = variance + np.diag(np.linalg.pinv(information))
+    if network.loadings is not None:
+        told = _information(network, path, path_inputs)
+        variance = variance + np.diag(np.linalg.pinv((network.loadings.T * told) @ network.loadings))
     floor = 0.0 if network.latent_covariance is None else _QUIET**2 * np.diag(network.latent_covariance)
     return np.sqrt(np.maximum(variance, floor))
+
+
+def _information(network: LowRankDynamics, path: Array, path_inputs: Array | None) -> Array:
+    """Return the Fisher information (unit,) of its linear predictor in a bin of each unit, the mean of the path."""
+    if network.observation_variance is not None:
+        return 1.0 / network.observation_variance
+    v = None if path_inputs is None else network.filtered_inputs(path_inputs)
+    likelihood = Likelihood(network.likelihood, str(network.link), network.dt)
+    eta, spread = linear_predictor(network, path, v), likelihood.spread_of(network)
+    return likelihood.terms(network.expected(path, v), eta, spread)[2].mean(axis=0)
 
 
 def _checked_path(network: LowRankDynamics, path: ArrayLike, path_inputs: ArrayLike | None):

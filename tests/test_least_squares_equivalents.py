@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from nwb_lrrnn import LeastSquaresRNN, LinearStateSpace, equivalent_networks, suggest_perturbations
+from nwb_lrrnn import (
+    LeastSquaresRNN,
+    LinearStateSpace,
+    LowRankDynamics,
+    equivalent_networks,
+    suggest_perturbations,
+)
 from nwb_lrrnn.models.least_squares.equivalents import network_of
+from nwb_lrrnn.models.least_squares.equivalents.known import noise_of_a_bin
 from planted_fields import VAN_DER_POL, bistable, runge_kutta, samples, van_der_pol
 
 STEP, PERIOD = 0.01, 667
@@ -160,6 +167,19 @@ def test_a_recording_says_which_of_its_dynamics_to_believe():
     np.testing.assert_allclose(ensemble["noise"], np.sqrt(variance), rtol=1e-9)
     with pytest.raises(ValueError, match="data: got None, wanted the X that the model was fitted to"):
         equivalent_networks(model)
+
+
+def test_counts_show_the_latents_by_their_information():
+    rng = np.random.default_rng(0)
+    loadings = 0.3 * rng.standard_normal((20, 2))
+    network = LowRankDynamics(
+        np.eye(2), np.zeros((2, 2)), dt=0.1, tau=1.0, loadings=loadings, offset=np.full(20, 3.0),
+        likelihood="poisson", link="exp", latent_noise=0.01 * np.eye(2),
+    )  # fmt: skip
+    path = rng.standard_normal((30, 2))
+    told = network.expected(path).mean(axis=0)  # of a Poisson unit of link exp: its mean count
+    wanted = 0.01 + np.diag(np.linalg.inv((loadings.T * told) @ loadings))
+    np.testing.assert_allclose(noise_of_a_bin(network, path, None) ** 2, wanted, rtol=1e-9)
 
 
 def test_what_is_wrong_with_an_experiment_is_said(pair):

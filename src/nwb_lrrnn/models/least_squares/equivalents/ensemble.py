@@ -38,7 +38,7 @@ def equivalent_networks(
     data: Any = None,
     *,
     inputs: Any = None,
-    n_networks: int = 20,
+    n_networks: int = 40,
     neurons: str = "new",
     rivals: Sequence[str] | Mapping[str, Rival] | None = STANDARD,
     path: ArrayLike | None = None,

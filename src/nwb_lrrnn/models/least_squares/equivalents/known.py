@@ -113,11 +113,11 @@ def _of_trials(model: LeastSquaresRNN, X: Any, inputs: Any, path, path_inputs) -
     along = _checked_path(network, path, path_inputs)
     return Known(
         network, samples.latents, samples.velocity, samples.inputs, n_pairs / len(samples.latents),
-        np.diag(samples.spread) / trials.bin_size**2, *along, _seen_noise(network, *along), score,
+        np.diag(samples.spread) / trials.bin_size**2, *along, noise_of_a_bin(network, *along), score,
     )  # fmt: skip
 
 
-def _seen_noise(network: LowRankDynamics, path: Array, path_inputs: Array | None) -> Array:
+def noise_of_a_bin(network: LowRankDynamics, path: Array, path_inputs: Array | None) -> Array:
     """Return the standard deviation (R,) with which a bin shows the latents: of what units show, and as they stray."""
     variance = np.zeros(network.rank)
     if network.latent_noise is not None:

@@ -64,7 +64,7 @@ def sentence(verdict: xr.Dataset, has_rivals: bool) -> str:
         left = [_SAYINGS[n] for n, s, w in zip(QUANTITIES, sure, width, strict=True) if not s and not np.isnan(w)]
         body = "the networks agree in all that was asked: the data fix " if not left else "the data fix "
         body += _listed(fixed) if fixed else "nothing that was asked"
-        said.append(f"{_HEADS[among]}, {body}" + (f"; they leave open {_listed(left)}" if left else ""))
+        said.append(f"{_HEADS[among]}, {body}" + (f"; they leave open {_listed(left)}" if left and fixed else ""))
     return ". ".join(said) + "."
 
 

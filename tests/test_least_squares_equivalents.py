@@ -223,6 +223,14 @@ def test_refusals(options, error, text):
         equivalent_networks(model, **options)
 
 
+def test_a_network_that_runs_away_shares_no_path():
+    z = np.linspace(-1, 1, 100)[:, None]
+    model = regressed(z, 5 * z, n_neurons=20, nonlinearity="relu")
+    with pytest.raises(ValueError, match="the network runs away from its samples"):
+        equivalent_networks(model)
+    assert equivalent_networks(model, path=z[::10], n_networks=2)["path"].shape == (10, 1)
+
+
 def test_other_models_are_refused():
     X = np.random.default_rng(0).normal(size=(5, 40, 3))
     with pytest.raises(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.floating]
 
 _PATH = 10.0  # time constants that a path lasts where none is given
+_FARTHEST = 100.0  # times as far out as samples are: a run that gets there is none of theirs
 _QUIET = 1e-2  # of the latents' standard deviation: the noise of a measurement where nothing tells it
 
 
@@ -157,9 +158,11 @@ def _free_run(network: LowRankDynamics, latents: Array, inputs: Array | None):
     held = None if inputs is None else inputs.mean(axis=0)
     n_steps = max(2, round(_PATH / network.alpha))
     path = np.empty((n_steps, network.rank))
-    for t in range(n_steps):
-        path[t] = z
-        z = network.step(z, held)
-    if not np.isfinite(path).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        for t in range(n_steps):
+            path[t] = z
+            z = network.step(z, held)
+    far = np.abs(path - latents.mean(axis=0)).max(axis=0)
+    if not (far <= _FARTHEST * np.abs(latents - latents.mean(axis=0)).max(axis=0)).all():
         raise ValueError("path: got None, and the network runs away from its samples; wanted latents (time, latent)")
     return path, None if held is None else np.tile(held, (n_steps, 1))

@@ -82,6 +82,14 @@ def test_a_stochastic_model_is_compared_by_its_own_bound(folder, tmp_path, capsy
     assert scored_by["VAR(1)"] == "VectorAutoregression"
 
 
+def test_a_network_by_regression(folder, tmp_path, capsys):
+    quick = ["--model", "leastsquares", "--rank", "1", "--max-epochs", "1", "--set", "n_neurons=10", "--no-compare"]
+    assert run("fit", folder / "spikes.nwb", *quick, *ALIGNED, "-o", tmp_path / "a.nwb") == 0
+    assert "Fit: LeastSquaresRNN (rank 1) to" in capsys.readouterr().out
+    model = load_model(tmp_path / "a.nwb")
+    assert (type(model).__name__, model.n_neurons, model.max_epochs) == ("LeastSquaresRNN", 10, 1)
+
+
 def test_groups_of_latents(folder, tmp_path, capsys):
     quick = ["--model", "dis", "--rank", "3", "--set", "group_ranks=2,1", "--set", "n_bootstraps=2"]
     assert run("fit", folder / "channels.nwb", *quick, "-o", tmp_path / "a.nwb") == 0

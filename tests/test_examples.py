@@ -48,6 +48,14 @@ def test_independent_groups(capsys):
     assert "two groups: factorisable into groups of rank 2 + 2" in out
 
 
+def test_smallest_network(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("NWB_LRRNN_DATA", raising=False)
+    path = load("smallest_network")["main"](8, 3, 1, tmp_path / "flow.png")
+    assert path["r2"].max() > 0.8
+    assert (tmp_path / "flow.png").stat().st_size > 10_000
+    assert "nats per bin on held-out trials" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
 def test_every_example_is_run_here(path):
     assert f'load("{path.stem}")' in Path(__file__).read_text()

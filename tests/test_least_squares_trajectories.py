@@ -104,15 +104,28 @@ def test_a_callable_is_a_network_and_so_is_one_that_changes_in_time():
         )
         z = np.random.default_rng(4).uniform(-2, 2, (500, 2))
         assert error_of(field.velocity(z, code(times)), turning(z, times)) < 1e-2
-    gated = fit_field(
-        lambda z, v: -z + v,
-        lambda n, rng: (rng.standard_normal((n, 1)), rng.standard_normal((n, 1))),
-        tau=1.0,
-        n_neurons=50,
-        input_mode="latent",
-        rng=_rng(),
+
+
+def test_inputs_enter_where_they_leave_less_unexplained():
+    def sampler(n, rng):
+        return rng.uniform(-1.5, 1.5, (n, 2)), rng.uniform(-1, 1, (n, 2))
+
+    def ring(z, v):  # a memory of an angle: every drift along it is forgetting
+        return 2 * z * (1 - (z**2).sum(1, keepdims=True)) + 4 * v
+
+    pushed, inside = (
+        fit_field(ring, sampler, tau=1.0, n_neurons=50, ridge=1e-8, input_mode=mode, rng=_rng())
+        for mode in ("auto", "neuron")
     )
-    np.testing.assert_allclose(gated.latent_input_weights, [[1.0]], atol=1e-3)
+    np.testing.assert_allclose(pushed.latent_input_weights, 4 * np.eye(2), atol=0.02)
+    assert pushed.features.n_inputs == 0
+    angle = np.linspace(0, 2 * np.pi, 100)
+    z, along = (np.stack(pair, axis=1) for pair in ((np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))))
+    drifts = [np.abs((field.velocity(z, np.zeros((100, 2))) * along).sum(axis=1)).max() for field in (pushed, inside)]
+    assert drifts[0] < 0.1
+    assert drifts[1] > 3 * drifts[0]
+    gated = fit_field(lambda z, v: z * v, sampler, tau=1.0, n_neurons=50, rng=_rng())
+    assert gated.latent_input_weights is None
 
 
 def test_what_is_wrong_with_samples_is_said(recorded):

@@ -52,6 +52,7 @@ def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     for block in BLOCKS:
         # what they show does not need more
         shorter = block.replace("SMCLowRankRNN(", "SMCLowRankRNN(max_epochs=2, ")
+        shorter = shorter.replace("LeastSquaresRNN(rank=2, r", "LeastSquaresRNN(rank=2, n_neurons=30, max_epochs=1, r")
         shorter = shorter.replace(
             "LowRankRNN(rank=2, n_neurons=40, p", "LowRankRNN(max_epochs=15, rank=2, n_neurons=40, p"
         )

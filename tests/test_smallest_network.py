@@ -12,7 +12,7 @@ from nwb_lrrnn.models.least_squares.smallest.problem import Neurons, Samples, re
 from nwb_lrrnn.models.least_squares.smallest.projection import Projection, refine
 from nwb_lrrnn.models.least_squares.smallest.shooting import Runs, Shooting
 from planted import oscillator
-from planted_fields import WILSON_COWAN, lorenz, on_lorenz, van_der_pol
+from planted_fields import WILSON_COWAN, lorenz, on_lorenz, runge_kutta, van_der_pol
 from planted_gate import conditions, gated_integrator
 
 QUICK = {"n_init": 1, "n_candidates": 200, "random_state": 0}
@@ -96,6 +96,17 @@ def test_ten_refined_neurons_draw_lorenz():
     order = greedy_path(candidates, train, 10, ridge=1e-6).order
     fit = refine(Neurons(candidates.theta[order], "tanh"), train, 1e-6)
     assert fit.squared_errors(test).mean() / test.variance < 5e-4
+    theta = fit.neurons.theta
+    starts, n_steps = far[::30], int(2 / 0.9056 / 0.02)  # two Lyapunov times
+    truth, run = (
+        runge_kutta(velocity, starts, 0.02, n_steps)
+        for velocity in (
+            lorenz,
+            lambda z: (np.tanh(z @ theta[:, :3].T + theta[:, 3]) @ fit.outgoing + fit.free[0] - z) / 0.1,
+        )
+    )
+    missed = np.linalg.norm(run - truth, axis=-1).max(axis=0) / np.sqrt((truth**2).sum(-1).mean())
+    assert np.median(missed) < 0.4
 
 
 def test_scale_of_a_relu_neuron_does_not_drift():
@@ -222,6 +233,16 @@ def test_a_fitted_model_becomes_a_model_of_few_neurons_that_is_written_and_read(
     file = lr.write_results(tmp_path / "small.nwb", small, metrics=path)
     assert np.array_equal(lr.load_model(file).dynamics_.right_vectors, network.right_vectors)
     assert_allclose(lr.read_results(file)["metrics"]["r2"], path["r2"])
+
+
+@pytest.mark.parametrize("model", [lr.LinearStateSpace(2, max_iter=10), lr.DisRNN(2, n_groups=2, n_bootstraps=0)])
+def test_linear_models_and_networks_of_the_units_are_reduced_too(model):
+    X = oscillator(n_neurons=60, n_units=12).simulate(8, 60, random_state=5).observations
+    model.fit(X)
+    latents = model.transform(X)
+    network, path = smallest_network(model, latents=latents, n_steps=25, max_size=4, n_samples=400, **QUICK)
+    assert path["r2"].sel(size=network.n_neurons) > 0.99
+    assert_allclose(network.expected(latents), model.inverse_transform(latents), atol=1e-9)
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

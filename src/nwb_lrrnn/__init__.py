@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nwb_lrrnn.io.writing.recording_file import write_recording
     from nwb_lrrnn.models.dis import DisRNN as DisRNN
     from nwb_lrrnn.models.least_squares import LeastSquaresRNN as LeastSquaresRNN
+    from nwb_lrrnn.models.least_squares.equivalents import equivalent_networks, suggest_perturbations
     from nwb_lrrnn.models.least_squares.infinite import InfiniteRNN
     from nwb_lrrnn.models.least_squares.smallest import smallest_network
     from nwb_lrrnn.models.linear import LinearStateSpace as LinearStateSpace
@@ -53,6 +54,7 @@ __all__ = [
     "chop",
     "compare_baselines",
     "compare_disentanglement",
+    "equivalent_networks",
     "find_fixed_points",
     "group_stability",
     "judge_groups",
@@ -64,6 +66,7 @@ __all__ = [
     "select_rank",
     "smallest_network",
     "split_trials",
+    "suggest_perturbations",
     "write_recording",
     "write_results",
 ]
@@ -87,6 +90,7 @@ _HOMES = {
     "chop": "preprocessing",
     "compare_baselines": "compare",
     "compare_disentanglement": "groups",
+    "equivalent_networks": "models.least_squares.equivalents",
     "find_fixed_points": "analysis.fixed_points",
     "group_stability": "groups",
     "judge_groups": "groups",
@@ -98,6 +102,7 @@ _HOMES = {
     "select_rank": "compare",
     "smallest_network": "models.least_squares.smallest",
     "split_trials": "preprocessing",
+    "suggest_perturbations": "models.least_squares.equivalents",
     "write_recording": "io.writing.recording_file",
     "write_results": "results",
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,14 @@ Array = NDArray[np.floating]
 INPUT_MODES = ("latent", "neuron")
 
 
+class Seen(NamedTuple):
+    """The samples that a field is of: latents and velocity (T, R), inputs (T, P) or None."""
+
+    latents: Array
+    velocity: Array
+    inputs: Array | None
+
+
 @dataclass(frozen=True)
 class FittedField:
     """A network as the regression leaves it: tau dz/dt = -z + Wᵀ phi(M z + I v + b) + s + S u, in the user's units."""
@@ -36,6 +45,7 @@ class FittedField:
     latent_mean: Array  # (R,)
     latent_covariance: Array  # (R, R)
     warnings: tuple[str, ...] = ()
+    seen: Seen | None = field(default=None, repr=False, compare=False)  # None: sums over them are all that was kept
 
     @property
     def rank(self) -> int:
@@ -177,6 +187,7 @@ def fit_field_samples(
     return FittedField(
         features, weights, drive, through, tau, penalty, len(velocity), (share[:, None] * missed).T @ missed,
         units.centre, (seen[:, None] * centred).T @ centred, _warnings(len(velocity), n),
+        Seen(latents, velocity, inputs) if average is None else None,
     )  # fmt: skip
 
 

@@ -52,6 +52,7 @@ def fit_field(
     n_neurons: int,
     n_samples: int = 2000,
     time_code: TimeCode | None = None,
+    input_mode: str = "auto",
     rng: np.random.Generator,
     **options: Any,
 ) -> FittedField:
@@ -65,11 +66,14 @@ def fit_field(
         Where the field is looked at: the points themselves, or ``sampler(n, rng)`` that returns them (n, R), with
         inputs (n, P) beside them where g takes some; `box` makes one.
     tau, n_neurons, options
-        As in `fit_field_samples`. Inputs and time enter the neurons.
+        As in `fit_field_samples`.
     n_samples : int
         How many points are drawn.
     time_code : TimeCode, optional
         How neurons are told the time: their inputs are ``time_code(t)``, in training and later.
+    input_mode : {"auto", "latent", "neuron"}
+        "auto": where inputs leave less of the field unexplained. Where they only push the latents, neurons that take
+        them in spend themselves on a sum; where they gate, nothing else will do. Time enters the neurons.
 
     Raises
     ------
@@ -98,8 +102,14 @@ def fit_field(
             f"g: got dz/dt of shape {velocity.shape} for latents of shape {latents.shape}, wanted the same; g takes "
             "all samples at once"
         )
-    options.setdefault("input_mode", "neuron")
-    field = fit_field_samples(latents, velocity, tau=tau, n_neurons=n_neurons, inputs=inputs, rng=rng, **options)
+    modes = (input_mode,) if input_mode != "auto" else ("neuron",) if time_code is not None else ("latent", "neuron")
+    fields = [
+        fit_field_samples(
+            latents, velocity, tau=tau, n_neurons=n_neurons, inputs=inputs, input_mode=mode, rng=rng, **options
+        )
+        for mode in (modes if inputs is not None else modes[:1])
+    ]
+    field = min(fields, key=lambda one: float(np.trace(one.residual_covariance)))
     _say(field.warnings)
     return field
 

@@ -51,7 +51,7 @@ class FromFields:
         ----------
         g : callable
             From latents (sample, latent), and inputs (sample, input) or with `time_code` times (sample,), to dz/dt
-            per second.
+            per second. Inputs enter the neurons, or push the latents alone, whichever leaves less of g unexplained.
         sampler : callable or array (sample, latent)
             The points where g is asked, or ``sampler(n, rng)`` that draws them, with inputs beside them where g takes
             some.
@@ -66,7 +66,7 @@ class FromFields:
             If `tau` is None, or g does not return (sample, latent) finite numbers.
         """
         field = fields_from.fit_field(
-            g, sampler, n_samples=n_samples, time_code=time_code, **self._field_options(input_mode="neuron")
+            g, sampler, n_samples=n_samples, time_code=time_code, **self._field_options(input_mode="auto")
         )
         return self._keep_field(field)
 

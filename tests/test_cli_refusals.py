@@ -136,5 +136,5 @@ def test_interruption_is_clean(folder, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("nwb_lrrnn.io.reading.recording.open_nwb", interrupted)
-    assert run("inspect", folder / "spikes.nwb") == 1
+    assert run("inspect", folder / "spikes.nwb") == 130
     assert capsys.readouterr().err.strip() == "Stopped."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,30 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _WIDTH, _LONGEST = 110, 80
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""Return a text of a file as a terminal may have it: what is no letter, sign or space stands as its escape.
+
+    Escape sequences would colour or name the terminal, ring its bell or turn the direction of writing. `lines` keeps
+    the ends of lines.
+
+    >>> printable("\x1b[31mred\x07\u202e")
+    '\\x1b[31mred\\x07\\u202e'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or (lines and c == "\n") else repr(c)[1:-1] for c in text)
+
+
+@contextmanager
+def printable_errors() -> Iterator[None]:
+    """Let no error out of the block, or of the function that it decorates, whose text a terminal would act upon."""
+    try:
+        yield
+    except Exception as error:
+        error.args = tuple(printable(arg, lines=True) if isinstance(arg, str) else arg for arg in error.args)
+        raise
 
 
 def in_short(self: Any) -> str:

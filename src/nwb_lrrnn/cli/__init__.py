@@ -13,10 +13,11 @@ from typing import Any
 import click
 
 from nwb_lrrnn.cli.fit import fit_recording, models_text
+from nwb_lrrnn.cli.output import PrintableFormatter, say
 from nwb_lrrnn.cli.suggestion import suggested
 
 # What users cause, with a message of one sentence; anything else is a bug, and its traceback is wanted.
-_USER_ERRORS = (ValueError, TypeError, OSError, ImportError, ArithmeticError, MemoryError, RuntimeError)
+_USER_ERRORS = (ValueError, OSError, ImportError, ArithmeticError, MemoryError, RuntimeError)
 
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
@@ -48,7 +49,7 @@ class SharedOptions:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command and exit with 0 (done), 1 (failed, one sentence on stderr) or 2 (wrong use).
+    """Run the command and exit with 0 (done), 1 (failed, one sentence on stderr), 2 (wrong use) or 130 (Ctrl-C).
 
     Parameters
     ----------
@@ -64,16 +65,16 @@ def main(args: Sequence[str] | None = None) -> None:
         error.show()  # nothing was asked for: the help
         code = error.exit_code
     except click.ClickException as error:
-        click.echo(f"Error: {' '.join(error.format_message().split())}", err=True)
+        say(f"Error: {' '.join(error.format_message().split())}", err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Stopped.", err=True)
+        say("Stopped.", err=True)
         sys.last_type = KeyboardInterrupt  # as Python notes what nobody caught; a silent server then delays no exit
-        code = 1
+        code = 130
     except _USER_ERRORS as error:
         if settings.debug:
             raise
-        click.echo(f"Error: {_in_options(_one_sentence(error))}", err=True)
+        say(f"Error: {_in_options(_one_sentence(error))}", err=True)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -100,7 +101,7 @@ def _plain_warnings() -> Iterator[None]:
     """Show the warnings meant for users as one line each, and no others."""
 
     def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
-        click.echo(f"Warning: {_in_options(' '.join(str(message).split()))}", err=True)
+        say(f"Warning: {_in_options(' '.join(str(message).split()))}", err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -132,7 +133,7 @@ def common_options(command: Callable) -> Callable:
 def _logging(verbose: bool) -> Iterator[None]:
     """Show the warnings in the log of the package on stderr while a command runs, and all of it where asked for."""
     logger, handler = logging.getLogger("nwb_lrrnn"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s" if verbose else "Warning: %(message)s"))
+    handler.setFormatter(PrintableFormatter("%(message)s" if verbose else "Warning: %(message)s"))
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
@@ -147,7 +148,7 @@ def _show_version(context: click.Context, parameter: click.Parameter, value: boo
     if value:
         import nwb_lrrnn
 
-        click.echo(f"nwb-lrrnn {nwb_lrrnn.__version__}")
+        say(f"nwb-lrrnn {nwb_lrrnn.__version__}")
         context.exit()
 
 
@@ -173,7 +174,7 @@ def demo(settings: SharedOptions, out: str, seed: int, quick: bool) -> None:
     from nwb_lrrnn.demo import run_demo
 
     with _logging(settings.verbose):
-        run_demo(out, seed=seed, quick=quick, say=click.echo)
+        run_demo(out, seed=seed, quick=quick, say=say)
 
 
 _follow_links = click.option(
@@ -193,16 +194,16 @@ def inspect(settings: SharedOptions, uri: str, follow_links: bool) -> None:
 
     if is_folder(uri):
         with _logging(settings.verbose):
-            inspect_folder(uri, follow_links=follow_links, say=click.echo)
+            inspect_folder(uri, follow_links=follow_links, say=say)
         return
     with _logging(settings.verbose), open_nwb(uri, follow_links=follow_links) as recording:
-        click.echo(repr(recording))
-        click.echo("\nProblems" if recording.problems else "\nNo problems found.")
+        say(repr(recording))
+        say("\nProblems" if recording.problems else "\nNo problems found.")
         for problem in recording.problems:
-            click.echo(f"  {problem}")
+            say(f"  {problem}")
         if recording.fittable:
             command, reason = suggested(recording, uri)
-            click.echo(
+            say(
                 f"\nTo fit a model: {command}" if command else f"\nNo command fits this as it is: {_in_options(reason)}"
             )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nwb_lrrnn import models
+from nwb_lrrnn.cli.output import say
 from nwb_lrrnn.io.files.secrets import is_address
 
 if TYPE_CHECKING:
@@ -78,12 +79,12 @@ def fit_recording(
         X, u, shortage = trials_of(X, u, chop, test_fraction)
         X = X.load()  # everything below needs all of it, several times
         _check(estimator, X, u)
-        click.echo(f"Data: {_described(X)} of {recording.source.name}")
+        say(f"Data: {_described(X)} of {recording.source.name}")
         held = None if no_compare else held_out(X, test_fraction, seed, is_cut)
         estimator = _fitted(estimator, X, u, held, is_cut)
         scores = None if held is None else _compared(estimator, X, u, held, seed, shortage)
         _write(output, estimator, X, u, held, scores, recording, overwrite)
-    click.echo(f"Result: {output} (nwb_lrrnn.load_model gives the model, nwb_lrrnn.read_results the latents)")
+    say(f"Result: {output} (nwb_lrrnn.load_model gives the model, nwb_lrrnn.read_results the latents)")
 
 
 def models_text() -> str:
@@ -232,7 +233,7 @@ def trials_of(
     inputs: "xr.DataArray | None",
     duration: float | None,
     test_fraction: float,
-    say: Callable[[str], None] = click.echo,
+    say: Callable[[str], None] = say,
 ) -> "tuple[xr.DataArray, xr.DataArray | None, str]":
     """Return X and inputs in trials, and what a recording is too short for; what has no trials is cut into windows."""
     if X.ndim == 3:
@@ -309,10 +310,10 @@ def _fitted(estimator: "LatentModel", X: "xr.DataArray", inputs: Any, held: Any,
     name = f"{type(estimator).__name__} (rank {estimator.get_params()['rank']})"
     noun, which = ("windows", "the last ") if is_cut else ("trials", "")
     split = f"all {noun}" if held is None else f"{int((~held).sum())} {noun}, {which}{int(held.sum())} held out"
-    click.echo(f"Fit: {name} to {split}")
+    say(f"Fit: {name} to {split}")
     begin = time.perf_counter()
     estimator.fit(_part(X, train), inputs=_part(inputs, train))
-    click.echo(f"     {estimator.likelihood_} likelihood, {estimator.n_iter_} iterations, {_took(begin)}")
+    say(f"     {estimator.likelihood_} likelihood, {estimator.n_iter_} iterations, {_took(begin)}")
     return estimator
 
 
@@ -338,9 +339,9 @@ def _compared(
     )
     if shortage and table.attrs.get("nonlinear") == "undecided":
         table.attrs["verdict"] += f" {shortage[:1].upper()}{shortage[1:]}."
-    click.echo(f"Compared with baselines on what was held out, {_took(begin)}\n")
-    click.echo(table_text(table))
-    click.echo()
+    say(f"Compared with baselines on what was held out, {_took(begin)}\n")
+    say(table_text(table))
+    say()
     return table
 
 

@@ -14,11 +14,13 @@ from nwb_lrrnn.io.reading.contents import contents, why_nothing
 from nwb_lrrnn.io.reading.kinds import Content
 from nwb_lrrnn.io.reading.recording_tables import RecordingTables
 from nwb_lrrnn.io.reading.views.exports import Exports
+from nwb_lrrnn.showing import printable, printable_errors
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
+@printable_errors()
 def open_nwb(uri: str | os.PathLike[str], *, follow_links: bool = False, api_key: str | None = None) -> Recording:
     """Return an NWB file as a Recording: what is in it, and lazy arrays of it on request.
 
@@ -139,8 +141,9 @@ class Recording(RecordingTables, Exports):
         """What is wrong with the file, one sentence each; spike times, trials and timestamps are read for it."""
         from nwb_lrrnn.io.reading.problems import find_problems
 
-        return find_problems(self.source, self.catalog)
+        return [printable(problem) for problem in find_problems(self.source, self.catalog)]
 
+    @printable_errors()
     def spikes(
         self,
         bin_size: float,
@@ -230,6 +233,7 @@ class Recording(RecordingTables, Exports):
             warnings.warn(text, UserWarning, stacklevel=2)
         return array
 
+    @printable_errors()
     def series(
         self,
         name: str | None = None,
@@ -333,6 +337,7 @@ class Recording(RecordingTables, Exports):
             warnings.warn(text, UserWarning, stacklevel=2)
         return array
 
+    @printable_errors()
     def events(self, name: str, like: xr.DataArray, intervals: str | None = None) -> xr.DataArray:
         """Return an indicator (trial, time, input): 1.0 in the bins of `like` that hold an event, 0.0 elsewhere.
 

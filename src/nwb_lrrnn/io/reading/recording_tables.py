@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from nwb_lrrnn.showing import printable_errors
+
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
@@ -23,6 +25,7 @@ class RecordingTables:
         def _check_open(self) -> None: ...
 
     @property
+    @printable_errors()
     def trials(self) -> xr.Dataset:
         """The trial table as a Dataset over `trial`; rows that make no trial are in `dropped_trials`.
 
@@ -41,6 +44,7 @@ class RecordingTables:
         return intervals_dataset(self.source, choose_intervals(self.catalog, None))
 
     @property
+    @printable_errors()
     def units(self) -> pd.DataFrame:
         """The units table by unit id: its columns, those of each unit's electrode, n_spikes and rate; read when asked.
 
@@ -59,6 +63,7 @@ class RecordingTables:
         return unit_frame(self.source, self.catalog, choose_units(self.catalog, None))
 
     @property
+    @printable_errors()
     def intervals(self) -> Mapping[str, xr.Dataset]:
         """Every table of intervals with rows, each a Dataset over `trial`, read when it is asked for.
 

@@ -14,6 +14,7 @@ from nwb_lrrnn.io.reading.intervals import left_out_columns
 from nwb_lrrnn.io.reading.kinds import Content
 from nwb_lrrnn.io.reading.populations import POPULATIONS
 from nwb_lrrnn.io.reading.series import size_of_series
+from nwb_lrrnn.showing import printable
 
 _MOST_ROWS = 20
 _SECTIONS = (
@@ -36,7 +37,7 @@ def as_text(catalog: Catalog, contents: Sequence[Content]) -> str:
             cells = [cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)]
             lines.append("  " + "  ".join([*cells, row[3]]).rstrip())
     reason = why_nothing(contents)
-    return "\n".join([*lines, "", f"Nothing to fit: {reason}"] if reason else lines)
+    return "\n".join([*lines, "", f"Nothing to fit: {printable(reason)}"] if reason else lines)
 
 
 def as_html(catalog: Catalog, contents: Sequence[Content]) -> str:
@@ -49,7 +50,7 @@ def as_html(catalog: Catalog, contents: Sequence[Content]) -> str:
         parts.append(f"<table><caption>{html.escape(title)}</caption>{body}</table>")
     reason = why_nothing(contents)
     if reason:
-        parts.append(f"<p>Nothing to fit: {html.escape(reason)}</p>")
+        parts.append(f"<p>Nothing to fit: {html.escape(printable(reason))}</p>")
     return f"<div>{''.join(parts)}</div>"
 
 
@@ -57,7 +58,8 @@ def _title(catalog: Catalog) -> str:
     """Return the first line."""
     n_bytes = catalog.source.size
     size = f"{n_bytes / 1e6:.3g} MB, " if n_bytes else ""  # nobody tells the size of a Zarr store in a network
-    return f"NWB recording {catalog.source.name} ({size}NWB {catalog.nwb_version.removeprefix('NWB-')})"
+    name, version = printable(catalog.source.name), printable(catalog.nwb_version.removeprefix("NWB-"))
+    return f"NWB recording {name} ({size}NWB {version})"
 
 
 def _session_lines(catalog: Catalog) -> list[str]:
@@ -67,7 +69,7 @@ def _session_lines(catalog: Catalog) -> list[str]:
     description = " ".join(str(session.get("session_description", "")).split())
     description = description if len(description) <= 100 else description[:97] + "..."
     started = str(session.get("session_start_time", ""))
-    return [part for part in (description, " ".join([started, *subject]).strip()) if part]
+    return [printable(part) for part in (description, " ".join([started, *subject]).strip()) if part]
 
 
 def _sections(catalog: Catalog, contents: Sequence[Content]) -> list[tuple[str, list[Line]]]:
@@ -91,7 +93,7 @@ def _line(catalog: Catalog, content: Content, name: str) -> Line:
     """Return name, type, size and how to read it."""
     how = content.call if content.reason is None or content.kind == "input" and content.call else content.reason
     how = (how or "").removeprefix(f"{content.path}: ") + _left_out(catalog.source, content)
-    return name, content.neurodata_type, size_of(catalog, content), how
+    return printable(name), printable(content.neurodata_type), printable(size_of(catalog, content)), printable(how)
 
 
 def size_of(catalog: Catalog, content: Content) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from nwb_lrrnn.showing import printable_errors
+
 if TYPE_CHECKING:
     import pynwb
     import xarray as xr
@@ -23,6 +25,7 @@ class Exports:
 
         def _check_open(self) -> None: ...
 
+    @printable_errors()
     def to_datatree(self) -> xr.DataTree:
         """Return everything in the recording as one tree, at the paths of the file.
 
@@ -99,6 +102,7 @@ class Exports:
         self._check_open()
         return pynwb_file(self.source)
 
+    @printable_errors()
     def to_pynapple(self) -> Mapping[str, Any]:
         """Return the recording as pynapple objects by name, each read into memory when it is asked for.
 

@@ -23,6 +23,7 @@ from nwb_lrrnn.io.writing.module_pieces import (
 from nwb_lrrnn.io.writing.module_series import read_series, series_and_trials
 from nwb_lrrnn.io.writing.module_tables import dataset_table, read_table, read_unit_tables, unit_tables
 from nwb_lrrnn.io.writing.session import new_nwbfile
+from nwb_lrrnn.io.writing.whole_file import write_file
 from nwb_lrrnn.parameters import closest
 
 
@@ -49,9 +50,6 @@ def write_module(
             "a recording is never replaced: choose another name"
         )
     with replacing(target, overwrite=overwrite) as temporary:
-        import_pynwb()
-        from pynwb import NWBHDF5IO
-
         defaults = {
             "session_description": "Latent dynamics of a recording",
             "session_start_time": datetime.now(UTC).replace(microsecond=0),
@@ -60,8 +58,7 @@ def write_module(
         }
         nwbfile: Any = new_nwbfile(session or {}, defaults)
         nwbfile.add_processing_module(build_module(module, pieces, extra, given.get("info", ())))
-        with NWBHDF5IO(path=str(temporary), mode="w") as io:
-            io.write(container=nwbfile)
+        write_file(nwbfile, temporary)
         check_same(pieces, read_module(temporary, module))
     return target
 

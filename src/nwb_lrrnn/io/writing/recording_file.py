@@ -22,6 +22,7 @@ from nwb_lrrnn.io.writing.recording_layout import (
     observed_intervals,
 )
 from nwb_lrrnn.io.writing.session import new_nwbfile
+from nwb_lrrnn.io.writing.whole_file import write_file
 
 _UNIT_KINDS = ("unit", "roi", "channel")
 _DEFAULTS = {
@@ -128,8 +129,6 @@ def write_recording(
             metadata[name] = value
     with replacing(path, overwrite=overwrite) as temporary:
         import_pynwb()
-        from pynwb import NWBHDF5IO
-
         nwbfile = new_nwbfile(metadata, _DEFAULTS)
         _add_trials(nwbfile, layout, align_column)
         if kind == "roi":
@@ -139,8 +138,7 @@ def write_recording(
             (_add_spikes(nwbfile, layout, random_state) if _is_counts(kind, layout) else _add_channels(nwbfile, layout))
         if driven is not None:
             _add_inputs(nwbfile, layout, driven)
-        with NWBHDF5IO(path=str(temporary), mode="w") as io:
-            io.write(container=nwbfile)
+        write_file(nwbfile, temporary, getattr(X, "nbytes", 0))
     return Path(path)
 
 

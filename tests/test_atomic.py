@@ -111,7 +111,10 @@ def test_a_full_disk_is_one_sentence_and_the_model_lives_on(tmp_path, limit):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))  # no file may become larger
     try:
-        for call in (lambda: write_results(tmp_path / "r.nwb", model), lambda: write_recording(tmp_path / "r.nwb", X)):
+        for call in (
+            lambda: write_results(tmp_path / "r.nwb", model),
+            lambda: write_recording(tmp_path / "r.nwb", X, bin_size=0.02),
+        ):
             with pytest.raises(OSError, match=r"has no room for a file of .* MB, .* nothing was written: free some"):
                 call()
     finally:

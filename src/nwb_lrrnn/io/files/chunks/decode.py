@@ -48,7 +48,7 @@ def decode_chunk(
         if step.number == FLETCHER32:
             data = _checked(data)
         elif step.number == DEFLATE:
-            data = _inflated(data, n_bytes)
+            data = _inflated(data, n_bytes + 4 * len(filters))  # with a checksum that was there before
         else:
             data = _unshuffled(data, step.element_size)
     if len(data) != n_bytes:
@@ -93,11 +93,17 @@ def _modulo(checksum: int) -> int:
 
 
 def _inflated(data: bytes | bytearray | memoryview, n_bytes: int) -> bytes:
-    """Return decompressed bytes; `n_bytes` is how many are expected."""
+    """Return decompressed bytes, at most `n_bytes`: a small chunk can hold gigabytes of nothing."""
+    stream = zlib.decompressobj()
     try:
-        return zlib.decompress(data, bufsize=max(1, n_bytes))
+        out = stream.decompress(data, n_bytes + 1)
     except zlib.error as error:
         raise DamagedChunkError(f"zlib cannot decompress it ({error})") from error
+    if len(out) > n_bytes:
+        raise DamagedChunkError(f"it holds more than {n_bytes} bytes")
+    if not stream.eof:
+        raise DamagedChunkError("zlib cannot decompress it (it ends before its stream does)")
+    return out
 
 
 def _unshuffled(data: bytes | bytearray | memoryview, size: int) -> bytes | bytearray | memoryview:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.io.errors import TruncatedFileError, UnreadableZarrError
+from nwb_lrrnn.io.files.zarr.bounded import bounded
 
 # What numcodecs and the libraries below it raise on bytes that they did not write.
 _DAMAGED = (
@@ -34,6 +35,7 @@ _DAMAGED = (
     lzma.LZMAError,
     pickle.UnpicklingError,
 )
+_MOST_OF_OBJECTS = 2**28  # bytes
 _COUNTED = ("vlen-utf8", "vlen-bytes", "vlen-array")
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -119,7 +121,7 @@ class ArrayFormat:
             for decoder in decoders:
                 if decoder.codec_id in _COUNTED and len(values) > 3:
                     self._check_count(values)
-                values = decoder.decode(values)
+                values = bounded(decoder, values, self._most_bytes)
             if self.dtype.hasobject:
                 array = np.asarray(values, dtype=self.dtype)
             else:
@@ -129,6 +131,14 @@ class ArrayFormat:
             raise TruncatedFileError(
                 f"{self.where}: the chunk {self.key(chunk)} is damaged ({error}); copy or download the store again"
             ) from error
+
+    @property
+    def _most_bytes(self) -> int:
+        """How many bytes a chunk can have before any of its codecs; filters may keep wider numbers than its own."""
+        if self.dtype.hasobject:  # texts and references of any length
+            return _MOST_OF_OBJECTS
+        width = max(self.dtype.itemsize, 16) if len(self._codecs) > 1 else self.dtype.itemsize
+        return math.prod(self.chunks) * width
 
     def _check_count(self, values: Any) -> None:
         """Raise where damaged bytes make numcodecs fill the memory: they begin with the number of what follows."""

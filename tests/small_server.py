@@ -14,9 +14,12 @@ A fault is a text, or a text and a value:
     "etag"          the ETag of another version
     "no range"      206 without Content-Range
     "whole"         200 and the whole file, as servers do that know no ranges
+    "trickle"       a byte of the body, and then another one every 0.02 seconds
+    "slow headers"  a byte of the headers every `value` seconds (default 0.02), until the server closes
     "gzip"          206 with a Content-Encoding
 """
 
+import contextlib
 import functools
 import io
 import threading
@@ -231,6 +234,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "stall":
             self.owner.closing.wait(value or 2.0)
             self.close_connection = True
+        elif fault == "slow headers":
+            with contextlib.suppress(OSError):
+                while not self.owner.closing.wait(value or 0.02):
+                    self.wfile.write(b"H")
+            self.close_connection = True
         elif fault == "status" or (fault and fault.isdigit()):
             status = value if fault == "status" else int(fault)
             self._headers(status, 8, {"Retry-After": value or "0"} if status == 429 else {})
@@ -271,8 +279,13 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "gzip":
             headers["Content-Encoding"] = "gzip"
         self._headers(status, wanted if fault == "short" else n_bytes, headers)
-        self._send_paced(content, begin, n_bytes)
-        if fault == "short":
+        if fault == "trickle":
+            with contextlib.suppress(OSError):
+                while not self.owner.closing.wait(0.02):
+                    self._send(b"0")
+        else:
+            self._send_paced(content, begin, n_bytes)
+        if fault in ("short", "trickle"):
             self.close_connection = True
 
     def _headers(self, status, length, headers=()):

@@ -132,6 +132,25 @@ def test_faults_that_pass_are_survived_and_those_that_stay_are_told(server, paus
     assert server.counts.requests == 6
 
 
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("trickle", "fewer than 1000 bytes in 0.2 s"), ("slow headers", "the connection failed")]
+)
+def test_a_server_that_trickles_is_one_that_is_silent(pauses, monkeypatch, fault, reason):
+    monkeypatch.setattr(web, "WINDOW", 0.2)
+    monkeypatch.setattr(web, "HEADERS_TIMEOUT", 0.3)
+    with RangeServer({"a.nwb": CONTENT}, faults=schedule(fault)) as server:
+        assert opened(server).read(3, 4000) == CONTENT[3:4003]  # at the second try
+        server.faults = lambda request: fault
+        with pytest.raises(UnreachableError, match=reason):
+            opened(server).read(3, 4000)
+
+
+def test_absurd_headers_are_a_failed_connection(pauses):
+    with RangeServer({"a.nwb": CONTENT}, faults=lambda request: ("429", "x" * 100_000)) as server:
+        with pytest.raises(UnreachableError, match="the connection failed"):
+            opened(server).read(3, 4)
+
+
 def test_pauses_grow_at_random_up_to_a_cap(server, pauses):
     server.faults = lambda request: "503"
     for _ in range(20):

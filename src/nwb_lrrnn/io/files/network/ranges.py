@@ -198,7 +198,7 @@ class Ranges:
 
     def _next(self, target: str, response: urllib3.BaseHTTPResponse) -> str:
         """Return where a redirect leads to."""
-        response.read(_READ_FROM_REFUSALS)
+        web.body(response, _READ_FROM_REFUSALS)
         try:
             found = urljoin(target, response.headers.get("Location", ""))
         except ValueError:
@@ -238,7 +238,7 @@ class Ranges:
         if (int(found[1]), int(found[2]) + 1) != (offset, end):
             raise _AgainError(f"bytes {found[1]}-{found[2]} came, wanted {offset}-{end - 1}")
         self._learn(response, total or 0)
-        data = response.read(end - offset)
+        data = web.body(response, end - offset)
         if len(data) != end - offset or response.headers.get("Content-Length", str(len(data))) != str(len(data)):
             raise _AgainError(f"{len(data)} bytes came, wanted {end - offset}")
         return data
@@ -268,7 +268,7 @@ class Ranges:
                 f"{self.uri}: the server ignores ranges and sends the whole file, so that it cannot be streamed; "
                 "download the file and open its path"
             )
-        body = response.read(_READ_FROM_REFUSALS)
+        body = web.body(response, _READ_FROM_REFUSALS)
         if status in (401, 403) or (status == 400 and b"ExpiredToken" in body):
             raise _RefusedError(f"status {status}")
         if status in (404, 410):
@@ -317,6 +317,8 @@ def _said(error: Any) -> str:
         return f"no connection within {web.CONNECT_TIMEOUT:g} s"
     if isinstance(error, ReadTimeoutError):
         return f"no byte for {web.READ_TIMEOUT:g} s"
+    if isinstance(error, web.TooSlowError):
+        return str(error)
     if isinstance(error, IncompleteRead):
         return "the answer was cut off"
     if isinstance(error, SSLError):

@@ -8,11 +8,12 @@ import socket
 import ssl
 import sys
 import threading
+import time
 import urllib.request
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import unquote
@@ -24,6 +25,8 @@ from urllib3.util import make_headers, parse_url
 
 CONNECT_TIMEOUT = 10.0  # s
 READ_TIMEOUT = 30.0  # s without a byte
+HEADERS_TIMEOUT = 60.0  # s until the headers of an answer are complete: a byte now and then ends no silence
+LEAST_BYTES, WINDOW = 1000, 30.0  # of a body in so many s: a server that trickles is taken as silent
 AT_ONCE = 8
 
 # No proxy can reach the loopback of this machine.
@@ -80,6 +83,24 @@ def answer(url: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPRespon
             yield response
         finally:
             response.close()  # a body read to its end has given its connection back already
+
+
+class TooSlowError(HTTPError):
+    """A server sends so little that the file would never arrive."""
+
+
+def body(response: urllib3.BaseHTTPResponse, size: int) -> bytes:
+    """Return up to `size` bytes of a body; TooSlowError where fewer than `LEAST_BYTES` come in `WINDOW` seconds."""
+    parts: list[bytes] = []
+    n_bytes, n_before, since = 0, 0, time.monotonic()
+    while n_bytes < size and (part := response.read1(size - n_bytes)):
+        if parts and (now := time.monotonic()) - since >= WINDOW:
+            if n_bytes - n_before < LEAST_BYTES:
+                raise TooSlowError(f"fewer than {LEAST_BYTES} bytes in {WINDOW:g} s")
+            n_before, since = n_bytes, now
+        parts.append(part)
+        n_bytes += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def in_parallel(function: Callable[..., Any], items: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -144,11 +165,15 @@ def _end_if_interrupted() -> None:
 
 
 class _NotedConnection(HTTPConnection):
-    """A connection that `end` finds."""
+    """A connection that `end` finds, and whose answers have a time limit."""
 
     def connect(self) -> None:
         super().connect()
         _note(self.sock)
+
+    def getresponse(self) -> Any:
+        with _cut_off_later(self.sock):
+            return super().getresponse()
 
 
 class _NotedSafeConnection(HTTPSConnection):
@@ -157,6 +182,10 @@ class _NotedSafeConnection(HTTPSConnection):
     def connect(self) -> None:
         super().connect()
         _note(self.sock)
+
+    def getresponse(self) -> Any:
+        with _cut_off_later(self.sock):
+            return super().getresponse()
 
 
 class _NotedPool(urllib3.HTTPConnectionPool):
@@ -169,6 +198,24 @@ class _NotedSafePool(urllib3.HTTPSConnectionPool):
     """The same, encrypted."""
 
     ConnectionCls = _NotedSafeConnection  # pyright: ignore[reportAssignmentType]
+
+
+@contextmanager
+def _cut_off_later(one: socket.socket | None) -> Iterator[None]:
+    """Let what reads from a socket within the block come to an end after `HEADERS_TIMEOUT`."""
+
+    def cut() -> None:
+        with suppress(OSError):
+            if one is not None:
+                one.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(HEADERS_TIMEOUT, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _note(one: socket.socket | None) -> None:

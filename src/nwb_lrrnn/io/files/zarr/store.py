@@ -259,7 +259,7 @@ class _Whole(Ranges):
         n_bytes = response.headers.get("Content-Length", "")
         as_it_is = response.headers.get("Content-Encoding", "identity").lower() == "identity"
         if response.status == 200 and n_bytes.isdecimal() and as_it_is:
-            return response.read(int(n_bytes))  # one that breaks off is an error of urllib3, and another try
+            return web.body(response, int(n_bytes))  # one that breaks off is an error of urllib3, and another try
         return super()._checked(response, offset, size, is_first)
 
 

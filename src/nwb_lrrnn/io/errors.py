@@ -65,6 +65,10 @@ class NotBuiltError(ValueError):
     """pynwb cannot build the objects of a file that is otherwise in order."""
 
 
+class DamagedResultsError(ValueError):
+    """What a result file holds does not fit together, so that neither results nor model can be trusted."""
+
+
 class UnwritableRecordingError(ValueError):
     """The recording is not written into; the message says why and what to do instead."""
 

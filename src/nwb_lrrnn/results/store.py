@@ -14,6 +14,7 @@ import xarray as xr
 
 from nwb_lrrnn import models
 from nwb_lrrnn.io.reading.recording import Recording, open_nwb
+from nwb_lrrnn.io.writing.intact import intact
 from nwb_lrrnn.io.writing.module_into import write_module_into
 from nwb_lrrnn.io.writing.processing_module import read_module, write_module
 from nwb_lrrnn.io.writing.writable import writable
@@ -189,7 +190,8 @@ def read_results(path: str | os.PathLike[str], module: str | None = None) -> xr.
     >>> results["trials/latents"], results["source"].attrs["uri"]  # doctest: +SKIP
     """
     pieces = read_module(path, module)
-    return results_tree(Path(path).stem, pieces)
+    with intact(path, module):
+        return results_tree(Path(path).stem, pieces)
 
 
 def load_model(path: str | os.PathLike[str], module: str | None = None) -> LatentModel:
@@ -228,7 +230,8 @@ def load_model(path: str | os.PathLike[str], module: str | None = None) -> Laten
             f"{os.fspath(path)}: the file holds a model of the kind {kind!r}, but this version "
             f"({version('nwb-lrrnn')}) knows {', '.join(models.STORED)}; update nwb-lrrnn"
         )
-    model = getattr(models, kind).from_dataset(model_dataset(pieces))
+    with intact(path, module):
+        model = getattr(models, kind).from_dataset(model_dataset(pieces))
     history = pieces["tables"].get("history")
     if history is not None:
         model.history_ = history

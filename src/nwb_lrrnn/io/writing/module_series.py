@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lrrnn.io.writing.columns import as_column, compressed, read_column, storable
+from nwb_lrrnn.io.writing.intact import check_rows
 from nwb_lrrnn.io.writing.module_arrays import NamedArray
 from nwb_lrrnn.io.writing.module_pieces import noted
 from nwb_lrrnn.io.writing.module_rows import Placement, place_trials, restore_rows
@@ -84,6 +85,7 @@ def read_series(group: Any, key: str, coordinates: Mapping[str, NamedArray]) -> 
     number = np.array([int(name.rpartition("_")[2]) - 1 if "_" in name else 0 for name in names])
     series = [group[_series_name(key, k)]["data"][()] for k in range(int(number.max()) + 1)]
     columns = [trials[name][()] for name in ("trial_order", "start_index", "count")]
+    check_rows(columns[0], number, columns[1], columns[2], [len(rows) for rows in series])
     dims = tuple(coordinates[f"{key}/array/dims"].values)
     shape = coordinates[f"{key}/array/shape"].values
     values = restore_rows(series, columns[0], number, columns[1], columns[2], int(shape[-2]))

@@ -10,6 +10,7 @@ from nwb_lrrnn.io.files.hdf5 import H5, plain
 from nwb_lrrnn.io.files.source import resolve
 from nwb_lrrnn.io.schemas import import_pynwb
 from nwb_lrrnn.io.writing.atomic import replacing
+from nwb_lrrnn.io.writing.intact import intact
 from nwb_lrrnn.io.writing.module_arrays import NamedArray, array_table, read_array_table
 from nwb_lrrnn.io.writing.module_info import LAYOUT, info_table, read_info
 from nwb_lrrnn.io.writing.module_pieces import (
@@ -67,29 +68,35 @@ def read_module(path: str | os.PathLike[str], module: str | None = None) -> Modu
     """Return the pieces of a fit from the processing module of an NWB file; trials in their original order.
 
     By default the module is the only one that nwb_lrrnn wrote. ValueError says that the file is not HDF5, has no module
-    of this name, or several and none is named, or that the module holds something else.
+    of this name, or several and none is named, or that the module holds something else; DamagedResultsError, one of
+    them, that what it holds does not fit together.
     """
     with resolve(path).open() as file:
         module = _chosen(file, path, module)
-        group: Any = file[f"processing/{module}"]
-        coordinates = read_array_table(group["coordinates"]) if "coordinates" in group else {}
-        state = read_array_table(group["model_state"]) if "model_state" in group else {}
-        tables = {
-            name: with_coordinates(name, read_table(group[name]), coordinates)
-            for name in group
-            if name not in OWN_TABLES and "colnames" in group[name].attrs
-        }
-        loadings = None
-        if "unit_loadings" in group:
-            loadings = with_coordinates("unit_loadings", read_unit_tables(group), coordinates)
-        return {
-            "latents": read_series(group, "latents", coordinates),
-            "rates": read_series(group, "rates", coordinates),
-            "state": {name: array.values for name, array in state.items()},
-            "info": read_info(group["fit_info"]),
-            "loadings": loadings,
-            "tables": tables,
-        }
+        with intact(path, module):
+            return _pieces(file[f"processing/{module}"])
+
+
+def _pieces(group: Any) -> ModulePieces:
+    """Return what a processing module holds."""
+    coordinates = read_array_table(group["coordinates"]) if "coordinates" in group else {}
+    state = read_array_table(group["model_state"]) if "model_state" in group else {}
+    tables = {
+        name: with_coordinates(name, read_table(group[name]), coordinates)
+        for name in group
+        if name not in OWN_TABLES and "colnames" in group[name].attrs
+    }
+    loadings = None
+    if "unit_loadings" in group:
+        loadings = with_coordinates("unit_loadings", read_unit_tables(group), coordinates)
+    return {
+        "latents": read_series(group, "latents", coordinates),
+        "rates": read_series(group, "rates", coordinates),
+        "state": {name: array.values for name, array in state.items()},
+        "info": read_info(group["fit_info"]),
+        "loadings": loadings,
+        "tables": tables,
+    }
 
 
 def check_module_name(name: str) -> None:

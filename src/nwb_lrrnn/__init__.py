@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from nwb_lrrnn.models import ESTIMATORS
 
 if TYPE_CHECKING:
+    from nwb_lrrnn.analysis.dimension import dimension_of_recording, effective_rank
     from nwb_lrrnn.analysis.fixed_points import find_fixed_points
     from nwb_lrrnn.compare import compare_baselines, select_rank
     from nwb_lrrnn.dynamics import LowRankDynamics
@@ -53,6 +54,8 @@ __all__ = [
     "chop",
     "compare_baselines",
     "compare_disentanglement",
+    "dimension_of_recording",
+    "effective_rank",
     "find_fixed_points",
     "group_stability",
     "judge_groups",
@@ -87,6 +90,8 @@ _HOMES = {
     "chop": "preprocessing",
     "compare_baselines": "compare",
     "compare_disentanglement": "groups",
+    "dimension_of_recording": "analysis.dimension",
+    "effective_rank": "analysis.dimension",
     "find_fixed_points": "analysis.fixed_points",
     "group_stability": "groups",
     "judge_groups": "groups",

@@ -12,7 +12,7 @@ from nwb_lrrnn.analysis.dimension.pairs import Pairs
 
 Array = NDArray[np.floating]
 
-LEVEL = 0.02  # of chance, below which units share something
+LEVEL = 0.01  # of chance, below which units share something
 _N_SIGNS, _N_DRAWS = 4000, 400
 
 

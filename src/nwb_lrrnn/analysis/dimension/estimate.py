@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from nwb_lrrnn.analysis.dimension import memory
 from nwb_lrrnn.analysis.dimension.chance import LEVEL, interval, p_of_nothing_shared, spread
 from nwb_lrrnn.analysis.dimension.grains import Grains, grains_of
 from nwb_lrrnn.analysis.dimension.pairs import Pairs, by_units, pairs_of
-from nwb_lrrnn.analysis.dimension.products import Course, Products, lags_of, lagged_products, products_of
+from nwb_lrrnn.analysis.dimension.products import Course, Products, lagged_products, lags_of, products_of
 from nwb_lrrnn.analysis.dimension.reading import Recorded
 from nwb_lrrnn.analysis.dimension.result import RecordedDimension
 from nwb_lrrnn.analysis.dimension.spectrum import cross_validated
@@ -119,6 +119,7 @@ class _Work:
     correlation: Array  # (lag,) of single units
     n_independent: float
     n_bins: int
+    varies: bool  # whether rates do, beyond what Poisson counts do anyway
 
 
 def _activity(X: Any, bin_size: float | None) -> Any:
@@ -158,9 +159,8 @@ def _work_on(recorded: Recorded, found: Survey, is_poisson: bool, rng: np.random
     seen = float(products.n_seen.sum())
     share = seen / lengths.sum()
     # of counts whose rates do not vary beyond chance, bins are as unrelated as Poisson counts are
-    n_independent, one = memory.independent_samples(
-        rho if clear or not is_poisson else np.zeros(len(rho)), lags, lengths, share
-    )
+    varies = bool(clear) or not is_poisson
+    n_independent, one = memory.independent_samples(rho if varies else np.zeros(len(rho)), lags, lengths, share)
     lag = min(_APART * one, (grains.stops.max() - grains.starts.min()) / 3)
     apart, stretches = grains.apart(lag), grains.stretches(min(_STRETCH * one, lag))
     if n_independent < _FEWEST_SAMPLES or not apart.any() or stretches.max() < 3:
@@ -169,7 +169,7 @@ def _work_on(recorded: Recorded, found: Survey, is_poisson: bool, rng: np.random
             f"X: holds about {n_independent:.2g} independent samples, one in {one * recorded.bin_size:.3g} {unit}; "
             f"wanted {_FEWEST_SAMPLES:.0f} or more for a dimension: record longer, or pass more trials"
         )
-    return _Work(course, grains, products, apart, stretches, rho, n_independent, int(seen))
+    return _Work(course, grains, products, apart, stretches, rho, n_independent, int(seen), varies)
 
 
 def _numbers(
@@ -194,9 +194,9 @@ def _numbers(
         variances = products.variances + products.means + found.mean[kept]
         raw = pairs(typical)
     numbers: dict[str, Any] = {}
-    known = shared or not found.are_counts
     for prefix, scale in (("", typical), ("z_scored_", sd)):
-        numbers |= _dimensions(prefix, raw if not prefix else pairs(scale), work, scale, n_population, rng, known)
+        of_scale = pairs(scale) if prefix else raw
+        numbers |= _dimensions(prefix, of_scale, work, (scale, variances), n_population, rng, shared, found.are_counts)
     numbers |= _times(work, shared, rng)
     numbers["spectrum"] = cross_validated(products, variances[:, drawn], work.stretches, shared)
     attrs = {
@@ -220,8 +220,14 @@ def _less_than_poisson(pairs: Pairs, products: Products) -> bool:
 
 
 def _dimensions(
-    prefix: str, pairs: Pairs, work: _Work, scale: Array, n_population: float | None, rng: np.random.Generator,
-    known: bool,
+    prefix: str,
+    pairs: Pairs,
+    work: _Work,
+    of_units: tuple[Array, Array],
+    n_population: float | None,
+    rng: np.random.Generator,
+    shared: bool,
+    are_counts: bool,
 ) -> dict[str, tuple[float, float, float]]:
     """Return dimension, effective rank and that of a population, each with its interval."""
     names = [f"{prefix}dimension", f"{prefix}effective_rank"]
@@ -232,25 +238,31 @@ def _dimensions(
 
     if n_population is not None:
         names.append(f"{prefix}dimension_of_population")
-    if not known:
+    if not shared and are_counts:
         return dict.fromkeys(names, (np.nan, np.nan, np.nan))
     values = inverses()
+    scale, variances = of_units
     draws, n = spread(inverses, work.stretches, rng)
-    more = _by_leaving_units_out(pairs, work, scale[work.course.drawn])
+    more = _by_leaving_units_out(pairs, work, scale[work.course.drawn], variances[:, work.course.drawn])
     found = {}
     for k, name in enumerate(names):
-        spare = 0.0 if k == 0 else more if k == 1 else more * (1 - pairs.n_units / max(n_population or 1, pairs.n_units))
+        if k == 1 and not shared:  # of which it would be the inverse of what chance leaves
+            found[name] = np.inf, _inverse(values[k], draws[:, k], n, more)[1], np.inf
+            continue
+        spare = (
+            0.0 if k == 0 else more if k == 1 else more * (1 - pairs.n_units / max(n_population or 1, pairs.n_units))
+        )
         found[name] = _inverse(values[k], draws[:, k], n, spare)
     return found
 
 
-def _by_leaving_units_out(pairs: Pairs, work: _Work, scale: Array) -> float:
+def _by_leaving_units_out(pairs: Pairs, work: _Work, scale: Array, variances: Array) -> float:
     """Return the standard error of 1 / effective rank that comes from which units were recorded, by the jackknife."""
     n = len(scale)
     if n < 4:
         return np.nan
     total, own = pairs.shared_sum(), by_units(work.products, scale, pairs.weights)
-    variance = work.products.n_seen @ (work.products.variances[:, work.course.drawn] / scale**2)
+    variance = work.products.n_seen @ (variances / scale**2)
     without = (total - 2 * own) / ((n - 1) * (n - 2))
     trace = (variance.sum() - variance) / (n - 1) / work.products.n_seen.sum()
     inverse = without / trace**2
@@ -260,10 +272,8 @@ def _by_leaving_units_out(pairs: Pairs, work: _Work, scale: Array) -> float:
 def _inverse(value: float, draws: Array, n: int, more: float) -> tuple[float, float, float]:
     """Return a dimension and its interval from its inverse, which may be 0 or less: of infinitely many dimensions."""
     low, high = interval(value, draws, n, more=more)
-    if low > 0.3 * value > 0:  # far from 0: errors of a ratio are relative
-        log_low, log_high = interval(
-            float(np.log(value)), np.log(np.maximum(draws, 1e-300)), n, more=more / value
-        )
+    if low > 0.3 * value > 0 and np.nanmin(draws) > 0:  # far from 0: errors of a ratio are relative
+        log_low, log_high = interval(float(np.log(value)), np.log(np.maximum(draws, 1e-300)), n, more=more / value)
         low, high = np.exp(log_low), np.exp(log_high)
 
     def turned(one: float) -> float:
@@ -278,6 +288,8 @@ def _times(work: _Work, shared: bool, rng: np.random.Generator) -> dict[str, Any
     lags = products.lags
     numbers: dict[str, Any] = {"autocorrelation": work.correlation}
     sums = {"half_time": (products.autocovariance, products.n_pairs)}
+    if not work.varies:
+        sums, numbers["half_time"] = {}, (np.nan, np.nan, np.nan)
     if shared:
         sums["half_time_of_components"] = lagged_products(work.course, work.grains, products, work.apart)
         numbers["component_autocorrelation"] = memory.correlation(*sums["half_time_of_components"])
@@ -285,11 +297,13 @@ def _times(work: _Work, shared: bool, rng: np.random.Generator) -> dict[str, Any
         numbers["component_autocorrelation"] = np.full(len(lags), np.nan)
     numbers["half_time_of_components"] = (np.nan, np.nan, np.nan)
     for name, (values, n_pairs) in sums.items():
-        statistic: Callable[[Array | None], Array] = lambda counts=None, v=values, m=n_pairs: np.array(
-            memory.half_time(memory.correlation(v, m, counts), lags)
-        )
-        value = float(statistic(None))
+        statistic = partial(_half_time, values, n_pairs, lags)
+        value = float(statistic())
         draws, n = spread(statistic, work.stretches, rng)
         low, high = interval(value, draws, n)
         numbers[name] = value, max(low, 0.0), high
     return numbers
+
+
+def _half_time(sums: Array, n_pairs: Array, lags: NDArray[np.integer], counts: Array | None = None) -> Array:
+    return np.array(memory.half_time(memory.correlation(sums, n_pairs, counts), lags))

@@ -68,7 +68,11 @@ class Pairs:
 
 
 def pairs_of(
-    products: Products, variances: Array, scale: Array, drawn: NDArray[np.integer], apart: NDArray[np.bool_],
+    products: Products,
+    variances: Array,
+    scale: Array,
+    drawn: NDArray[np.integer],
+    apart: NDArray[np.bool_],
     stretches: NDArray[np.integer],
 ) -> Pairs:
     """Return what pairs of grains say.

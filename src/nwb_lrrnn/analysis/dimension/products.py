@@ -131,7 +131,9 @@ def products_of(course: Course, grains: Grains, lags: NDArray[np.integer], count
     return Products(n_seen, moments, variances / bins, means / bins, lags, auto, n_pairs)
 
 
-def lagged_products(course: Course, grains: Grains, products: Products, apart: NDArray[np.bool_]) -> tuple[Array, Array]:
+def lagged_products(
+    course: Course, grains: Grains, products: Products, apart: NDArray[np.bool_]
+) -> tuple[Array, Array]:
     """Return sum_ij C_ij(lag) C_ij(0), i != j, as sums over bins (grain, lag), and their numbers of bins.
 
     C(lag) is that of the grain and C(0) that of all grains apart from it: Psi(lag, 0) of Eq. 24 of Clark, Marschall,
@@ -165,9 +167,7 @@ def _parts(course: Course, grains: Grains) -> Iterator[tuple[int, slice, Array, 
             yield k, slice(a - begin + n_past, b - begin + n_past), y, seen
 
 
-def _at_lags(
-    rows: slice, lags: NDArray[np.integer], with_zero: bool = False
-) -> Iterator[tuple[int, slice, slice]]:
+def _at_lags(rows: slice, lags: NDArray[np.integer], with_zero: bool = False) -> Iterator[tuple[int, slice, slice]]:
     """Yield the place of each lag, the rows that have one so long before them, and those."""
     for at, lag in enumerate(lags):
         first = max(rows.start, int(lag))

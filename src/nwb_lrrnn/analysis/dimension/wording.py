@@ -71,8 +71,8 @@ def notes_of(unit_ids: Any, constant: Any, copies: Sequence[tuple[int, int]], n_
         pairs = [f"{unit_ids[copy]} (a copy of {unit_ids[same]})" for copy, same in copies]
         notes.append(f"Left out, as they equal another unit in every bin: {named(pairs)}.")
     if n_copied:
-        notes.append(f"{n_copied} trial{'s are copies of others and do' if n_copied > 1 else ' is a copy of another and does'} not count.")
+        which = "trials are copies of others and do" if n_copied > 1 else "trial is a copy of another and does"
+        notes.append(f"{n_copied} {which} not count.")
     if n_drawn:
         notes.append(f"Covariances are those of {n_drawn} units, drawn at random.")
     return notes
-

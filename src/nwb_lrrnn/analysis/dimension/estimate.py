@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -59,8 +59,8 @@ def dimension_of_recording(
     private : {"auto", "poisson", "kept"}
         What is done about the noise that each unit has of its own. "poisson": of counts, the variance that a Poisson
         process adds is taken out, as by thinning spikes into two halves, averaged over all ways to do so. "kept": it
-        counts as variance. "auto": "poisson" for counts, unless units vary less than Poisson counts do, and "kept" for
-        the rest.
+        counts as variance. "auto": "poisson" for counts, and "kept" for the rest; where counts are more regular than
+        Poisson counts (refractory units), variances are those that neighbouring bins imply.
     random_state : int or None
         Seed of the draws behind intervals and p-value.
 
@@ -98,7 +98,7 @@ def dimension_of_recording(
     if private == "poisson" and not found.are_counts:
         raise ValueError("private: got 'poisson', but X holds no counts; pass 'kept', or the counts of bins")
     rng = np.random.default_rng(random_state)
-    work = _work_on(recorded, found, found.are_counts and private != "kept", rng)
+    work = _work_on(recorded, found, private, rng)
     numbers, table_attrs = _numbers(work, found, private, n_population, rng)
     table = as_table(numbers, table_attrs, work.products.lags * recorded.bin_size, recorded.is_known)
     drawn = len(work.course.drawn) if len(work.course.drawn) < len(found.kept) else 0
@@ -120,6 +120,8 @@ class _Work:
     n_independent: float
     n_bins: int
     varies: bool  # whether rates do, beyond what Poisson counts do anyway
+    removed: str  # how the noise of units is taken out: poisson, neighbours, or kept
+    counted: Array  # (grain, unit), of counts, the variances with it
 
 
 def _activity(X: Any, bin_size: float | None) -> Any:
@@ -141,9 +143,9 @@ def _check_units(found: Survey, recorded: Recorded) -> None:
         )
 
 
-def _work_on(recorded: Recorded, found: Survey, is_poisson: bool, rng: np.random.Generator) -> _Work:
+def _work_on(recorded: Recorded, found: Survey, private: str, rng: np.random.Generator) -> _Work:
     """Return the products of a recording, or refuse one that is too short."""
-    kept = found.kept
+    kept, is_poisson = found.kept, found.are_counts and private != "kept"
     drawn = np.arange(len(kept))
     if len(kept) > MOST_UNITS:
         drawn = np.sort(rng.choice(len(kept), MOST_UNITS, replace=False))
@@ -153,13 +155,18 @@ def _work_on(recorded: Recorded, found: Survey, is_poisson: bool, rng: np.random
     course = Course(recorded, kept, drawn, mean, found.trials, int(lags[-1]))
     grains = grains_of(recorded.lengths, recorded.starts, found.trials, len(drawn))
     products = products_of(course, grains, lags, mean if is_poisson else None)
+    varies, counted = True, products.variances + products.means + mean
+    removed = "poisson" if is_poisson else "kept"
+    if is_poisson and private == "auto" and lags[-1] >= 2 and _are_regular(products):
+        auto = products.autocovariance.copy()
+        auto[:, 0] = products.neighbours.sum(axis=1) * products.n_pairs[:, 0]
+        products, removed = replace(products, variances=products.neighbours, autocovariance=auto), "neighbours"
+    if is_poisson:
+        products, varies = _varying(products)
     rho = memory.correlation(products.autocovariance, products.n_pairs)
-    of_grains = products.variances.sum(axis=1)[products.n_seen > 0]
-    clear = of_grains.mean() > _CLEAR * of_grains.std() / np.sqrt(len(of_grains))
     seen = float(products.n_seen.sum())
     share = seen / lengths.sum()
     # of counts whose rates do not vary beyond chance, bins are as unrelated as Poisson counts are
-    varies = bool(clear) or not is_poisson
     n_independent, one = memory.independent_samples(rho if varies else np.zeros(len(rho)), lags, lengths, share)
     lag = min(_APART * one, (grains.stops.max() - grains.starts.min()) / 3)
     apart, stretches = grains.apart(lag), grains.stretches(min(_STRETCH * one, lag))
@@ -169,7 +176,23 @@ def _work_on(recorded: Recorded, found: Survey, is_poisson: bool, rng: np.random
             f"X: holds about {n_independent:.2g} independent samples, one in {one * recorded.bin_size:.3g} {unit}; "
             f"wanted {_FEWEST_SAMPLES:.0f} or more for a dimension: record longer, or pass more trials"
         )
-    return _Work(course, grains, products, apart, stretches, rho, n_independent, int(seen), varies)
+    return _Work(course, grains, products, apart, stretches, rho, n_independent, int(seen), varies, removed, counted)
+
+
+def _varying(products: Products) -> tuple[Products, bool]:
+    """Return products of counts, and whether their rates vary beyond chance.
+
+    Where counts are more regular than Poisson, so that nothing is left at lag 0, the next lag stands for it.
+    """
+    seen = products.n_seen > 0
+    for at in range(min(2, len(products.lags))):
+        sums, n_pairs = products.autocovariance[seen, at], products.n_pairs[seen, at]
+        means = sums[n_pairs > 0] / n_pairs[n_pairs > 0]
+        if len(means) > 1 and means.mean() > _CLEAR * means.std() / np.sqrt(len(means)):
+            auto, pairs = products.autocovariance.copy(), products.n_pairs.copy()
+            auto[:, 0], pairs[:, 0] = auto[:, at], pairs[:, at]
+            return replace(products, autocovariance=auto, n_pairs=pairs), True
+    return products, False
 
 
 def _numbers(
@@ -178,7 +201,7 @@ def _numbers(
     """Return the numbers with their intervals, and the attributes."""
     products, drawn = work.products, work.course.drawn
     kept = found.kept
-    is_poisson = found.are_counts and private != "kept"
+    removed = work.removed
     sd = np.sqrt(found.variance[kept])
     variances = products.variances
 
@@ -189,9 +212,8 @@ def _numbers(
     raw = pairs(typical)
     p_value = p_of_nothing_shared(pairs(sd), work.stretches, rng)
     shared = p_value <= LEVEL
-    if is_poisson and private == "auto" and shared and _less_than_poisson(raw, products):
-        is_poisson = False
-        variances = products.variances + products.means + found.mean[kept]
+    if removed != "kept" and private == "auto" and shared and _is_impossible(raw, products):
+        removed, variances = "kept", work.counted
         raw = pairs(typical)
     numbers: dict[str, Any] = {}
     for prefix, scale in (("", typical), ("z_scored_", sd)):
@@ -202,8 +224,9 @@ def _numbers(
     attrs = {
         "shared": int(shared),
         "p_value": p_value,
-        "private": "poisson" if is_poisson else "kept",
-        "quantity": "dimension of counts" if found.are_counts and not is_poisson else "dimension of the activity",
+        "private": removed,
+        "quantity": "dimension of counts" if found.are_counts and removed == "kept" else "dimension of the activity",
+        "regular": int(found.are_counts and private == "auto" and removed != "poisson"),
         "n_independent": work.n_independent,
         "n_stretches": int(work.stretches.max()) + 1,
         "n_units": len(kept),
@@ -213,8 +236,15 @@ def _numbers(
     return numbers, attrs
 
 
-def _less_than_poisson(pairs: Pairs, products: Products) -> bool:
-    """Return whether too little is left of the variances for the covariances: counts are more regular than Poisson."""
+def _are_regular(products: Products) -> bool:
+    """Return whether less is left of the variances of counts than neighbouring bins imply: Poisson counts vary more."""
+    seen = (products.n_seen > 0) & (products.n_pairs[:, 2] > 0)
+    more = (products.neighbours - products.variances).sum(axis=1)[seen]
+    return bool(len(more) > 1 and more.mean() > _CLEAR * more.std() / np.sqrt(len(more)))
+
+
+def _is_impossible(pairs: Pairs, products: Products) -> bool:
+    """Return whether too little is left of the variances for the covariances, so that no dimension is as small."""
     limit = pairs.inverse_dimensions()[1]
     return bool(products.variances.sum() <= 0 or not np.isfinite(limit) or limit > 1.0 / 0.9)
 

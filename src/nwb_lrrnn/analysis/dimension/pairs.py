@@ -48,8 +48,8 @@ class Pairs:
         return self._mean(self.shared, counts) - self.by_chance
 
     def _mean(self, values: Array, counts: Array | None) -> float:
-        weights = self.weights if counts is None else self.weights * np.outer(counts, counts)
-        return float(np.vdot(weights, values) / max(weights.sum(), 1e-300))
+        drawn = np.ones(len(values)) if counts is None else counts
+        return float(drawn @ (self.weights * values) @ drawn / max(drawn @ self.weights @ drawn, 1e-300))
 
     def inverse_dimensions(self, counts: Array | None = None) -> tuple[float, float]:
         """Return 1 / dimension of these units, and of ever more such units (0 or less: of infinitely many)."""

@@ -30,6 +30,9 @@ class Products:
         Mean products, the diagonal 0.
     variances : array (grain, unit)
         Diagonal of the same; of what units share, where the private part is out.
+    neighbours : array (grain, unit)
+        The variances that neighbouring bins imply: (4 C(1) - C(2)) / 3, a parabola through lags 1 and 2; noise that is
+        new in every bin has no part in it.
     means : array (grain, unit)
     lags : array (lag,), int
     autocovariance : array (grain, lag)
@@ -41,6 +44,7 @@ class Products:
     n_seen: Array
     moments: NDArray[np.float32]
     variances: Array
+    neighbours: Array
     means: Array
     lags: NDArray[np.integer]
     autocovariance: Array
@@ -100,6 +104,7 @@ def products_of(course: Course, grains: Grains, lags: NDArray[np.integer], count
     moments = np.zeros((n_grains, len(drawn), len(drawn)), dtype=np.float32)
     variances, means = np.zeros((n_grains, n_units)), np.zeros((n_grains, n_units))
     n_seen, of_unit = np.zeros(n_grains), np.zeros(n_units)
+    near = np.zeros((2, n_grains, n_units))
     auto, n_pairs = np.zeros((n_grains, len(lags))), np.zeros((n_grains, len(lags)))
     missing = np.zeros((len(drawn), len(drawn)))  # bins in which two units are not both observed, though any is
     for k, rows, y, seen in _parts(course, grains):
@@ -120,6 +125,8 @@ def products_of(course: Course, grains: Grains, lags: NDArray[np.integer], count
         auto[k, 0] += own.sum()
         n_pairs[k, 0] += bins.mean()
         for at, now, then in _at_lags(rows, lags):
+            if lags[at] <= 2:
+                near[lags[at] - 1, k] += np.einsum("tu,tu->u", y[now], y[then])
             auto[k, at] += np.vdot(y[now], y[then])
             n_pairs[k, at] += now.stop - now.start if seen is None else np.vdot(seen[now], seen[then]) / n_units
     share = 1.0 - missing / n_seen.sum()
@@ -128,7 +135,9 @@ def products_of(course: Course, grains: Grains, lags: NDArray[np.integer], count
         moments[k] /= max(n_seen[k], 1.0) * share
         np.fill_diagonal(moments[k], 0.0)
     bins = np.maximum(n_seen, 1.0)[:, None] * np.maximum(of_unit / n_seen.sum(), 1e-9)
-    return Products(n_seen, moments, variances / bins, means / bins, lags, auto, n_pairs)
+    per_pair = [near[at] / np.maximum(n_pairs[:, [min(at + 1, len(lags) - 1)]], 1e-9) for at in (0, 1)]
+    neighbours = (4.0 * per_pair[0] - per_pair[1]) / 3.0
+    return Products(n_seen, moments, variances / bins, neighbours, means / bins, lags, auto, n_pairs)
 
 
 def lagged_products(

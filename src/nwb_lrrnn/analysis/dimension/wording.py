@@ -50,8 +50,15 @@ def _what(table: Any) -> str:
     )
     private = {
         "poisson": " Poisson noise of the counts is taken out.",
+        "neighbours": " Noise that is new in every bin is taken out: what is left is what neighbouring bins share, as "
+        "the counts are more regular than Poisson counts.",
         "kept": " It includes what noise each unit has of its own.",
     }[attrs["private"]]
+    if attrs["quantity"] == "dimension of counts" and attrs["regular"]:
+        private += (
+            " In these bins counts are more regular than Poisson counts, so that this noise cannot be told from what "
+            "units share; larger bins may show more."
+        )
     return first + private
 
 

@@ -57,7 +57,8 @@ def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, capsys):
         )
         exec(compile(shorter, "README.md", "exec"), names)
     assert names["reach"].sizes == {"trial": 10, "time": 35, "unit": 3}
-    assert {path.name for path in tmp_path.iterdir()} == {"session.nwb", "session_lrrnn.nwb", "fit.npz", "flow.png"}
+    written = {"session.nwb", "session_lrrnn.nwb", "session_dimension.nwb", "fit.npz", "flow.png"}
+    assert {path.name for path in tmp_path.iterdir()} == written
     table, X = names["table"], names["X"]
     assert table.index[0] == "mean rate"
     assert table.loc["mean rate", "low"] > 0  # the README's model beats constant rates

@@ -28,6 +28,7 @@ _FEWEST_SAMPLES = 10.0
 _APART = 5.0  # times of an independent sample between two bins that are taken for independent
 _STRETCH = 2.0  # the same, of the stretches that are drawn
 _CLEAR = 3.0  # standard errors
+_REGULAR = 4.0  # the same, before counts are taken for more regular than Poisson counts
 
 
 def dimension_of_recording(
@@ -100,6 +101,7 @@ def dimension_of_recording(
     rng = np.random.default_rng(random_state)
     work = _work_on(recorded, found, private, rng)
     numbers, table_attrs = _numbers(work, found, private, n_population, rng)
+    table_attrs["random_state"] = "null" if random_state is None else random_state
     table = as_table(numbers, table_attrs, work.products.lags * recorded.bin_size, recorded.is_known)
     drawn = len(work.course.drawn) if len(work.course.drawn) < len(found.kept) else 0
     notes = notes_of(recorded.unit_ids, found.constant, found.copies, int((~found.trials).sum()), drawn)
@@ -240,7 +242,7 @@ def _are_regular(products: Products) -> bool:
     """Return whether less is left of the variances of counts than neighbouring bins imply: Poisson counts vary more."""
     seen = (products.n_seen > 0) & (products.n_pairs[:, 2] > 0)
     more = (products.neighbours - products.variances).sum(axis=1)[seen]
-    return bool(len(more) > 1 and more.mean() > _CLEAR * more.std() / np.sqrt(len(more)))
+    return bool(len(more) > 1 and more.mean() > _REGULAR * more.std() / np.sqrt(len(more)))
 
 
 def _is_impossible(pairs: Pairs, products: Products) -> bool:

@@ -3,7 +3,7 @@
 Recordings of one random network (N = 1000, random modes of effective rank 0.3, g = 6, erf), whose dimension is known
 from products of different recordings. Each row: neurons and samples of a recording, then mean and standard deviation
 over recordings of each estimate, and how often the 95 % interval holds the dimension of these neurons. An estimate is
-as good as its ratio to the truth is close to 1. `pip install dimensionality` adds a column.
+as good as its ratio to the truth is close to 1. `pip install dimensionality` adds a column; it takes samples for independent.
 
     python benchmarks/dimension.py            a few minutes
     python benchmarks/dimension.py --quick    half a minute, fewer and shorter recordings
@@ -60,11 +60,10 @@ def naive(x: np.ndarray) -> float:
 
 
 def other(x: np.ndarray) -> float:
-    """Return what PyPI `dimensionality` says, corrected for samples and neurons."""
-    import dimensionality
+    """Return what PyPI `dimensionality` says of these neurons, corrected for the number of samples."""
+    from dimensionality import participation_ratio  # pyright: ignore[reportMissingImports]
 
-    found = dimensionality.dim(x) if hasattr(dimensionality, "dim") else np.nan
-    return float(found if np.isscalar(found) else np.nan)
+    return float(participation_ratio(x, return_all=True)["row"])
 
 
 def main() -> None:

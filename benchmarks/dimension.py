@@ -3,7 +3,8 @@
 Recordings of one random network (N = 1000, random modes of effective rank 0.3, g = 6, erf), whose dimension is known
 from products of different recordings. Each row: neurons and samples of a recording, then mean and standard deviation
 over recordings of each estimate, and how often the 95 % interval holds the dimension of these neurons. An estimate is
-as good as its ratio to the truth is close to 1. `pip install dimensionality` adds a column; it takes samples for independent.
+as good as its ratio to the truth is close to 1. `pip install dimensionality` adds a column (it takes
+samples for independent).
 
     python benchmarks/dimension.py            a few minutes
     python benchmarks/dimension.py --quick    half a minute, fewer and shorter recordings

@@ -100,7 +100,7 @@ def test_options_named_in_the_readme_exist():
 
     known = {option for command in cli.commands.values() for p in command.params for option in p.opts} | {"--help"}
     commands = re.findall(r"nwb-lrrnn (\w+)", README)
-    assert set(commands) <= {"demo", "inspect", "fit"}
+    assert set(commands) <= {"demo", "inspect", "fit", "dimension"}
     shown = [line for line in README.splitlines() if "nwb-lrrnn" in line or line.startswith("`--")]
     named = {option for line in shown for option in re.findall(r"(?<![\w-])--[a-z][\w-]+", line)}
     assert named - {"--index-url", "--no-deps"} <= known

@@ -59,7 +59,8 @@ def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, capsys):
         shorter = shorter.replace("n_surrogates=50", "n_surrogates=10")
         exec(compile(shorter, "README.md", "exec"), names)
     assert names["reach"].sizes == {"trial": 10, "time": 35, "unit": 3}
-    assert {path.name for path in tmp_path.iterdir()} == {"session.nwb", "session_lrrnn.nwb", "fit.npz", "flow.png"}
+    written = {"session.nwb", "session_lrrnn.nwb", "session_dimension.nwb", "fit.npz", "flow.png"}
+    assert {path.name for path in tmp_path.iterdir()} == written
     table, X = names["table"], names["X"]
     assert table.index[0] == "mean rate"
     assert table.loc["mean rate", "low"] > 0  # the README's model beats constant rates
@@ -101,7 +102,7 @@ def test_options_named_in_the_readme_exist():
 
     known = {option for command in cli.commands.values() for p in command.params for option in p.opts} | {"--help"}
     commands = re.findall(r"nwb-lrrnn (\w+)", README)
-    assert set(commands) <= {"demo", "inspect", "fit"}
+    assert set(commands) <= {"demo", "inspect", "fit", "dimension"}
     shown = [line for line in README.splitlines() if "nwb-lrrnn" in line or line.startswith("`--")]
     named = {option for line in shown for option in re.findall(r"(?<![\w-])--[a-z][\w-]+", line)}
     assert named - {"--index-url", "--no-deps"} <= known

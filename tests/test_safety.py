@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nwb_lrrnn.cli.fit import _output
+from nwb_lrrnn.cli.fit import result_path
 from nwb_lrrnn.io.errors import UnreachableError
 from nwb_lrrnn.io.files.secrets import texts_without_secrets, without_secrets
 from nwb_lrrnn.io.reading.recording import open_nwb
@@ -109,7 +109,7 @@ def test_tables_and_coordinates_hold_no_secret(tmp_path):
 )
 def test_the_name_that_the_command_line_makes_stays_in_the_folder(tmp_path, monkeypatch, uri):
     monkeypatch.chdir(tmp_path)
-    path = _output(None, uri, overwrite=False)
+    path = result_path(None, uri, overwrite=False)
     assert path.parent == Path(".")
     assert path.name.endswith("_lrrnn.nwb")
     assert path.absolute().resolve().parent == tmp_path.resolve()

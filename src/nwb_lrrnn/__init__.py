@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from nwb_lrrnn.models import ESTIMATORS
 
 if TYPE_CHECKING:
+    from nwb_lrrnn.analysis.dimension import dimension_of_recording, effective_rank
     from nwb_lrrnn.analysis.fixed_points import find_fixed_points
     from nwb_lrrnn.compare import compare_baselines, select_rank
     from nwb_lrrnn.dynamics import LowRankDynamics
@@ -54,6 +55,8 @@ __all__ = [
     "chop",
     "compare_baselines",
     "compare_disentanglement",
+    "dimension_of_recording",
+    "effective_rank",
     "equivalent_networks",
     "find_fixed_points",
     "group_stability",
@@ -90,6 +93,8 @@ _HOMES = {
     "chop": "preprocessing",
     "compare_baselines": "compare",
     "compare_disentanglement": "groups",
+    "dimension_of_recording": "analysis.dimension",
+    "effective_rank": "analysis.dimension",
     "equivalent_networks": "models.least_squares.equivalents",
     "find_fixed_points": "analysis.fixed_points",
     "group_stability": "groups",

@@ -1,4 +1,4 @@
-"""The command `nwb-lrrnn`: demo, inspect and fit. Every command imports what it needs when it runs."""
+"""The command `nwb-lrrnn`: demo, inspect, fit and dimension. Every command imports what it needs when it runs."""
 
 import logging
 import re
@@ -244,3 +244,33 @@ def fit(settings: SharedOptions, **options: Any) -> None:
     """Fit a model to a recording, compare it with simpler ones on held-out trials, and write the result."""
     with _logging(settings.verbose):
         fit_recording(**options)
+
+
+@cli.command(short_help="Dimension and time-scales of a recording, without a fit.")
+@click.argument("uri")
+@click.option("--bin-size", type=_POSITIVE, help="Seconds.  [default: 0.02 for spikes, the rate of a series]")
+@click.option("--align", help="Column of the trial table with session times: time 0 of each trial.")
+@click.option("--window", nargs=2, type=float, help="Start and stop in s, relative to --align.")
+@click.option("--intervals", help="Table of intervals that holds the trials.  [default: trials, else the only one]")
+@click.option("--trials", help="Which trials: ids (3,4,5) or a query such as \"side == 'left'\".")
+@click.option("--series", help="Of this series.  [default: the spikes, else the only series]")
+@click.option("--table", help="Units table.  [default: /units, else the only one with spike times]")
+@click.option("--binning", type=click.IntRange(min=1), metavar="PIXELS", help="Of a movie: the side of its blocks.")
+@click.option("--units", help="Which units: ids (3,4,5) or a query such as \"quality == 'good'\".")
+@click.option("--time-scale", type=_PositiveFraction(), default=1.0, help="Seconds per unit of spike times: 1/30000.")
+@click.option("--population", type=_POSITIVE, metavar="N", help="Say the dimension of N such units too.")
+@click.option("--private", default="auto", show_default=True, help="Noise of each unit: auto, poisson or kept.")
+@click.option("--seed", default=0, show_default=True, help="Of the intervals.")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write them into this result file.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw spectrum and time-scales into this file.")
+@click.option("--overwrite", is_flag=True, help="Replace a result file that is there.")
+@_follow_links
+@common_options
+@click.pass_obj
+def dimension(settings: SharedOptions, **options: Any) -> None:
+    """Say how many dimensions the activity has, and how long it remembers, with 95 % intervals; fit nothing."""
+    from nwb_lrrnn.cli.dimension import say_dimension
+
+    with _logging(settings.verbose):
+        say_dimension(**options)

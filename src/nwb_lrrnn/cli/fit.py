@@ -61,14 +61,14 @@ def fit_recording(
     if table is not None and series is not None:
         raise click.UsageError("--table: names units, and --series a series; pass one of them")
     estimator = _estimator(model, rank=rank, max_epochs=max_epochs, seed=seed, device=device, assignments=assignments)
-    output = _output(output, uri, overwrite)
+    output = result_path(output, uri, overwrite)
 
     from nwb_lrrnn.io.reading.memory import check_memory
     from nwb_lrrnn.io.reading.recording import open_nwb
 
     with open_nwb(uri, follow_links=follow_links) as recording:
-        select = {"align": align, "window": window, "intervals": intervals, "trials": _ids_or_query(trials)}
-        X = population(recording, series, table, bin_size, _ids_or_query(units), select, time_scale, binning)
+        select = {"align": align, "window": window, "intervals": intervals, "trials": ids_or_query(trials)}
+        X = population(recording, series, table, bin_size, ids_or_query(units), select, time_scale, binning)
         check_memory(
             X.size * 8,  # the fit needs it as float64
             f"--bin-size: {' x '.join(f'{size} {dim}s' for dim, size in X.sizes.items())}",
@@ -79,7 +79,7 @@ def fit_recording(
         X, u, shortage = trials_of(X, u, chop, test_fraction)
         X = X.load()  # everything below needs all of it, several times
         _check(estimator, X, u)
-        say(f"Data: {_described(X)} of {recording.source.name}")
+        say(f"Data: {described(X)} of {recording.source.name}")
         held = None if no_compare else held_out(X, test_fraction, seed, is_cut)
         estimator = _fitted(estimator, X, u, held, is_cut)
         scores = None if held is None else _compared(estimator, X, u, held, seed, shortage)
@@ -136,7 +136,7 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _ids_or_query(text: str | None) -> Any:
+def ids_or_query(text: str | None) -> Any:
     """Return ids such as 3,4,5 as a list; any other text is a query."""
     if text is None:
         return None
@@ -151,7 +151,7 @@ def _closest(name: str, names: Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _output(output: Path | None, uri: str, overwrite: bool) -> Path:
+def result_path(output: Path | None, uri: str, overwrite: bool) -> Path:
     """Return where the result goes; what is wrong with that is said before the fit, not after it."""
     name = re.split(r"[?#]", uri)[0] if is_address(uri) else uri
     path = Path(f"{Path(name).stem}_lrrnn.nwb") if output is None else output
@@ -258,13 +258,15 @@ def trials_of(
     return cut, None if inputs is None else chop(inputs, duration), shortage
 
 
-def _described(X: "xr.DataArray") -> str:
+def described(X: "xr.DataArray") -> str:
+    """Return what a population is in a few words: trials, bins, units."""
     noun = {"unit": "units", "roi": "ROIs", "channel": "channels", "pixel": "pixels"}.get(
         str(X.coords["unit_kind"].item()), "units"
     )
-    n_trials, n_bins = X.sizes["trial"], X.sizes["time"]
+    n_trials, n_bins = X.sizes.get("trial", 1), X.sizes["time"]
+    step = f" of {X.attrs['bin_size']:.4g} s" if "bin_size" in X.attrs else ""
     trials = f"{n_trials} trial{'s' if n_trials > 1 else ''}"
-    return f"{trials} of {n_bins} bins of {X.attrs['bin_size']:.4g} s, {X.sizes['unit']} {noun}"
+    return f"{trials} of {n_bins} bins{step}, {X.sizes['unit']} {noun}"
 
 
 def _check(estimator: "LatentModel", X: "xr.DataArray", inputs: Any) -> None:

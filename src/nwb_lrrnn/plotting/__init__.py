@@ -16,6 +16,7 @@ import xarray as xr
 from nwb_lrrnn.analysis.fixed_points import dynamics_of
 from nwb_lrrnn.plotting.canvas import Page, finished, new_axes, new_figure, page_of, save
 from nwb_lrrnn.plotting.courses import courses_of
+from nwb_lrrnn.plotting.dimension import draw_autocorrelations, draw_spectrum
 from nwb_lrrnn.plotting.panels import (
     draw_activity,
     draw_courses,
@@ -36,7 +37,16 @@ if TYPE_CHECKING:
     from nwb_lrrnn.dynamics import LowRankDynamics
     from nwb_lrrnn.models.base import LatentModel
 
-__all__ = ["Page", "plot_comparison", "plot_flow", "plot_history", "plot_latents", "plot_summary", "save"]
+__all__ = [
+    "Page",
+    "plot_comparison",
+    "plot_dimension",
+    "plot_flow",
+    "plot_history",
+    "plot_latents",
+    "plot_summary",
+    "save",
+]
 
 
 @overload
@@ -202,6 +212,32 @@ def plot_comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Page | Ax
     left, right = figure.subplots(1, 2, sharey=True)
     draw_gains(left, table)
     draw_differences(right, table)
+    return page_of([left, right])
+
+
+def plot_dimension(table: xr.Dataset) -> Page:
+    """Return a page of the dimension of a recording: the spectrum of its covariance, and how long it remembers.
+
+    Parameters
+    ----------
+    table : what `dimension_of_recording` returns
+        Its spectrum is cross-validated: shares of the variance in one half along the axes of the other half.
+
+    Returns
+    -------
+    axes : array (2,) of matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        If `table` is no such table.
+    """
+    if not {"spectrum", "autocorrelation", "dimension"} <= set(getattr(table, "data_vars", ())):
+        raise ValueError(f"table: got {type(table).__name__}, wanted what dimension_of_recording returns")
+    figure = new_figure(8.4, 3.2)
+    left, right = figure.subplots(1, 2)
+    draw_spectrum(left, table)
+    draw_autocorrelations(right, table)
     return page_of([left, right])
 
 

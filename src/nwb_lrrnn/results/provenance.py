@@ -68,10 +68,10 @@ def session_of(recording: Recording) -> dict[str, Any]:
 
 
 def provenance(
-    model: LatentModel, recording: Recording | None, source: Any, latents: xr.DataArray | None
+    model: LatentModel | None, recording: Recording | None, source: Any, latents: xr.DataArray | None
 ) -> list[tuple[str, str, Any]]:
     """Return date, software, seed, device, source and preprocessing as rows of fit_info."""
-    parameters = model.get_params(deep=False)
+    parameters = {} if model is None else model.get_params(deep=False)
     rows: list[tuple[str, str, Any]] = [
         ("provenance", "date", datetime.now(UTC).isoformat(timespec="seconds")),
         ("provenance", "software", f"nwb_lrrnn {version('nwb-lrrnn')}"),

@@ -18,6 +18,7 @@ from nwb_lrrnn.io.writing.intact import intact
 from nwb_lrrnn.io.writing.module_into import write_module_into
 from nwb_lrrnn.io.writing.processing_module import read_module, write_module
 from nwb_lrrnn.io.writing.writable import writable
+from nwb_lrrnn.results.dimension_tables import dimension_tables
 from nwb_lrrnn.results.provenance import as_recording, check_source, is_same_file, provenance, session_of
 from nwb_lrrnn.results.source_units import described_loadings, plain_text, units_of_source, units_within
 from nwb_lrrnn.results.tree import model_dataset, results_tree
@@ -36,6 +37,7 @@ def write_results(
     rates: Any = None,
     fixed_points: xr.Dataset | None = None,
     metrics: Mapping[str, float] | xr.Dataset | pd.DataFrame | None = None,
+    dimension: xr.Dataset | None = None,
     source: Recording | str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     into: str | os.PathLike[str] | None = None,
@@ -56,7 +58,7 @@ def write_results(
     path : path-like, optional
         The new file; its name ends in .nwb. Either this or `into`.
     model : estimator
-        Fitted; one of those that `load_model` knows.
+        Fitted; one of those that `load_model` knows. None with `dimension` alone, which needs no fit.
     latents : what `model.transform` returned, optional
         (trial, time, latent) or (time, latent). Trials of unequal length come as a list, and are read back as one
         array, with NaN after the end of the shorter ones. `attrs["preprocessing"]` is noted as provenance.
@@ -66,6 +68,8 @@ def write_results(
         One row a point.
     metrics : mapping of numbers, Dataset or DataFrame, optional
         Scores, such as the table of `compare_baselines`.
+    dimension : what `dimension_of_recording` returned, optional
+        Its numbers become the table `dimension`, its curves `dimension_lags` and `dimension_spectrum`.
     source : Recording, path or address, optional
         What the model was fitted to. By default `into`; where it is another file, the loadings are not linked to units
         of `into`.
@@ -113,7 +117,7 @@ def write_results(
     """
     _check_place(path, into, overwrite, if_exists)
     kind = type(model).__name__
-    if model is None or kind not in models.STORED:
+    if kind not in models.STORED and (model is not None or dimension is None):
         steps = "; pass its last step, pipeline[-1], and latents=pipeline.transform(X)" if kind == "Pipeline" else ""
         raise TypeError(f"model: got a {kind}, wanted a fitted {' or '.join(models.STORED)}{steps}")
     scores, tables = _metric_pieces(metrics)
@@ -121,15 +125,20 @@ def write_results(
         writable(into)
         if source is None:
             check_source(into, latents)
-    dataset = model.to_dataset()
+    if dimension is not None:
+        tables |= dimension_tables(dimension)
+    dataset = xr.Dataset() if model is None else model.to_dataset()
     recording = as_recording(into if source is None else source)
     if fixed_points is not None:
         tables["fixed_points"] = fixed_points
     history = getattr(model, "history_", None)
     if history is not None:
         tables["history"] = history
-    latents = as_array("latents", latents, "latent", dataset, model)
-    rates = as_array("rates", rates, "unit", dataset, model)
+    if model is None and (latents is not None or rates is not None):
+        raise TypeError("model: got None, wanted the fitted model that latents and rates are of")
+    if model is not None:
+        latents = as_array("latents", latents, "latent", dataset, model)
+        rates = as_array("rates", rates, "unit", dataset, model)
     nwb_path = None if latents is None else latents.attrs.get("nwb_path")
     links = None
     if into is not None and (source is None or is_same_file(source, into)):
@@ -140,8 +149,12 @@ def write_results(
         "latents": latents,
         "rates": rates,
         "state": {str(name): plain_text(variable.values) for name, variable in dataset.variables.items()},
-        "info": [*_model_info(kind, model, dataset), *provenance(model, recording, source, latents), *scores],
-        "loadings": described_loadings(_with_loadings(dataset, model), units),
+        "info": [
+            *([] if model is None else _model_info(kind, model, dataset)),
+            *provenance(model, recording, source, latents),
+            *scores,
+        ],
+        "loadings": None if model is None else described_loadings(_with_loadings(dataset, model), units),
         "tables": tables,
     }
     if into is not None:
@@ -170,6 +183,7 @@ def read_results(path: str | os.PathLike[str], module: str | None = None) -> xr.
         - `units`: loadings, offset and what is known of the units,
         - `history`: the course of the fit over `epoch`,
         - `fixed_points` and `metrics`: as given; of a mapping the numbers are attributes,
+        - `dimension`, `dimension_lags`, `dimension_spectrum`: numbers of the recording itself, and its curves,
         - `model`: every array of the model, for `LowRankDynamics.from_dataset`,
         - `parameters`, `provenance`, `versions`, `source`, `preprocessing`: their entries as attributes,
 
@@ -225,6 +239,10 @@ def load_model(path: str | os.PathLike[str], module: str | None = None) -> Laten
     """
     pieces = read_module(path, module)
     kind = pieces["info"].get("model", {}).get("estimator")
+    if kind is None and "dimension" in pieces["tables"]:
+        raise ValueError(
+            f"{os.fspath(path)}: the file holds no model, but the dimension of a recording; pass it to read_results"
+        )
     if kind not in models.STORED:  # a name from a file is looked up there and nowhere else
         raise ValueError(
             f"{os.fspath(path)}: the file holds a model of the kind {kind!r}, but this version "

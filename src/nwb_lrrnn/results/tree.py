@@ -27,7 +27,9 @@ def results_tree(name: str, pieces: ModulePieces) -> xr.DataTree:
         groups["units"] = pieces["loadings"]
     for key, table in pieces["tables"].items():
         groups[key] = table.to_xarray() if isinstance(table, pd.DataFrame) else table
-    groups["model"] = model = model_dataset(pieces)
+    model = model_dataset(pieces)
+    if pieces["state"]:
+        groups["model"] = model
     if "group_ranks" in model:
         ranks = model["group_ranks"].values
         latent_group = ("latent", np.repeat(np.arange(len(ranks)), ranks))

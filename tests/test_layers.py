@@ -21,6 +21,7 @@ LEVELS = {
         "caches",
         "attributes",
         "showing",
+        "progress",
     ),
     1: ("io", "preprocessing", "models", "analysis"),
     2: ("results", "plotting", "compare"),

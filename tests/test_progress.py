@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from nwb_lrrnn import DisRNN, LowRankRNN, SMCLowRankRNN
+from nwb_lrrnn import DisRNN, LowRankRNN, SMCLowRankRNN, progress
 from nwb_lrrnn.models.kernels.compiling import LISTENER
-from nwb_lrrnn import progress
 from nwb_lrrnn.progress import Progress
 from small_lazy import hold
 

@@ -6,6 +6,11 @@ from nwb_lrrnn.models import ESTIMATORS
 
 if TYPE_CHECKING:
     from nwb_lrrnn.analysis.fixed_points import find_fixed_points
+    from nwb_lrrnn.analysis.theory.activity import dimension_of_activity
+    from nwb_lrrnn.analysis.theory.four_point import four_point
+    from nwb_lrrnn.analysis.theory.given_matrix import predicted_covariance
+    from nwb_lrrnn.analysis.theory.mean_field import mean_field
+    from nwb_lrrnn.analysis.theory.random_modes import RandomModeModel
     from nwb_lrrnn.compare import compare_baselines, select_rank
     from nwb_lrrnn.dynamics import LowRankDynamics
     from nwb_lrrnn.groups import compare_disentanglement, group_stability, judge_groups, select_groups
@@ -42,6 +47,7 @@ __all__ = [
     "InfiniteRNN",
     "LowRankDynamics",
     "PCADenoise",
+    "RandomModeModel",
     "Recording",
     "Resample",
     "SelectUnits",
@@ -53,12 +59,16 @@ __all__ = [
     "chop",
     "compare_baselines",
     "compare_disentanglement",
+    "dimension_of_activity",
     "find_fixed_points",
+    "four_point",
     "group_stability",
     "judge_groups",
     "list_assets",
     "load_model",
+    "mean_field",
     "open_nwb",
+    "predicted_covariance",
     "read_results",
     "select_groups",
     "select_rank",
@@ -77,6 +87,7 @@ _HOMES = {
     "InfiniteRNN": "models.least_squares.infinite",
     "LowRankDynamics": "dynamics",
     "PCADenoise": "preprocessing",
+    "RandomModeModel": "analysis.theory.random_modes",
     "Recording": "io.reading.recording",
     "Resample": "preprocessing",
     "SelectUnits": "preprocessing",
@@ -87,12 +98,16 @@ _HOMES = {
     "chop": "preprocessing",
     "compare_baselines": "compare",
     "compare_disentanglement": "groups",
+    "dimension_of_activity": "analysis.theory.activity",
     "find_fixed_points": "analysis.fixed_points",
+    "four_point": "analysis.theory.four_point",
     "group_stability": "groups",
     "judge_groups": "groups",
     "list_assets": "io.files.dandi.listing",
     "load_model": "results",
+    "mean_field": "analysis.theory.mean_field",
     "open_nwb": "io.reading.recording",
+    "predicted_covariance": "analysis.theory.given_matrix",
     "read_results": "results",
     "select_groups": "groups",
     "select_rank": "compare",

@@ -1,6 +1,6 @@
 """Covariances across neurons: the dimension of the activity of a large network, and its time-scales.
 
-    Psi(tau1, tau2) = 1/N sum_ij C_ij(tau1) C_ij(tau2);   PR = C(0)² / Psi(0, 0), dimension N PR
+Psi(tau1, tau2) = 1/N sum_ij C_ij(tau1) C_ij(tau2);   PR = C(0)² / Psi(0, 0), dimension N PR
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 
 from nwb_lrrnn.analysis.theory import self_heard
 from nwb_lrrnn.analysis.theory.ensembles import Gains, Overlaps, PartialSymmetry, RandomModes
 from nwb_lrrnn.analysis.theory.mean_field import MeanField, mean_field
+from nwb_lrrnn.analysis.theory.roots import root
 from nwb_lrrnn.analysis.theory.sigmoids import Sigmoid
 from nwb_lrrnn.analysis.theory.spectra import N_FREQUENCIES, Spectra, spectra
 from nwb_lrrnn.parameters import whole_number
@@ -75,10 +75,14 @@ class FourPoint:
         """Lag at which `cross` is a half."""
         return _half(self.cross, self._scale)
 
+    @cached_property
+    def half_time(self) -> float:
+        """Lag at which the autocovariance of the rates of single neurons is a half."""
+        return _half(lambda tau: self.spectra.course(self.spectra.rates, tau) / self.rate_variance, 1.0)
+
     @property
     def _scale(self) -> float:
-        half = _half(lambda tau: self.spectra.course(self.spectra.rates, tau) / self.rate_variance, 1.0)
-        return 0.5 * half
+        return 0.5 * self.half_time
 
 
 def four_point(
@@ -138,7 +142,7 @@ def four_point(
 
 def _computed(ensemble: RandomModes | Gains, single: MeanField) -> FourPoint:
     # the ridge along w1 = -w2 is as narrow as 1 - nu
-    n_frequencies = N_FREQUENCIES if single.nu < 0.98 else 2 * N_FREQUENCIES + 399
+    n_frequencies = N_FREQUENCIES * (1 if single.nu < 0.98 else 2 if single.nu < 0.998 else 3)
     at = spectra(single, n_frequencies)
     both = np.outer(at.rates, at.rates)
     rates = ensemble.factor(at.g, at.response[:, None], at.response[None]) * both
@@ -180,7 +184,9 @@ def _drawn(
     power = np.mean([one.power(w) for one in found], axis=0)
     response = np.mean([one.response(w) for one in found], axis=0)
     variances = [one.rate_variance for one in found]
-    errors = [float(np.std(v, ddof=1) / np.sqrt(n_repeats)) if n_repeats > 1 else float("nan") for v in (ratios, variances)]
+    errors = [
+        float(np.std(v, ddof=1) / np.sqrt(n_repeats)) if n_repeats > 1 else float("nan") for v in (ratios, variances)
+    ]
     return FourPoint(
         ensemble,
         Spectra(single.g, w, weights, power, response),
@@ -199,5 +205,7 @@ def _half(course: Callable[[ArrayLike], Array], scale: float) -> float:
         below = np.flatnonzero(course(lags) < 0.5)
         if len(below):
             last = below[0]
-            return brentq(lambda tau: float(course(np.array([tau]))[0]) - 0.5, lags[last - 1], lags[last], xtol=1e-6)
+            return root(
+                lambda tau: float(course(np.array([tau]))[0]) - 0.5, float(lags[last - 1]), float(lags[last]), 1e-6
+            )
     return float("nan")

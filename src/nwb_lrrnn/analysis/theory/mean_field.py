@@ -15,8 +15,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
-from scipy.optimize import brentq
 
+from nwb_lrrnn.analysis.theory.roots import root
 from nwb_lrrnn.analysis.theory.sigmoids import ErfPair, Sigmoid, SigmoidPair, check_sigmoid, pair_law, slope
 from nwb_lrrnn.parameters import positive
 
@@ -70,7 +70,7 @@ class MeanField:
         def above(tau: float) -> float:
             return float(self.rate_autocovariance(tau)) - 0.5 * self.rate_variance
 
-        return brentq(above, 0.0, self.end)
+        return root(above, 0.0, self.end)
 
     @property
     def end(self) -> float:
@@ -111,7 +111,7 @@ class MeanField:
 
     @cached_property
     def _course(self) -> CubicSpline:
-        """u of D = D(0) / cosh(u) as a function of the lag."""
+        """U of D = D(0) / cosh(u) as a function of the lag."""
         u = np.linspace(0.0, np.arccosh(1.0 / _TAIL), _N_KNOTS)
         d = self.variance / np.cosh(u)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -174,6 +174,6 @@ def _mean_field(g: float, nonlinearity: Sigmoid) -> MeanField:
         high += 1.0
     while energy(low) > 0:
         low -= 2.0
-    variance = float(np.exp(brentq(energy, low, high, xtol=1e-13, rtol=1e-13)))
+    variance = float(np.exp(root(energy, low, high, 1e-13)))
     pair = pair_law(nonlinearity, variance)
     return MeanField(g, nonlinearity, variance, float(pair.covariance(np.asarray(variance))), pair.mean_slope, pair)

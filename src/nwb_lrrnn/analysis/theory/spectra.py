@@ -59,7 +59,7 @@ def spectra(single: MeanField, n_frequencies: int = N_FREQUENCIES) -> Spectra:
 
 
 def cosine_transform(function, w: Array, *, longest: float, block: int = 4096) -> Array:
-    """Return the integral of cos(w tau) f(tau) over all tau, f even and smooth: the trapezoidal rule, fine for max w."""
+    """Return the integral of cos(w tau) f(tau) over all tau, f even and smooth, by the trapezoidal rule."""
     step = min(0.8 * np.pi / w.max(), longest / 2000)
     total = np.zeros_like(w)
     n = int(np.ceil(longest / step))

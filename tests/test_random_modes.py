@@ -69,7 +69,7 @@ def test_an_orthogonal_network_does_what_the_theory_says():
     assert found.variance == pytest.approx(theory.rate_variance, rel=0.01)
     assert found.pr == pytest.approx(theory.pr, rel=0.12)  # at N = 1000 4 %; independent connections: a quarter of it
     np.testing.assert_allclose(found.psi / found.psi[0], theory.leading([0, 1, 2, 4]), atol=0.05)
-    np.testing.assert_allclose(found.autocovariance, mean_field(3.0).rate_autocovariance([0, 1, 2, 4]), atol=0.015)
+    np.testing.assert_allclose(found.autocovariance, mean_field(3.0).rate_autocovariance([0, 1, 2, 4]), atol=0.03)
 
 
 def test_structure_is_invisible_in_single_neurons():

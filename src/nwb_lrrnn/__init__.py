@@ -7,6 +7,7 @@ from nwb_lrrnn.models import ESTIMATORS
 if TYPE_CHECKING:
     from nwb_lrrnn.analysis.fixed_points import find_fixed_points
     from nwb_lrrnn.analysis.theory.activity import dimension_of_activity
+    from nwb_lrrnn.analysis.theory.diagnosis.report import diagnose
     from nwb_lrrnn.analysis.theory.four_point import four_point
     from nwb_lrrnn.analysis.theory.given_matrix import predicted_covariance
     from nwb_lrrnn.analysis.theory.mean_field import mean_field
@@ -59,6 +60,7 @@ __all__ = [
     "chop",
     "compare_baselines",
     "compare_disentanglement",
+    "diagnose",
     "dimension_of_activity",
     "find_fixed_points",
     "four_point",
@@ -98,6 +100,7 @@ _HOMES = {
     "chop": "preprocessing",
     "compare_baselines": "compare",
     "compare_disentanglement": "groups",
+    "diagnose": "analysis.theory.diagnosis.report",
     "dimension_of_activity": "analysis.theory.activity",
     "find_fixed_points": "analysis.fixed_points",
     "four_point": "analysis.theory.four_point",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nwb_lrrnn.io.writing.recording_file import write_recording
     from nwb_lrrnn.models.dis import DisRNN as DisRNN
     from nwb_lrrnn.models.least_squares import LeastSquaresRNN as LeastSquaresRNN
+    from nwb_lrrnn.models.least_squares.drift_diffusion import drift_diffusion_network
     from nwb_lrrnn.models.least_squares.infinite import InfiniteRNN
     from nwb_lrrnn.models.least_squares.smallest import smallest_network
     from nwb_lrrnn.models.linear import LinearStateSpace as LinearStateSpace
@@ -62,6 +63,7 @@ __all__ = [
     "compare_disentanglement",
     "diagnose",
     "dimension_of_activity",
+    "drift_diffusion_network",
     "find_fixed_points",
     "four_point",
     "group_stability",
@@ -102,6 +104,7 @@ _HOMES = {
     "compare_disentanglement": "groups",
     "diagnose": "analysis.theory.diagnosis.report",
     "dimension_of_activity": "analysis.theory.activity",
+    "drift_diffusion_network": "models.least_squares.drift_diffusion",
     "find_fixed_points": "analysis.fixed_points",
     "four_point": "analysis.theory.four_point",
     "group_stability": "groups",

@@ -9,6 +9,7 @@ samples    that posterior -> samples of the field that moves the latents
 laws       and readout, noise of the units, law of the first bin
 rounds     smoothing and regression in turn, as far as held-out trials gain
 estimator  `LeastSquaresRNN`, the verbs
+drift_diffusion  a stochastic differential equation -> the network whose latents obey it
 """
 
 from nwb_lrrnn.models.least_squares.estimator import LeastSquaresRNN

@@ -48,6 +48,14 @@ def test_independent_groups(capsys):
     assert "two groups: factorisable into groups of rank 2 + 2" in out
 
 
+def test_connectivity_and_dimension(tmp_path, capsys):
+    page = load("connectivity_and_dimension")["main"](tmp_path / "page.png", None, 40, 1, 14.0, 1, 19)
+    assert page.stat().st_size > 20_000
+    assert "planted counts:\nSynapse counts" in capsys.readouterr().out.replace("were dropped. ", "").replace(
+        "\n\n", "\n"
+    )
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
 def test_every_example_is_run_here(path):
     assert f'load("{path.stem}")' in Path(__file__).read_text()

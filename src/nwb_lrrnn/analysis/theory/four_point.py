@@ -23,7 +23,7 @@ from nwb_lrrnn.parameters import whole_number
 Array = NDArray[np.floating]
 Ensemble = RandomModes | Gains | PartialSymmetry | Overlaps
 
-_SEEN = 1e-9  # of the peak of the spectrum: frequencies below it say nothing
+_SEEN = 1e-7  # of the peak of the spectrum: frequencies below it say nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,16 +54,15 @@ class FourPoint:
         """Return Psi of the rates at pairs of lags, broadcast against each other."""
         one, two = np.broadcast_arrays(np.asarray(tau1, dtype=float), np.asarray(tau2, dtype=float))
         waves = [np.exp(1j * np.multiply.outer(t.ravel(), self.spectra.w)) * self.spectra.weights for t in (one, two)]
-        return np.einsum("tf,fg,tg->t", waves[0], self.psi_rates, waves[1], optimize=True).real.reshape(one.shape)
+        return np.sum((waves[0] @ self.psi_rates) * waves[1], axis=1).real.reshape(one.shape)
 
     def leading(self, tau: ArrayLike) -> Array:
         """Return Psi(tau, 0) / Psi(0, 0): the autocorrelation of principal components, weighted by variance²."""
-        row = self.spectra.course(self.psi_rates @ self.spectra.weights, tau)
-        return row / self.psi(0.0, 0.0)
+        return self.spectra.course(self._row, tau) / self._at_once
 
     def cross(self, tau: ArrayLike) -> Array:
         """Return Psi(tau, tau) / Psi(0, 0): the mean square of cross-covariances at a lag."""
-        return self.psi(tau, tau) / self.psi(0.0, 0.0)
+        return self.psi(tau, tau) / self._at_once
 
     @cached_property
     def leading_half_time(self) -> float:
@@ -79,6 +78,14 @@ class FourPoint:
     def half_time(self) -> float:
         """Lag at which the autocovariance of the rates of single neurons is a half."""
         return _half(lambda tau: self.spectra.course(self.spectra.rates, tau) / self.rate_variance, 1.0)
+
+    @cached_property
+    def _row(self) -> Array:
+        return self.psi_rates @ self.spectra.weights
+
+    @property
+    def _at_once(self) -> float:
+        return float((self.spectra.weights @ self._row).real)
 
     @property
     def _scale(self) -> float:
@@ -201,7 +208,7 @@ def _drawn(
 def _half(course: Callable[[ArrayLike], Array], scale: float) -> float:
     """Return where a falling course crosses a half."""
     for longest in (8.0 * scale, 64.0 * scale, 512.0 * scale):
-        lags = np.linspace(0.0, longest, 65)
+        lags = np.linspace(0.0, longest, 33)
         below = np.flatnonzero(course(lags) < 0.5)
         if len(below):
             last = below[0]

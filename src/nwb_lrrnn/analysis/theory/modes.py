@@ -72,7 +72,7 @@ def smooth_overlaps(strengths: Array, size: float) -> Array:
     return rho(turn)
 
 
-def overlapping_modes(g: float, effective_rank: float, overlap: float, n_modes: int = 400) -> Overlaps:
+def overlapping_modes(g: float, effective_rank: float, overlap: float, n_modes: int = 200) -> Overlaps:
     """Return the law of exponential modes, as many as neurons, whose vectors overlap as in `smooth_overlaps`."""
     strengths = scaled(mode_strengths("exponential", effective_rank, n_modes), g, n_modes)
     return Overlaps(strengths, smooth_overlaps(strengths, overlap), len(strengths) / n_modes)

@@ -7,6 +7,7 @@ one neuron is S(w) = E phi' / (1 + i w), that of the currents 1 / (1 + i w).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,12 +44,18 @@ class Spectra:
 def grid(half_time: float, g: float, n_frequencies: int = N_FREQUENCIES) -> tuple[Array, Array]:
     """Return frequencies w = w0 sinh(s) to 12 + 8 g, and weights of the integral over dw / (2 pi)."""
     first, last = 0.3 / half_time, 12.0 + 8.0 * g
-    nodes, weights = np.polynomial.legendre.leggauss(n_frequencies)
+    nodes, weights = _legendre(n_frequencies)
     top = np.arcsinh(last / first)
     s = top * nodes
     return first * np.sinh(s), weights * top * first * np.cosh(s) / (2.0 * np.pi)
 
 
+@lru_cache(maxsize=8)
+def _legendre(n: int) -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(n)
+
+
+@lru_cache(maxsize=16)  # one g, many ensembles
 def spectra(single: MeanField, n_frequencies: int = N_FREQUENCIES) -> Spectra:
     """Return the spectra of neurons in chaos."""
     w, weights = grid(single.half_time, single.g, n_frequencies)

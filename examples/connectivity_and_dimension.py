@@ -1,9 +1,9 @@
 """How connectivity shapes activity: one page of what the theory of random networks says, and what simulations do.
 
     python examples/connectivity_and_dimension.py page.png
-    python examples/connectivity_and_dimension.py page.png --connectome adjacency.csv --neurons 1000 --networks 10
+    python examples/connectivity_and_dimension.py page.png --connectome adjacency.csv --neurons 2000 --networks 10
 
-Lines are theory, dots simulated networks (some three minutes with 500 neurons). A connectome is a table of synapse
+Lines are theory, dots simulated networks (some four minutes). A connectome is a table of synapse
 counts, from rows to columns, without a header; without one, counts of a planted network stand in for it.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 import nwb_lrrnn as lr
 from nwb_lrrnn.analysis.theory.trial_products import simulated_dimension
 
-COLOURS = {1.5: "#3b7dd8", 3.0: "#d1495b", 6.0: "#2e8b57"}
-RANKS = np.array([0.1, 0.3, 1.0, 3.0])
+COLOURS = {2.0: "#3b7dd8", 3.0: "#d1495b", 6.0: "#2e8b57"}
+RANKS = np.array([0.15, 0.4, 1.0, 3.0])
 LAGS = np.arange(0, 13)
 
 
@@ -60,11 +60,11 @@ def draw_ranks(ax, simulations):
     for g, colour in COLOURS.items():
         ax.plot(line, lr.dimension_of_activity(g, effective_rank=line).pr, color=colour, label=f"g = {g:g}")
         ax.axhline(float(lr.dimension_of_activity(g).pr), color=colour, lw=0.8, ls=":")
-        for rank in RANKS:
+        for rank in RANKS if g > 2 else ():  # near the transition networks would have to be larger
             mean, error = harmonic(simulations.run(g, "exponential", rank))
             ax.errorbar(rank, mean, error, fmt="o", color=colour, ms=4)
     ax.set(xscale="log", yscale="log", xlabel="effective rank / N", ylabel="dimension of the rates / N")
-    ax.set_title("Structure lowers dimension\n(dotted: independent connections)")
+    ax.set_title("Structure lowers dimension\n(dotted: independent connections)", fontsize=10)
     ax.legend(frameon=False)
 
 
@@ -79,25 +79,25 @@ def draw_single_neurons(ax, simulations):
         label = f"effective rank {rank:g}: dimension {harmonic(runs)[0]:.4f} N (theory {theory:.4f})"
         ax.plot(LAGS, mean, "o", color=colour, ms=4, label=label)
     ax.set(xlabel="lag (time constants)", ylabel="autocovariance of the rates", ylim=(0, 1.15))
-    ax.set_title("Structure is invisible in single neurons")
+    ax.set_title("Structure is invisible in single neurons", fontsize=10)
     ax.legend(frameon=False, fontsize=7)
 
 
 def draw_two_parameters(ax, simulations):
-    for k, rank in enumerate((0.2, 0.5)):
+    for k, rank in enumerate((0.3, 0.6)):
         for j, (spectrum, colour) in enumerate((("flat", "#3b7dd8"), ("exponential", "#d1495b"), ("power", "#2e8b57"))):
             mean, error = harmonic(simulations.run(3.0, spectrum, rank))
             ax.errorbar(k + 0.2 * (j - 1), mean, error, fmt="o", color=colour, label=spectrum if k == 0 else None)
         theory = float(lr.dimension_of_activity(3.0, effective_rank=rank).pr)
         ax.plot([k - 0.35, k + 0.35], 2 * [theory], color="black", label="theory" if k == 0 else None)
-    ax.set_xticks([0, 1], ["effective rank 0.2", "effective rank 0.5"])
+    ax.set_xticks([0, 1], ["effective rank 0.3", "effective rank 0.6"])
     ax.set(ylabel="dimension of the rates / N", ylim=(0, None), xlim=(-0.6, 1.6))
-    ax.set_title("Two parameters decide: strength and effective rank,\nnot the shape of the spectrum")
+    ax.set_title("Two parameters decide, g and effective rank,\nnot the shape of the spectrum", fontsize=10)
     ax.legend(frameon=False)
 
 
 def draw_overlaps(ax, simulations, n_overlaps, n_samples):
-    sizes = np.linspace(-0.6, 0.4, n_overlaps).round(2)
+    sizes = np.linspace(-0.4, 0.4, n_overlaps).round(2)
     drawn = {"n_samples": n_samples, "n_repeats": 1}
     found = [lr.dimension_of_activity(3.0, effective_rank=0.6, overlap=size, **drawn) for size in sizes]
     prs, variances = ([float(one[name]) for one in found] for name in ("pr", "rate_variance"))
@@ -112,7 +112,7 @@ def draw_overlaps(ax, simulations, n_overlaps, n_samples):
     ax.set(xlabel="overlap of left and right vectors", ylim=(0, None))
     ax.set_ylabel("dimension of the rates / N", color="#d1495b")
     other.set_ylabel("variance of the rates", color="#666666")
-    ax.set_title("Overlaps of either sign lower dimension\nand are seen by single neurons")
+    ax.set_title("Overlaps of left and right vectors change dimension,\nand single neurons show it", fontsize=10)
 
 
 def draw_gains(ax, simulations):
@@ -141,7 +141,7 @@ def draw_connectome(ax, counts, label, n_null):
     ax.hist(table.t3_degree_null, bins, color="#3b7dd8", alpha=0.6, label="rewired, same degrees")
     ax.axvline(float(table.t3), color="#d1495b", lw=2, label=f"{label}: {float(table.t3):.1f}")
     ax.set(xlabel="overlap of left and right vectors, t3", ylabel="networks", xlim=(-1, 1.15 * span))
-    ax.set_title("A connectome's overlaps against their nulls")
+    ax.set_title("A connectome's overlaps against their nulls", fontsize=10)
     ax.legend(frameon=False, fontsize=7)
 
 
@@ -151,7 +151,7 @@ def planted_counts():
     return np.random.default_rng(0).poisson(np.maximum(0.05 + 4.0 * J, 0.0) * 3.0)
 
 
-def main(figure: Path, connectome=None, n_neurons=500, n_networks=3, duration=100.0, n_overlaps=6, n_null=100):
+def main(figure: Path, connectome=None, n_neurons=1000, n_networks=4, duration=100.0, n_overlaps=5, n_null=100):
     simulations = Simulations(n_neurons, n_networks, duration)
     page, panels = plt.subplots(2, 3, figsize=(13.5, 8), layout="constrained")
     draw_ranks(panels[0, 0], simulations)
@@ -173,7 +173,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figure", type=Path, nargs="?", default=Path("connectivity_and_dimension.png"))
     parser.add_argument("--connectome", type=Path, help="counts, from rows to columns")
-    parser.add_argument("--neurons", type=int, default=500)
-    parser.add_argument("--networks", type=int, default=3)
+    parser.add_argument("--neurons", type=int, default=1000)
+    parser.add_argument("--networks", type=int, default=4)
     given = parser.parse_args()
     print(main(given.figure, given.connectome, given.neurons, given.networks))

@@ -32,8 +32,8 @@ def test_nonequilibrium_double_well():
     own, target = (
         law(run, step)
         for run in (
-            network.simulate(64, 40.0, step, random_state=1),
-            network.simulate_target(64, 40.0, step, random_state=1),
+            network.simulate(40, 30.0, step, random_state=1),
+            network.simulate_target(40, 30.0, step, random_state=1),
         )
     )
     np.testing.assert_allclose(own, target, rtol=0.03)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -26,6 +26,7 @@ class Activity:
     z_scored_dimension: float
     half_time: float  # of single neurons, same unit as the samples
     unequal: float  # <variance²> / <variance>²
+    unit_dimension: float = np.nan  # of the expected activity of recorded units
 
     @classmethod
     def of(cls, rates: Array, spacing: float) -> Activity:
@@ -79,10 +80,16 @@ def network_activity(
     filtered = None if inputs is None or network.n_inputs == 0 else _inputs_of(network, inputs, n_trials, n_steps)
     with np.errstate(over="ignore", invalid="ignore"):
         rates = network.rates(latents, filtered)
-    return Activity.of(rates, network.dt) if np.isfinite(rates).all() else Activity(np.nan, np.nan, np.nan, np.nan)
+        units = network.expected(latents, filtered) if network.n_units else None
+    if not np.isfinite(rates).all():
+        return Activity(np.nan, np.nan, np.nan, np.nan)
+    found = Activity.of(rates, network.dt)
+    return found if units is None else replace(found, unit_dimension=Activity.of(units, network.dt).dimension)
 
 
-def free_network(network: LowRankDynamics, svd: tuple[Array, Array, Array], rng: np.random.Generator):
+def free_network(
+    network: LowRankDynamics, svd: tuple[Array, Array, Array], rng: np.random.Generator
+) -> LowRankDynamics:
     """Return the network with free left and right vectors, the singular values of J, and latents that are driven alike.
 
     `svd` are left vectors (N, R), singular values and right vectors of J. In its gauge left vectors are orthonormal;
@@ -98,23 +105,21 @@ def free_network(network: LowRankDynamics, svd: tuple[Array, Array, Array], rng:
     def matrix(field: Array | None) -> Array | None:
         return None if field is None else turn @ field @ turn.T
 
-    return LowRankDynamics(
-        np.sqrt(n) * _free(n, r, rng),
-        np.sqrt(n) * _free(n, r, rng) * strengths,
-        dt=network.dt,
-        tau=network.tau,
-        nonlinearity=network.nonlinearity,
-        bias=network.bias,
-        thresholds=network.thresholds,
-        input_weights=network.input_weights,
+    loadings = network.loadings
+    if loadings is not None and network.readout == "latents":
+        loadings = loadings @ np.linalg.pinv(turn)
+    return network.replace(
+        left_vectors=np.sqrt(n) * _free(n, r, rng),
+        right_vectors=np.sqrt(n) * _free(n, r, rng) * strengths,
         drive=vector(network.drive),
         latent_input_weights=vector(network.latent_input_weights),
-        filter_inputs=network.filter_inputs,
         latent_noise=matrix(network.latent_noise),
-        private_noise=network.private_noise,
         initial_mean=vector(network.initial_mean),
         initial_covariance=matrix(network.initial_covariance),
         initial_input_weights=vector(network.initial_input_weights),
+        loadings=loadings,
+        latent_mean=vector(network.latent_mean),
+        latent_covariance=matrix(network.latent_covariance),
     )
 
 

@@ -37,7 +37,10 @@ _EXTRA = {
     "null_half_time": "of the same",
     "null_percentile": "share of these with a smaller dimension",
     "balance_error": "largest |norm² / wanted - 1| of rows and columns",
+    "unit_dimension": "of the expected activity of recorded units, run",
+    "null_unit_dimension": "of the same, of networks of the same singular values and free directions",
     "recorded_dimension": "of the recording",
+    "recorded_percentile": "share of null networks whose units have a smaller dimension",
     "recorded_low": "lower end of its interval",
     "recorded_high": "upper end of its interval",
 }
@@ -142,6 +145,10 @@ def diagnose(
         values |= _runs(subject, inputs, n_simulated, n_trials, duration, numbers["g"], rng)
     if recording is not None:
         values |= recorded_dimension(recording)
+        null = np.asarray(values.get("null_unit_dimension", np.nan))
+        if np.isfinite(null).any():
+            smaller = null[np.isfinite(null)] < values["recorded_dimension"]
+            values["recorded_percentile"] = float(np.mean(smaller))
     return _told(values, reasons, [*subject.notes, *notes], subject)
 
 
@@ -267,7 +274,9 @@ def _runs(
         "z_scored_dimension": own.z_scored_dimension,
         "half_time": own.half_time,
         "unequal": own.unequal,
+        "unit_dimension": own.unit_dimension,
         "null_dimension": null,
+        "null_unit_dimension": np.array([one.unit_dimension for one in others]),
         "null_half_time": np.array([one.half_time for one in others]),
         "null_percentile": float(np.mean(seen < own.dimension)) if len(seen) else np.nan,
     }

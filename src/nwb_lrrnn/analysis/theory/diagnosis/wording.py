@@ -103,9 +103,22 @@ def _scaling(number: dict[str, float]) -> str:
 
 
 def _recorded(table: xr.Dataset, number: dict[str, float]) -> str:
+    text = ""
+    null = table["null_unit_dimension"].values if "null_unit_dimension" in table else np.zeros(0)
+    null = null[np.isfinite(null)]
+    if len(null) and np.isfinite(number["unit_dimension"]):
+        low, high = np.percentile(null, [5, 95])
+        own = number["unit_dimension"]
+        text = f"The units that it shows have a dimension of {own:.3g} ({low:.3g} to {high:.3g} there)."
     if "recorded_dimension" not in number:
-        return ""
-    text = f"The recording has a dimension of {number['recorded_dimension']:.3g}"
-    if "recorded_low" in number:
+        return text
+    text += f"{' ' if text else ''}The recording has a dimension of {number['recorded_dimension']:.3g}"
+    if np.isfinite(number.get("recorded_low", np.nan)):
         text += f" ({number['recorded_low']:.3g} to {number['recorded_high']:.3g})"
+    if "recorded_percentile" in number:
+        share = number["recorded_percentile"]
+        if 0.05 < share < 0.95:
+            text += ", as networks of these singular values have: strength and effective rank explain it"
+        else:
+            text += ", which networks of these singular values do not have: directions, inputs or noise matter"
     return text + "."

@@ -106,6 +106,15 @@ def test_a_fitted_network():
         diagnose(network, signs=np.ones(100))
 
 
+def test_a_recording_is_put_beside_it():
+    rng = np.random.default_rng(0)
+    latents = np.cumsum(rng.standard_normal((20, 60, 2)), axis=1)
+    X = latents @ rng.standard_normal((2, 12)) + 0.1 * rng.standard_normal((20, 60, 12))
+    found = diagnose(coupling(), X, **QUICK)
+    assert 1.0 < float(found.table.recorded_dimension) < 2.5
+    assert "The recording has a dimension of" in said(found)
+
+
 def test_gains_are_told_apart_from_modes():
     model = RandomModeModel(300, 4.0, "flat", 0.5, gains=0.5, random_state=0)
     network = model.sample()

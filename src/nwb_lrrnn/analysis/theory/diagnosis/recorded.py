@@ -8,6 +8,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+_NAMES = {
+    "recorded_dimension": "dimension",
+    "recorded_low": "dimension_low",
+    "recorded_high": "dimension_high",
+    "recorded_z_scored_dimension": "z_scored_dimension",
+    "recorded_half_time": "half_time",
+    "recorded_leading_half_time": "half_time_of_components",
+}
+
 
 def recorded_dimension(recording: Any) -> dict[str, float]:
     """Return the dimension of a recording, and its interval where it has one; a number is taken as it is."""
@@ -15,6 +24,4 @@ def recorded_dimension(recording: Any) -> dict[str, float]:
         return {"recorded_dimension": float(recording)}
     if not isinstance(recording, xr.Dataset):
         recording = import_module("nwb_lrrnn.analysis.dimension").dimension_of_recording(recording)
-    table = recording
-    names = {"recorded_dimension": "dimension", "recorded_low": "dimension_low", "recorded_high": "dimension_high"}
-    return {name: float(np.asarray(table[key])) for name, key in names.items() if key in table}
+    return {name: float(np.asarray(recording[key])) for name, key in _NAMES.items() if key in recording}

@@ -41,6 +41,9 @@ _EXTRA = {
     "null_unit_dimension": "of the same, of networks of the same singular values and free directions",
     "recorded_dimension": "of the recording",
     "recorded_percentile": "share of null networks whose units have a smaller dimension",
+    "recorded_z_scored_dimension": "of the recording, every unit of unit variance",
+    "recorded_half_time": "of single recorded units, s",
+    "recorded_leading_half_time": "of the covariances between recorded units, s",
     "recorded_low": "lower end of its interval",
     "recorded_high": "upper end of its interval",
 }

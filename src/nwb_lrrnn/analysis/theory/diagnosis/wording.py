@@ -115,6 +115,10 @@ def _recorded(table: xr.Dataset, number: dict[str, float]) -> str:
     text += f"{' ' if text else ''}The recording has a dimension of {number['recorded_dimension']:.3g}"
     if np.isfinite(number.get("recorded_low", np.nan)):
         text += f" ({number['recorded_low']:.3g} to {number['recorded_high']:.3g})"
+    if np.isfinite(number.get("recorded_z_scored_dimension", np.nan)):
+        text += f", {number['recorded_z_scored_dimension']:.3g} z-scored"
+    if np.isfinite(number.get("recorded_half_time", np.nan)):
+        text += f", and its units a half-time of {number['recorded_half_time']:.3g} s"
     if "recorded_percentile" in number:
         share = number["recorded_percentile"]
         if 0.05 < share < 0.95:

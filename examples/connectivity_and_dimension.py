@@ -56,7 +56,7 @@ def harmonic(runs):
 
 
 def draw_ranks(ax, simulations):
-    line = np.geomspace(0.05, 10, 13)
+    line = np.geomspace(0.05, 10, 10)
     for g, colour in COLOURS.items():
         ax.plot(line, lr.dimension_of_activity(g, effective_rank=line).pr, color=colour, label=f"g = {g:g}")
         ax.axhline(float(lr.dimension_of_activity(g).pr), color=colour, lw=0.8, ls=":")
@@ -93,7 +93,7 @@ def draw_two_parameters(ax, simulations):
     ax.set_xticks([0, 1], ["effective rank 0.3", "effective rank 0.6"])
     ax.set(ylabel="dimension of the rates / N", ylim=(0, None), xlim=(-0.6, 1.6))
     ax.set_title("Two parameters decide, g and effective rank,\nnot the shape of the spectrum", fontsize=10)
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="lower right")
 
 
 def draw_overlaps(ax, simulations, n_overlaps, n_samples):
@@ -125,9 +125,8 @@ def draw_gains(ax, simulations):
     ax.bar(range(4), theory, color=["#d1495b", "#e9a0a8", "#3b7dd8", "#bbbbbb"])
     ax.plot(range(4), [found[name] for name in names] + [without], "o", color="black", label="simulated")
     ax.set_xticks(range(4), [*names.values(), "no gains\nat all"])
-    ax.set(
-        ylabel="dimension of the rates / N", title="Recurrent gains lower dimension,\nand z-scoring does not undo it"
-    )
+    ax.set(ylabel="dimension of the rates / N")
+    ax.set_title("Recurrent gains lower dimension,\nand z-scoring does not undo it", fontsize=10)
     ax.legend(frameon=False)
 
 

@@ -80,6 +80,10 @@ def test_the_regime_comes_first():
     assert "at most 1, so that there is no chaos" in said(weak)
     assert np.isnan(float(weak.table.predicted_dimension))
     dale = np.abs(coupling()) * np.where(np.arange(70) < 35, 1.0, -1.0)
+    forward = np.triu(3.0 * np.random.default_rng(0).standard_normal((30, 30)) / np.sqrt(15), 1)
+    assert "the network feeds forward" in said(diagnose(forward, **QUICK))
+    few = LowRankDynamics(np.ones((20, 1)), np.ones((20, 1)), dt=0.1, tau=1.0)
+    assert "1 modes in 20 neurons" in said(diagnose(few, **QUICK))
     assert "Dale's law" in said(diagnose(dale, **QUICK))
     assert "the connections have a mean" in said(diagnose(coupling() + 0.05, **QUICK))
 
@@ -175,6 +179,8 @@ def test_signed_counts_are_balanced_by_sign():
     found = diagnose(as_counts, signs=np.where(planted >= 0, 1, -1), **QUICK)
     assert float(found.table.t3_p) <= 0.05
     assert float(found.table.g) == pytest.approx(1.0, rel=1e-3)
+    signed = diagnose(as_counts * np.where(planted >= 0, 1, -1), is_counts=True, **QUICK)
+    assert signed.text == found.text
     with pytest.raises(ValueError, match="signs: got shape"):
         diagnose(given, signs=np.zeros(80))
 
@@ -197,5 +203,7 @@ def test_what_is_no_network_is_refused():
         diagnose(object())
     with pytest.raises(ValueError, match="gains: balancing takes gains away"):
         diagnose(counts(), gains=np.ones(60))
-    with pytest.raises(ValueError, match="neurons have inputs and outputs"):
+    with pytest.raises(ValueError, match="these synapse counts are all alike"):
+        diagnose(np.ones((5, 5), dtype=int))
+    with pytest.raises(ValueError, match="neurons of these synapse counts have inputs and outputs"):
         diagnose(np.triu(np.ones((5, 5), dtype=int), 1))

@@ -18,7 +18,7 @@ from scipy.interpolate import CubicSpline
 
 from nwb_lrrnn.analysis.theory.mean_field import MeanField, mean_field
 from nwb_lrrnn.analysis.theory.mixing import AndersonMixing
-from nwb_lrrnn.analysis.theory.resolvent import Resolvent
+from nwb_lrrnn.analysis.theory.resolvent import DirectResolvent, Resolvent, resolvent_of
 from nwb_lrrnn.analysis.theory.sigmoids import Sigmoid, pair_law
 from nwb_lrrnn.analysis.theory.spectra import grid
 
@@ -118,7 +118,7 @@ def predicted_covariance(
     single = mean_field(max(float(np.linalg.norm(coupled)) / np.sqrt(n), 1e-12), nonlinearity)
     if not single.is_chaotic:
         return _dataset(np.zeros((n, n)), gain, single.g, 0.0, single.mean_slope, True)
-    resolvent, at = Resolvent.of(coupled), _Grid.around(single)
+    resolvent, at = resolvent_of(coupled), _Grid.around(single)
     start = at.spectrum(single.rate_autocovariance(at.lags))
     slope, spectrum, currents, converged = _agreeing(resolvent, at, start, single, tolerance)
     s = slope / (1.0 + 1j * at.asked)
@@ -137,7 +137,7 @@ def _checked(J: ArrayLike, gains: ArrayLike | None) -> tuple[Array, Array]:
 
 
 def _agreeing(
-    resolvent: Resolvent, at: _Grid, spectrum: Array, single: MeanField, tolerance: float
+    resolvent: Resolvent | DirectResolvent, at: _Grid, spectrum: Array, single: MeanField, tolerance: float
 ) -> tuple[float, Array, float, bool]:
     """Return mean slope, spectrum of the rates and variance of the currents that agree with each other."""
     fastest = float(resolvent.values.real.max(initial=0.0))
@@ -159,12 +159,13 @@ def _agreeing(
     return slope, spectrum, variance, False
 
 
-def _loudness(resolvent: Resolvent, at: _Grid, slope: float) -> Array:
+def _loudness(resolvent: Resolvent | DirectResolvent, at: _Grid, slope: float) -> Array:
     """Return the mean spectrum of the currents over that of the rates, at a mean slope."""
     s = slope / (1.0 + 1j * at.asked)
     trace, power = resolvent.traces(s)
     trace, power = trace / resolvent.n, power / resolvent.n
     heard = power / np.abs(s) ** 2 - 1.0 - 2.0 * (trace / s - 1.0).real  # tr J G Gᴴ Jᵀ / N
+    heard = np.maximum(heard, 1e-12 * power)
     return at.everywhere(heard / power) / (1.0 + at.w**2)
 
 

@@ -15,6 +15,7 @@ Array = NDArray[np.floating]
 ComplexArray = NDArray[np.complexfloating]
 
 _ZERO = 1e-10  # of the largest singular value
+_SKEW = 1e6  # of the eigenvectors, |V| |V⁻¹|: beyond, they lose what they are asked for
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Resolvent:
     vectors: ComplexArray  # V (M, M)
     beside: ComplexArray  # V⁻¹ B (M, N - M)
     basis: Array  # Q (N, N)
+    inverse_gram: NDArray  # V⁻¹ V⁻ᴴ (M, M)
     gram: NDArray  # (Vᴴ V) times (V⁻¹ V⁻ᴴ)ᵀ, elementwise
     gram_beside: NDArray  # the same with B Bᵀ in the middle
 
@@ -40,10 +42,11 @@ class Resolvent:
         inverse = np.linalg.inv(vectors)
         beside = inverse @ turned[:m, m:]
         metric = vectors.conj().T @ vectors
-        gram = metric * (inverse @ inverse.conj().T).T
+        inverse_gram = inverse @ inverse.conj().T
+        gram = metric * inverse_gram.T
         middle = metric * (beside @ beside.conj().T).T
         whole = values.astype(complex), vectors.astype(complex), beside.astype(complex)
-        return cls(len(J), *whole, basis, gram, middle)
+        return cls(len(J), *whole, basis, inverse_gram, gram, middle)
 
     @property
     def rank(self) -> int:
@@ -63,9 +66,7 @@ class Resolvent:
     def covariance(self, s: ComplexArray, weights: Array) -> Array:
         """Return the sum over s of weights (F,) times G Gᴴ, (N, N), real."""
         g, power = self._diagonal(s), np.abs(s) ** 2
-        inverse_gram = np.linalg.inv(self.vectors)
-        plain = (g.T * weights) @ g.conj()
-        inside = plain * (inverse_gram @ inverse_gram.conj().T)
+        inside = ((g.T * weights) @ g.conj()) * self.inverse_gram
         kernel = self.n - self.rank
         if kernel:
             inside = inside + ((g.T * (weights * power)) @ g.conj()) * (self.beside @ self.beside.conj().T)
@@ -80,3 +81,46 @@ class Resolvent:
 
     def _diagonal(self, s: ComplexArray) -> ComplexArray:
         return 1.0 / (1.0 / s[:, None] - self.values)
+
+
+@dataclass(frozen=True)
+class DirectResolvent:
+    """The same by an inverse at every s, of matrices whose eigenvectors nearly coincide: slow, and always right."""
+
+    J: Array
+
+    @property
+    def n(self) -> int:
+        """Number of neurons."""
+        return len(self.J)
+
+    @property
+    def values(self) -> ComplexArray:
+        """Eigenvalues."""
+        return np.linalg.eigvals(self.J).astype(complex)
+
+    def traces(self, s: ComplexArray) -> tuple[ComplexArray, Array]:
+        """Return tr G and tr G Gᴴ at s (F,)."""
+        found = [(np.trace(g), np.sum(np.abs(g) ** 2)) for g in map(self._at, s)]
+        return np.array([one for one, _ in found]), np.array([power for _, power in found])
+
+    def covariance(self, s: ComplexArray, weights: Array) -> Array:
+        """Return the sum over s of weights (F,) times G Gᴴ, (N, N), real."""
+        total = np.zeros_like(self.J)
+        for one, weight in zip(s, weights, strict=True):
+            g = self._at(one)
+            total += weight * (g @ g.conj().T).real
+        return total
+
+    def _at(self, s: complex) -> ComplexArray:
+        return np.linalg.inv(np.eye(self.n) / s - self.J)
+
+
+def resolvent_of(J: Array) -> Resolvent | DirectResolvent:
+    """Return the quick one, unless eigenvectors are too close to each other."""
+    try:
+        found = Resolvent.of(J)
+    except np.linalg.LinAlgError:  # some of them are one
+        return DirectResolvent(J)
+    skew = np.sqrt(found.rank * np.abs(np.trace(found.inverse_gram)))  # |V|² is the number of its columns
+    return found if skew < _SKEW else DirectResolvent(J)

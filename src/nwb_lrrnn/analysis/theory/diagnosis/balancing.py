@@ -57,11 +57,17 @@ def balanced(counts: Array, signs: ArrayLike | None = None) -> Balanced:
     sign = _checked_signs(signs, len(counts))
     kept = alive(counts)
     if len(kept) < 3:
-        raise ValueError(f"matrix: {len(kept)} of {len(counts)} neurons have inputs and outputs, wanted 3 or more")
+        raise ValueError(
+            f"model: {len(kept)} of the {len(counts)} neurons of these synapse counts have inputs and outputs, wanted 3 "
+            "or more; of a coupling matrix of whole numbers say is_counts=False"
+        )
     part = counts[np.ix_(kept, kept)]
     if sign is None:
         squares, error = _even(part**2, 1.0)
-        return Balanced(without_mean_mode(np.sqrt(squares)), kept, error)
+        matrix = without_mean_mode(np.sqrt(squares))
+        if np.linalg.norm(matrix) < 1e-6 * np.sqrt(len(kept)):
+            raise ValueError("model: these synapse counts are all alike once balanced, only a mean mode")
+        return Balanced(matrix, kept, error)
     sign = sign[np.ix_(kept, kept)]
     halves = [_even(np.where(side * sign > 0, part, 0.0) ** 2, 0.5) for side in (1, -1)]
     return Balanced(np.sqrt(halves[0][0]) - np.sqrt(halves[1][0]), kept, max(error for _, error in halves))

@@ -6,9 +6,10 @@ import numpy as np
 
 from nwb_lrrnn.dynamics import LowRankDynamics
 
-_EXTENSIVE = 0.05  # of N
+_EXTENSIVE, _FEWEST = 0.05, 10  # modes, of N and at all
 _OUTLYING = 1.25  # of the radius of the bulk
 _MEAN = 0.5  # of it
+_FEED_FORWARD = 0.7  # of it
 
 
 def against_the_theory(numbers: dict[str, float], rank: int, n: int, network: LowRankDynamics | None) -> list[str]:
@@ -16,13 +17,17 @@ def against_the_theory(numbers: dict[str, float], rank: int, n: int, network: Lo
     said = [] if network is None else _of_network(network)
     if numbers["g"] <= 1.0:
         said.append(f"the coupling strength is {numbers['g']:.2g}, at most 1, so that there is no chaos")
-    if rank < _EXTENSIVE * n:
-        said.append(f"{rank} modes in {n} neurons are no extensive rank, and single modes carry the activity")
+    if rank < max(_FEWEST, _EXTENSIVE * n):
+        said.append(f"{rank} modes in {n} neurons are no extensive rank, so that single modes carry the activity")
     if abs(numbers["mean_outlier"]) > _MEAN:
         said.append("the connections have a mean, which is a mode of its own")
     elif numbers["radius"] > _OUTLYING:
         said.append(
             f"an eigenvalue lies at {numbers['radius']:.2g} times the radius of random modes: a mode that stands out"
+        )
+    elif numbers["radius"] < _FEED_FORWARD:
+        said.append(
+            f"eigenvalues lie within {numbers['radius']:.2g} of the radius of random modes: the network feeds forward"
         )
     if numbers["one_sign"] > 0.9:
         said.append("sources have one sign each (Dale's law)")

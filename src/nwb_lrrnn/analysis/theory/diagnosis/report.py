@@ -204,6 +204,8 @@ def _checked_matrix(model: Any) -> Array:
 def _of_counts(counts: Array, signs: ArrayLike | None, gains: ArrayLike | None, phi: Sigmoid) -> _Subject:
     if gains is not None:
         raise ValueError("gains: balancing takes gains away; leave them out, or balance the matrix before")
+    if signs is None and (counts < 0).any():
+        signs = np.where(counts < 0, -1, 1)
     result = balancing.balanced(np.abs(counts), signs)
     lost = len(counts) - len(result.kept)
     notes = [f"{lost} of {len(counts)} neurons, without inputs or outputs, were dropped."] if lost else []
@@ -229,7 +231,7 @@ def _overlap_tests(
     n = len(left)
     test = overlaps.haar_test(strengths, np.sum(left * right, axis=0), n, n_null, rng)
     found: dict[str, float | Array] = {"t3": test.statistic, "t3_p": test.p_value, "t3_null": test.null}
-    if subject.counts is None or signs is not None:
+    if subject.counts is None or signs is not None or (subject.counts < 0).any():
         return found
     draws = []
     for _ in range(n_null):

@@ -58,8 +58,8 @@ def balanced(counts: Array, signs: ArrayLike | None = None) -> Balanced:
     kept = alive(counts)
     if len(kept) < 3:
         raise ValueError(
-            f"model: {len(kept)} of the {len(counts)} neurons of these synapse counts have inputs and outputs, wanted 3 "
-            "or more; of a coupling matrix of whole numbers say is_counts=False"
+            f"model: {len(kept)} of the {len(counts)} neurons of these synapse counts have inputs and outputs, wanted "
+            "3 or more; of a coupling matrix of whole numbers say is_counts=False"
         )
     part = counts[np.ix_(kept, kept)]
     if sign is None:

@@ -147,7 +147,7 @@ ROWS = {
     "sym.2": (lambda k: symmetric(1000, 3.0, 0.2, k), 3.0, PartialSymmetry(0.2), "erf"),
 }
 OPEN = ("gains4", "over-.4", "over+.4", "sym.2")
-GIVEN = ("iid3", "iid6", "exp.3g3", "exp.3g6", "flat2g3", "haar3")  # whose matrices `covariance` looks at
+GIVEN = ("iid3", "iid6", "exp.3g3", "exp.3g6", "exp.8g3", "flat2g3", "haar3")  # whose matrices `covariance` looks at
 
 
 def stored(path: Path) -> list[dict]:

@@ -85,6 +85,8 @@ def test_the_regime_comes_first():
     few = LowRankDynamics(np.ones((20, 1)), np.ones((20, 1)), dt=0.1, tau=1.0)
     assert "1 modes in 20 neurons" in said(diagnose(few, **QUICK))
     assert "Dale's law" in said(diagnose(dale, **QUICK))
+    edge = coupling() * 1.003 / connectivity_statistics(coupling(), np.linalg.svd(coupling(), compute_uv=False))["g"]
+    assert "that of the transition to chaos, where nothing is predicted" in said(diagnose(edge, **QUICK))
     assert "the connections have a mean" in said(diagnose(coupling() + 0.05, **QUICK))
 
 

@@ -61,6 +61,8 @@ def test_transition_to_chaos():
     assert (quiet.rate_autocovariance([0.0, 1.0]) == 0).all()
     with pytest.raises(ValueError, match=r"g: got 0\.9, where there is no chaos"):
         four_point(0.9)
+    with pytest.raises(ValueError, match="so near the transition to chaos"):
+        four_point(1.005)
     assert np.isnan(dimension_of_activity([0.9, 2.0]).pr.values).tolist() == [True, False]
 
 

@@ -23,6 +23,8 @@ from nwb_lrrnn.parameters import whole_number
 Array = NDArray[np.floating]
 Ensemble = RandomModes | Gains | PartialSymmetry | Overlaps
 
+NEAREST = 0.99988  # nu, to the transition
+_FINER = {1: 0.98, 2: 0.998, 3: 0.9997, 5: NEAREST}  # times as many frequencies, up to this nu
 _SEEN = 1e-7  # of the peak of the spectrum: frequencies below it say nothing
 
 
@@ -149,7 +151,13 @@ def four_point(
 
 def _computed(ensemble: RandomModes | Gains, single: MeanField) -> FourPoint:
     # the ridge along w1 = -w2 is as narrow as 1 - nu
-    n_frequencies = N_FREQUENCIES * (1 if single.nu < 0.98 else 2 if single.nu < 0.998 else 3)
+    more = next((k for k, most in _FINER.items() if single.nu < most), None)
+    if more is None:
+        raise ValueError(
+            f"g: got {single.g}, so near the transition to chaos that frequencies run together; wanted 2 % above it or "
+            "more (towards it the dimension falls as (g - 1)³ N / 4.27 / (1 + kappa))"
+        )
+    n_frequencies = more * N_FREQUENCIES
     at = spectra(single, n_frequencies)
     both = np.outer(at.rates, at.rates)
     rates = ensemble.factor(at.g, at.response[:, None], at.response[None]) * both

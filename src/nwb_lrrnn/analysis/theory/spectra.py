@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import roots_legendre
 
 from nwb_lrrnn.analysis.theory.mean_field import MeanField
 
@@ -52,7 +53,7 @@ def grid(half_time: float, g: float, n_frequencies: int = N_FREQUENCIES) -> tupl
 
 @lru_cache(maxsize=8)
 def _legendre(n: int) -> tuple[Array, Array]:
-    return np.polynomial.legendre.leggauss(n)
+    return roots_legendre(n)
 
 
 @lru_cache(maxsize=16)  # one g, many ensembles

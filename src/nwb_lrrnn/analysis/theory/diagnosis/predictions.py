@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.analysis.theory.ensembles import Gains, RandomModes, Rates
-from nwb_lrrnn.analysis.theory.four_point import four_point
+from nwb_lrrnn.analysis.theory.four_point import NEAREST, four_point
 from nwb_lrrnn.analysis.theory.given_matrix import predicted_covariance
 from nwb_lrrnn.analysis.theory.mean_field import mean_field
 from nwb_lrrnn.analysis.theory.modes import participation
@@ -42,6 +42,8 @@ def predictions(
     single = mean_field(g, nonlinearity)
     if not single.is_chaotic:
         return found, said
+    if single.nu >= NEAREST:
+        return found, ["The coupling strength is that of the transition to chaos, where nothing is predicted."]
     # gains are in J, and so in its kappa: what the modes have of it is the rest (Eq. 46b)
     kappa = numbers["kappa"]
     whole = four_point(g, RandomModes(kappa), nonlinearity=nonlinearity)
@@ -60,5 +62,5 @@ def predictions(
         if bool(this.converged):
             found["dimension_of_this_matrix"] = float(this.dimension)
         else:
-            said.append("the covariance of this very matrix did not come to agree with itself, and is left out")
+            said.append("The covariance of this very matrix did not come to agree with itself, and is left out.")
     return found, said

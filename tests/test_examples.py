@@ -56,6 +56,14 @@ def test_smallest_network(tmp_path, capsys, monkeypatch):
     assert "nats per bin on held-out trials" in capsys.readouterr().out
 
 
+def test_connectivity_and_dimension(tmp_path, capsys):
+    page = load("connectivity_and_dimension")["main"](tmp_path / "page.png", None, 40, 1, 14.0, 1, 19)
+    assert page.stat().st_size > 20_000
+    assert "planted counts:\nSynapse counts" in capsys.readouterr().out.replace("were dropped. ", "").replace(
+        "\n\n", "\n"
+    )
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
 def test_every_example_is_run_here(path):
     assert f'load("{path.stem}")' in Path(__file__).read_text()

@@ -22,6 +22,7 @@ LEVELS = {
         "attributes",
         "locks",
         "showing",
+        "progress",
     ),
     1: ("io", "preprocessing", "models", "analysis"),
     2: ("results", "plotting", "compare"),

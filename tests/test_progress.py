@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from nwb_lrrnn import DisRNN, LowRankRNN, SMCLowRankRNN
+from nwb_lrrnn import DisRNN, LowRankRNN, SMCLowRankRNN, progress
 from nwb_lrrnn.models.kernels.compiling import LISTENER
-from nwb_lrrnn.models.training import progress
-from nwb_lrrnn.models.training.progress import Progress
+from nwb_lrrnn.progress import Progress
 from small_lazy import hold
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -15,7 +15,7 @@ from nwb_lrrnn.models.networks.scales import scales_of
 from nwb_lrrnn.models.smc import SMCLowRankRNN, estimator
 from nwb_lrrnn.models.smc.objective import FilterObjective
 from nwb_lrrnn.models.training.loop import Schedule, train
-from nwb_lrrnn.models.training.progress import Progress
+from nwb_lrrnn.progress import Progress
 from nwb_lrrnn.trials import as_trials
 
 

@@ -7,6 +7,12 @@ from nwb_lrrnn.models import ESTIMATORS
 if TYPE_CHECKING:
     from nwb_lrrnn.analysis.dimension import dimension_of_recording, effective_rank
     from nwb_lrrnn.analysis.fixed_points import find_fixed_points
+    from nwb_lrrnn.analysis.theory.activity import dimension_of_activity
+    from nwb_lrrnn.analysis.theory.diagnosis.report import diagnose
+    from nwb_lrrnn.analysis.theory.four_point import four_point
+    from nwb_lrrnn.analysis.theory.given_matrix import predicted_covariance
+    from nwb_lrrnn.analysis.theory.mean_field import mean_field
+    from nwb_lrrnn.analysis.theory.random_modes import RandomModeModel
     from nwb_lrrnn.compare import compare_baselines, select_rank
     from nwb_lrrnn.dynamics import LowRankDynamics
     from nwb_lrrnn.groups import compare_disentanglement, group_stability, judge_groups, select_groups
@@ -15,6 +21,7 @@ if TYPE_CHECKING:
     from nwb_lrrnn.io.writing.recording_file import write_recording
     from nwb_lrrnn.models.dis import DisRNN as DisRNN
     from nwb_lrrnn.models.least_squares import LeastSquaresRNN as LeastSquaresRNN
+    from nwb_lrrnn.models.least_squares.drift_diffusion import drift_diffusion_network
     from nwb_lrrnn.models.least_squares.equivalents import equivalent_networks, suggest_perturbations
     from nwb_lrrnn.models.least_squares.infinite import InfiniteRNN
     from nwb_lrrnn.models.least_squares.smallest import smallest_network
@@ -44,6 +51,7 @@ __all__ = [
     "InfiniteRNN",
     "LowRankDynamics",
     "PCADenoise",
+    "RandomModeModel",
     "Recording",
     "Resample",
     "SelectUnits",
@@ -55,15 +63,21 @@ __all__ = [
     "chop",
     "compare_baselines",
     "compare_disentanglement",
+    "diagnose",
+    "dimension_of_activity",
     "dimension_of_recording",
+    "drift_diffusion_network",
     "effective_rank",
     "equivalent_networks",
     "find_fixed_points",
+    "four_point",
     "group_stability",
     "judge_groups",
     "list_assets",
     "load_model",
+    "mean_field",
     "open_nwb",
+    "predicted_covariance",
     "read_results",
     "select_groups",
     "select_rank",
@@ -83,6 +97,7 @@ _HOMES = {
     "InfiniteRNN": "models.least_squares.infinite",
     "LowRankDynamics": "dynamics",
     "PCADenoise": "preprocessing",
+    "RandomModeModel": "analysis.theory.random_modes",
     "Recording": "io.reading.recording",
     "Resample": "preprocessing",
     "SelectUnits": "preprocessing",
@@ -93,15 +108,21 @@ _HOMES = {
     "chop": "preprocessing",
     "compare_baselines": "compare",
     "compare_disentanglement": "groups",
+    "diagnose": "analysis.theory.diagnosis.report",
+    "dimension_of_activity": "analysis.theory.activity",
     "dimension_of_recording": "analysis.dimension",
+    "drift_diffusion_network": "models.least_squares.drift_diffusion",
     "effective_rank": "analysis.dimension",
     "equivalent_networks": "models.least_squares.equivalents",
     "find_fixed_points": "analysis.fixed_points",
+    "four_point": "analysis.theory.four_point",
     "group_stability": "groups",
     "judge_groups": "groups",
     "list_assets": "io.files.dandi.listing",
     "load_model": "results",
+    "mean_field": "analysis.theory.mean_field",
     "open_nwb": "io.reading.recording",
+    "predicted_covariance": "analysis.theory.given_matrix",
     "read_results": "results",
     "select_groups": "groups",
     "select_rank": "compare",

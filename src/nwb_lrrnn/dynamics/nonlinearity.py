@@ -17,7 +17,7 @@ NONLINEARITIES: tuple[str, ...] = get_args(Nonlinearity)
 ODD = ("tanh", "erf", "identity")  # phi(-x) = -phi(x): a neuron's sign is free
 HOMOGENEOUS = ("relu", "clipped_relu", "identity")  # phi(c x; c h) = c phi(x; h) for c > 0: a neuron's scale is free
 
-_HALF_SQRT_PI = 0.5 * np.sqrt(np.pi)
+_HALF_SQRT_PI = 0.5 * float(np.sqrt(np.pi))  # a plain number, which keeps float32 what it is
 
 
 def phi(name: str, x: Array, thresholds: Array | None = None) -> Array:

@@ -2,7 +2,7 @@
 
 from numba.core import event
 
-from nwb_lrrnn.models.training.progress import tell_once
+from nwb_lrrnn.progress import tell_once
 
 
 class _FirstOfOurs(event.Listener):

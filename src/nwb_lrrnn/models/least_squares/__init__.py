@@ -10,6 +10,7 @@ laws       and readout, noise of the units, law of the first bin
 rounds     smoothing and regression in turn, as far as held-out trials gain
 estimator  `LeastSquaresRNN`, the verbs
 smallest, infinite, equivalents   fewest neurons that move alike, infinitely many, and networks that the data leave open
+drift_diffusion  a stochastic differential equation -> the network whose latents obey it
 """
 
 from nwb_lrrnn.models.least_squares.estimator import LeastSquaresRNN

@@ -24,9 +24,9 @@ from nwb_lrrnn.models.networks.form import form_fields
 from nwb_lrrnn.models.training.checkpoints import checkpoint_of
 from nwb_lrrnn.models.training.devices import one_thread, resolve
 from nwb_lrrnn.models.training.loop import Schedule
-from nwb_lrrnn.models.training.progress import Progress
 from nwb_lrrnn.models.training.splitting import all_but_held_out, hold_out, put_back
 from nwb_lrrnn.parameters import Device, Dtype, LikelihoodName, Link, Nonlinearity
+from nwb_lrrnn.progress import Progress
 from nwb_lrrnn.trials import LazyTrials, Trials
 
 

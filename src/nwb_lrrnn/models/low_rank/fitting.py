@@ -22,7 +22,7 @@ from nwb_lrrnn.models.observation.constant import constant_log_density
 from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT, Checkpoint
 from nwb_lrrnn.models.training.ending import Ending
 from nwb_lrrnn.models.training.loop import Schedule, train
-from nwb_lrrnn.models.training.progress import Progress
+from nwb_lrrnn.progress import Progress
 from nwb_lrrnn.trials import Trials
 
 SHORT = 5  # bins of the shortest windows: the latents follow the data almost freely

@@ -23,7 +23,7 @@ from nwb_lrrnn.models.smc.objective import FilterObjective, information
 from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT, Checkpoint, fingerprint
 from nwb_lrrnn.models.training.ending import Ending
 from nwb_lrrnn.models.training.loop import Schedule, train
-from nwb_lrrnn.models.training.progress import Progress
+from nwb_lrrnn.progress import Progress
 from nwb_lrrnn.trials import LazyTrials, Trials
 
 _INFORMED = 50  # trials whose gradients make the units of the parameters

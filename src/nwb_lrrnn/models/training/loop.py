@@ -14,7 +14,7 @@ import xarray as xr
 from torch import Tensor
 
 from nwb_lrrnn.models.training.checkpoints import NO_CHECKPOINT, Checkpoint, fingerprint
-from nwb_lrrnn.models.training.progress import Progress
+from nwb_lrrnn.progress import Progress
 
 
 class Layout:

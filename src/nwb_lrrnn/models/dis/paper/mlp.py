@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nwb_lrrnn.models.training.devices import one_thread, resolve
 from nwb_lrrnn.models.training.loop import Layout, Schedule, train
-from nwb_lrrnn.models.training.progress import Progress
+from nwb_lrrnn.progress import Progress
 
 Array = NDArray[np.floating]
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from nwb_lrrnn.models.dis.paper import objective as paper
 from nwb_lrrnn.models.dis.paper.objective import TERMS, Form, Settings
 from nwb_lrrnn.models.training.devices import one_thread, resolve
-from nwb_lrrnn.models.training.progress import Progress
 from nwb_lrrnn.models.training.threads import over_ranges
 from nwb_lrrnn.parameters import choose
+from nwb_lrrnn.progress import Progress
 
 Array = NDArray[np.floating]
 

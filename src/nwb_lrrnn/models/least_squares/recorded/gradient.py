@@ -14,7 +14,7 @@ from nwb_lrrnn.dynamics import LowRankDynamics
 from nwb_lrrnn.models.networks.cells import phi
 from nwb_lrrnn.models.training.devices import resolve
 from nwb_lrrnn.models.training.loop import Layout, Schedule, train
-from nwb_lrrnn.models.training.progress import Progress
+from nwb_lrrnn.progress import Progress
 
 if TYPE_CHECKING:
     from nwb_lrrnn.models.least_squares.recorded.recording import Recording

@@ -1,4 +1,4 @@
-"""How far a fit is: one bar in a terminal or a notebook, elsewhere lines in the log."""
+"""How far a fit or a simulation is: one bar in a terminal or a notebook, elsewhere lines in the log."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """The epochs of one fit, whatever stages they fall into, used as a context.
+    """The epochs of one fit, whatever stages they fall into, or other units of work, used as a context.
 
     The bar fills once: it ends full where the fit ends, be that long before `most`. It stays in a notebook, where it
     says how long the fit took.
     """
 
-    def __init__(self, most: int, label: str):
-        self.most, self.label = most, label
+    def __init__(self, most: int, label: str, unit: str = "epoch"):
+        self.most, self.label, self.unit = most, label, unit
         self.done = 0
         self._said = time.monotonic()
         self._bar: Any = None
@@ -29,13 +29,13 @@ class Progress:
     def __enter__(self) -> Progress:
         bar = _bar_for_this_place()
         if bar is not None:
-            self._bar = bar(total=self.most, desc=self.label, unit="epoch", leave=_is_notebook())
+            self._bar = bar(total=self.most, desc=self.label, unit=self.unit, leave=_is_notebook())
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         if self._bar is None:
             if kind is None:
-                self._say("ended after {} epochs")
+                self._say("ended after {} " + self.unit + "s")
             return
         if kind is None:
             self._bar.total = max(self.done, 1)
@@ -52,7 +52,7 @@ class Progress:
             self._bar.set_postfix_str(told, refresh=False)
             self._bar.update(n_epochs)
         elif time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
-            self._say("epoch {} of at most " + str(self.most), what, told)
+            self._say(self.unit + " {} of at most " + str(self.most), what, told)
 
     def _say(self, text: str, what: str = "", told: str = "") -> None:
         line = f"{self.label}{what}: {text.format(self.done)}{', ' if told else ''}{told}"

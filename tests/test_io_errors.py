@@ -6,7 +6,7 @@ from pathlib import Path
 import nwb_lrrnn.io.errors as errors
 
 IO = Path(errors.__file__).parent
-INSIDE = {"DamagedChunkError"}  # becomes a TruncatedFileError before a user sees it
+INSIDE = {"DamagedChunkError", "TooSlowError"}  # become a TruncatedFileError and an UnreachableError
 
 
 def error_classes(file):

@@ -20,7 +20,7 @@ from nwb_lrrnn.trials import as_trials
 from planted import attractor, cycle_frequency, lorenz, oscillator
 
 
-@pytest.fixture(scope="module", params=["gaussian", "poisson"])
+@pytest.fixture(scope="module", params=["gaussian", pytest.param("poisson", marks=pytest.mark.slow)])
 def planted(request):
     """Return a planted oscillator, its model fitted to 16 trials, those and 16 held-out ones, with true latents."""
     true = oscillator(request.param)

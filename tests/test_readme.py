@@ -44,20 +44,27 @@ def archive(tmp_path_factory):
     remote.forget()
 
 
+SHORTER = {  # what the blocks show does not need more
+    "SMCLowRankRNN(": "SMCLowRankRNN(max_epochs=2, ",
+    "LeastSquaresRNN(rank=2, r": "LeastSquaresRNN(rank=2, n_neurons=30, max_epochs=1, r",
+    "LowRankRNN(rank=2, n_neurons=40, p": "LowRankRNN(max_epochs=15, rank=2, n_neurons=40, p",
+    "n_surrogates=50": "n_surrogates=10",
+}
+
+
+def shortened(block):
+    for text, shorter in SHORTER.items():
+        block = block.replace(text, shorter)
+    return block
+
+
 @pytest.mark.usefixtures("archive")
 @pytest.mark.filterwarnings("ignore:(SMC)?LowRankRNN:sklearn.exceptions.ConvergenceWarning")
 def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # they write session.nwb and more where they are
     names = {}
     for block in BLOCKS:
-        # what they show does not need more
-        shorter = block.replace("SMCLowRankRNN(", "SMCLowRankRNN(max_epochs=2, ")
-        shorter = shorter.replace("LeastSquaresRNN(rank=2, r", "LeastSquaresRNN(rank=2, n_neurons=30, max_epochs=1, r")
-        shorter = shorter.replace(
-            "LowRankRNN(rank=2, n_neurons=40, p", "LowRankRNN(max_epochs=15, rank=2, n_neurons=40, p"
-        )
-        shorter = shorter.replace("n_surrogates=50", "n_surrogates=10")
-        exec(compile(shorter, "README.md", "exec"), names)
+        exec(compile(shortened(block), "README.md", "exec"), names)
     assert names["reach"].sizes == {"trial": 10, "time": 35, "unit": 3}
     written = {"session.nwb", "session_lrrnn.nwb", "session_dimension.nwb", "fit.npz", "flow.png"}
     assert {path.name for path in tmp_path.iterdir()} == written

@@ -230,7 +230,7 @@ class Recording(RecordingTables, Exports):
             time_scale=time_scale,
         )
         for text in said:
-            warnings.warn(text, UserWarning, stacklevel=2)
+            warnings.warn(text, UserWarning, stacklevel=3)
         return array
 
     @printable_errors()
@@ -334,7 +334,7 @@ class Recording(RecordingTables, Exports):
             **frames,
         )
         for text in said:
-            warnings.warn(text, UserWarning, stacklevel=2)
+            warnings.warn(text, UserWarning, stacklevel=3)
         return array
 
     @printable_errors()
@@ -371,7 +371,7 @@ class Recording(RecordingTables, Exports):
         self._check_open()
         array, said = read_events(self.source, self.catalog, name, like, intervals)
         for text in said:
-            warnings.warn(text, UserWarning, stacklevel=2)
+            warnings.warn(text, UserWarning, stacklevel=3)
         return array
 
     def _check_open(self) -> None:

@@ -24,6 +24,7 @@ N_TRAIN, N_HELD = 18, 10
 # their own with SMC as well, which they once turned by 8 nats per bin. Counts take seconds: with LowRankRNN, and only
 # what they have of their own, which is rates at a floor and more spikes in a bin than a rate can explain.
 WITHOUT_VARIANCE = ("constant unit", "unit of zeros", "constant after ZScore", "constant in training", "copy of a unit")
+REGRESSED_COUNTS = ("silent in training", "silent in test", "one enormous bin")
 REGRESSED = ("constant unit", "units permuted", "units scaled and shifted", "copy of a unit", "one enormous bin")
 COUNTS = ("silent in training", "silent in test", "zero-padded times", "one enormous bin in test")
 
@@ -88,6 +89,7 @@ def cases(duty):
     found += [("gaussian", "SMCLowRankRNN", change) for change in WITHOUT_VARIANCE]
     found += [("gaussian", "LeastSquaresRNN", change) for change in REGRESSED]
     found += [("poisson", "LowRankRNN", change) for change in COUNTS]
+    found += [("poisson", "LeastSquaresRNN", change) for change in REGRESSED_COUNTS]
     return [pytest.param(*case, id="-".join(case)) for case in found if CHANGES[case[-1]].duty == duty]
 
 

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from nwb_lrrnn.cli.fit import _inputs
 from nwb_lrrnn.io.reading.entries import SeriesEntry
 from nwb_lrrnn.io.reading.recording import open_nwb
+from nwb_lrrnn.pipeline.population import driving_inputs
 from small_nwb import add_series, add_table, add_trials, add_units, new_nwb, ramp
 
 TIMES = np.array([0.45, 1.05, 1.95, 1.96, 3.35])
@@ -269,7 +269,7 @@ def test_what_is_wrong_is_said(make, build, said, name):
 def test_events_drive_a_fit_on_the_command_line(make):
     recording = make(lambda file: labelled(file) or add_series(file, "acquisition/speed", ramp(40, 1)[:, 0], rate=10.0))
     X = recording.spikes(0.1, intervals="trials")
-    inputs = _inputs(recording, ["port", "start_time", "speed"], X)
+    inputs = driving_inputs(recording, ["port", "start_time", "speed"], X)
     names = ["port.port_left", "port.port_right", "start_time.start_time", "speed.speed"]
     assert inputs["input"].values.tolist() == names
     np.testing.assert_array_equal(inputs[..., :2], recording.events("port", like=X))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nwb_lrrnn.cli.fit import described, ids_or_query, result_path
-from nwb_lrrnn.cli.fit import population as activity
+from nwb_lrrnn.cli.fit import ids_or_query, result_path
 from nwb_lrrnn.cli.output import say
+from nwb_lrrnn.pipeline.population import described
+from nwb_lrrnn.pipeline.population import population as activity
 
 if TYPE_CHECKING:
     from nwb_lrrnn.analysis.dimension.result import RecordedDimension

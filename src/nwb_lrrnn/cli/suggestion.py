@@ -5,7 +5,8 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from nwb_lrrnn.cli.fit import held_out, population, series_name, trials_of
+from nwb_lrrnn.pipeline.held_out import held_out, trials_of
+from nwb_lrrnn.pipeline.population import population, series_name
 
 if TYPE_CHECKING:
     import xarray as xr

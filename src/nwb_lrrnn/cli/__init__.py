@@ -1,4 +1,4 @@
-"""The command `nwb-lrrnn`: demo, inspect, fit and dimension. Every command imports what it needs when it runs."""
+"""The command `nwb-lrrnn`: demo, inspect, fit, batch, dimension. Every command imports what it needs when it runs."""
 
 import logging
 import re
@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from nwb_lrrnn.cli.fit import fit_recording, models_text
-from nwb_lrrnn.cli.output import PrintableFormatter, say
+from nwb_lrrnn.cli.output import PrintableFormatter, json_line, say
 from nwb_lrrnn.cli.suggestion import suggested
 
 # What users cause, with a message of one sentence; anything else is a bug, and its traceback is wanted.
@@ -177,6 +177,7 @@ def demo(settings: SharedOptions, out: str, seed: int, quick: bool) -> None:
         run_demo(out, seed=seed, quick=quick, say=say)
 
 
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print a line of JSON instead, for machines.")
 _follow_links = click.option(
     "--follow-links", is_flag=True, help="Read what the file holds by links to files outside of its folder too."
 )
@@ -185,18 +186,26 @@ _follow_links = click.option(
 @cli.command(short_help="Show what is in a file and what can be fitted.")
 @click.argument("uri")
 @_follow_links
+@_as_json
 @common_options
 @click.pass_obj
-def inspect(settings: SharedOptions, uri: str, follow_links: bool) -> None:
+def inspect(settings: SharedOptions, uri: str, follow_links: bool, as_json: bool) -> None:
     """Show what is in an NWB file, what can be fitted, and what is wrong with it; of a folder, what its files hold."""
-    from nwb_lrrnn.cli.folder import inspect_folder, is_folder
+    from nwb_lrrnn.cli.folder import event_of, inspect_folder, is_folder
     from nwb_lrrnn.io.reading.recording import open_nwb
 
     if is_folder(uri):
         with _logging(settings.verbose):
-            inspect_folder(uri, follow_links=follow_links, say=say)
+            inspect_folder(uri, follow_links=follow_links, say=say, as_json=as_json)
         return
     with _logging(settings.verbose), open_nwb(uri, follow_links=follow_links) as recording:
+        if as_json:
+            say(
+                json_line(
+                    event_of(recording) | dict(zip(("command", "reason"), suggested(recording, uri), strict=True))
+                )
+            )
+            return
         say(repr(recording))
         say("\nProblems" if recording.problems else "\nNo problems found.")
         for problem in recording.problems:
@@ -238,6 +247,7 @@ def inspect(settings: SharedOptions, uri: str, follow_links: bool) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Result file.  [default: <name>_lrrnn.nwb]")
 @click.option("--overwrite", is_flag=True, help="Replace a result file that is there.")
 @_follow_links
+@_as_json
 @common_options
 @click.pass_obj
 def fit(settings: SharedOptions, **options: Any) -> None:
@@ -261,7 +271,7 @@ def fit(settings: SharedOptions, **options: Any) -> None:
 @click.option("--population", type=_POSITIVE, metavar="N", help="Say the dimension of N such units too.")
 @click.option("--private", default="auto", show_default=True, help="Noise of each unit: auto, poisson or kept.")
 @click.option("--seed", default=0, show_default=True, help="Of the intervals.")
-@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+@_as_json
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write them into this result file.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw spectrum and time-scales into this file.")
 @click.option("--overwrite", is_flag=True, help="Replace a result file that is there.")
@@ -274,3 +284,54 @@ def dimension(settings: SharedOptions, **options: Any) -> None:
 
     with _logging(settings.verbose):
         say_dimension(**options)
+
+
+@cli.command(short_help="Fit a study to many recordings.")
+@click.argument("source")
+@click.option("--config", type=click.Path(path_type=Path), required=True, help="The study, a TOML file.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default="nwb_lrrnn_batch", show_default=True, help="Folder."
+)
+@click.option("--glob", help="Which files of a dandiset or folder.  [default: *.nwb]")
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "dask", "slurm-array", "none"]),
+    default="local",
+    show_default=True,
+    help="Who fits; none gathers what is there.",
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Of a dask scheduler, such as tcp://node1:8786.")
+@click.option("--workers", type=click.IntRange(min=1), help="Fits at once.  [default: one a core]")
+@click.option("--resume", is_flag=True, help="Go on with the batch that is in the folder.")
+@click.option("--retry-failed", is_flag=True, help="With --resume: try again what failed for good, too.")
+@click.option("--dry-run", is_flag=True, help="Say what would be fitted, and how much memory and time it takes.")
+@_as_json
+@common_options
+@click.pass_obj
+def batch(settings: SharedOptions, **options: Any) -> int:
+    """Fit a study to all recordings of a dandiset, a folder or a manifest (CSV), each fit in a process of its own.
+
+    What is complete is never fitted again. Exits with 0 (all done), 1 (some failed), 2 (wrong use) or 75 (stopped).
+    """
+    from nwb_lrrnn.cli.batch import say_batch
+
+    with _logging(settings.verbose):
+        return say_batch(**options)
+
+
+@cli.command(name="fit-one", short_help="Run one fit of a batch, as a job of a queue does.")
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("index", type=click.IntRange(min=0))
+@click.option("--every", type=click.IntRange(min=1), help="Go on with every so many-th line.  [default: one fit]")
+@_as_json
+@common_options
+@click.pass_obj
+def fit_one(settings: SharedOptions, manifest: Path, index: int, every: int | None, as_json: bool) -> int:
+    """Run the fit on line INDEX (from 0 on) of MANIFEST, which `nwb-lrrnn batch --executor slurm-array` writes.
+
+    Exits with 0 (done), 1 (failed) or 75 (stopped by SIGTERM; it goes on from its checkpoint).
+    """
+    from nwb_lrrnn.cli.batch import say_fit_one
+
+    with _logging(settings.verbose):
+        return say_fit_one(manifest, index, every=every, as_json=as_json)

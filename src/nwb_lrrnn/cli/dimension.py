@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from nwb_lrrnn.cli.fit import ids_or_query, result_path
-from nwb_lrrnn.cli.output import say
+from nwb_lrrnn.cli.output import json_line, say
 from nwb_lrrnn.pipeline.population import described
 from nwb_lrrnn.pipeline.population import population as activity
 
@@ -101,12 +100,5 @@ def _as_text(found: RecordedDimension) -> str:
 
 def _as_json(found: RecordedDimension) -> str:
     """Return numbers with their intervals and what is known of them; what is not a number or endless is null."""
-
-    def plain(value: Any) -> Any:
-        return None if isinstance(value, float) and not abs(value) < float("inf") else value
-
-    numbers = {
-        name: dict(zip(("value", "low", "high"), map(plain, values), strict=True))
-        for name, values in _rows(found).items()
-    }
-    return json.dumps(numbers | {key: plain(value) for key, value in found.attrs.items()}, indent=2)
+    numbers = {name: dict(zip(("value", "low", "high"), values, strict=True)) for name, values in _rows(found).items()}
+    return json_line(numbers | found.attrs)

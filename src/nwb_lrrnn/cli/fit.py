@@ -3,14 +3,14 @@
 import ast
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nwb_lrrnn import models
-from nwb_lrrnn.cli.output import say
+from nwb_lrrnn.cli.output import json_line, say
 from nwb_lrrnn.io.files.secrets import is_address
 from nwb_lrrnn.pipeline.estimators import WORDS, closest, estimator_class, parameters_of
 from nwb_lrrnn.pipeline.held_out import check_trials, held_out, trials_of
@@ -50,8 +50,10 @@ def fit_recording(
     overwrite: bool,
     follow_links: bool = False,
     binning: int | None = None,
+    as_json: bool = False,
 ) -> None:
     """Fit a model to a recording and write the result; the options are those of `nwb-lrrnn fit`."""
+    tell = _nothing if as_json else say
     if not 0 < test_fraction < 1:
         raise click.UsageError(f"--test-fraction: got {test_fraction:g}, wanted a share between 0 and 1, such as 0.25")
     if table is not None and series is not None:
@@ -74,15 +76,17 @@ def fit_recording(
         is_cut = X.ndim == 2
         if not is_cut and chop is not None:
             raise click.UsageError("--chop: the recording has trials; drop --chop, or select a stretch with --window")
-        X, u, shortage = trials_of(X, u, chop, test_fraction, lambda text: say(text.replace("chop=", "--chop")))
+        X, u, shortage = trials_of(X, u, chop, test_fraction, lambda text: tell(text.replace("chop=", "--chop")))
         X = X.load()  # everything below needs all of it, several times
         check_trials(estimator, X, u)
-        say(f"Data: {described(X)} of {recording.source.name}")
+        tell(f"Data: {described(X)} of {recording.source.name}")
         held = None if no_compare else held_out(X, test_fraction, seed, is_cut)
-        estimator = _fitted(estimator, X, u, held, is_cut)
-        scores = None if held is None else _compared(estimator, X, u, held, seed, shortage)
+        estimator = _fitted(estimator, X, u, held, is_cut, tell)
+        scores = None if held is None else _compared(estimator, X, u, held, seed, shortage, tell)
         _write(output, estimator, X, u, held, scores, recording, overwrite)
-    say(f"Result: {output} (nwb_lrrnn.load_model gives the model, nwb_lrrnn.read_results the latents)")
+        if as_json:
+            say(json_line(_as_event(output, estimator, X, held, scores, recording)))
+    tell(f"Result: {output} (nwb_lrrnn.load_model gives the model, nwb_lrrnn.read_results the latents)")
 
 
 def models_text() -> str:
@@ -168,17 +172,44 @@ def _part(X: Any, keep: Any) -> Any:
     return X if X is None or keep is None else X[keep]
 
 
-def _fitted(estimator: "LatentModel", X: "xr.DataArray", inputs: Any, held: Any, is_cut: bool) -> "LatentModel":
+def _fitted(
+    estimator: "LatentModel", X: "xr.DataArray", inputs: Any, held: Any, is_cut: bool, tell: Callable[[str], None]
+) -> "LatentModel":
     """Return the model fitted to the trials that are not held out."""
     train = None if held is None else ~held
     name = f"{type(estimator).__name__} (rank {estimator.get_params()['rank']})"
     noun, which = ("windows", "the last ") if is_cut else ("trials", "")
     split = f"all {noun}" if held is None else f"{int((~held).sum())} {noun}, {which}{int(held.sum())} held out"
-    say(f"Fit: {name} to {split}")
+    tell(f"Fit: {name} to {split}")
     begin = time.perf_counter()
     estimator.fit(_part(X, train), inputs=_part(inputs, train))
-    say(f"     {estimator.likelihood_} likelihood, {estimator.n_iter_} iterations, {_took(begin)}")
+    tell(f"     {estimator.likelihood_} likelihood, {estimator.n_iter_} iterations, {_took(begin)}")
     return estimator
+
+
+def _nothing(_: object = "") -> None:
+    """Say nothing, where a machine listens."""
+
+
+def _as_event(
+    output: Path, estimator: "LatentModel", X: "xr.DataArray", held: Any, table: "pd.DataFrame | None", recording: Any
+) -> dict[str, Any]:
+    """Return what a fit found, for machines."""
+    found: dict[str, Any] = {
+        "event": "fit",
+        "uri": recording.uri,
+        "result": str(output),
+        "model": type(estimator).__name__,
+        "rank": estimator.get_params()["rank"],
+        "likelihood": estimator.likelihood_,
+        "n_iter": estimator.n_iter_,
+        "sizes": dict(X.sizes),
+        "held_out": [] if held is None else X["trial"].values[held],
+    }
+    if table is not None:
+        found |= {key: table.attrs.get(key) for key in ("nonlinear", "verdict")}
+        found["scores"] = [{"model": str(name), **row} for name, row in table.to_dict("index").items()]
+    return found
 
 
 def _took(begin: float) -> str:
@@ -186,7 +217,13 @@ def _took(begin: float) -> str:
 
 
 def _compared(
-    estimator: "LatentModel", X: "xr.DataArray", inputs: Any, held: Any, seed: int, shortage: str
+    estimator: "LatentModel",
+    X: "xr.DataArray",
+    inputs: Any,
+    held: Any,
+    seed: int,
+    shortage: str,
+    tell: Callable[[str], None],
 ) -> "pd.DataFrame":
     """Return the table of held-out scores, after printing it."""
     from nwb_lrrnn.compare import compare_baselines, table_text
@@ -203,9 +240,8 @@ def _compared(
     )
     if shortage and table.attrs.get("nonlinear") == "undecided":
         table.attrs["verdict"] += f" {shortage[:1].upper()}{shortage[1:]}."
-    say(f"Compared with baselines on what was held out, {_took(begin)}\n")
-    say(table_text(table))
-    say()
+    tell(f"Compared with baselines on what was held out, {_took(begin)}\n")
+    tell(f"{table_text(table)}\n")
     return table
 
 

@@ -1,6 +1,9 @@
 """What the command prints: text that no terminal acts upon, whatever a file has put into it."""
 
+import json
 import logging
+import math
+from typing import Any
 
 import click
 
@@ -18,3 +21,20 @@ class PrintableFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return what is printed of a record."""
         return printable(super().format(record), lines=True)
+
+
+def json_line(value: dict[str, Any]) -> str:
+    """Return a value as one line of JSON; what is no number is null, and arrays are lists."""
+
+    def plain(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {str(key): plain(one) for key, one in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [plain(one) for one in item]
+        if hasattr(item, "tolist"):  # of numpy
+            return plain(item.tolist())
+        if isinstance(item, float) and not math.isfinite(item):
+            return None
+        return item if item is None or isinstance(item, (bool, int, float, str)) else str(item)
+
+    return json.dumps(plain(value))

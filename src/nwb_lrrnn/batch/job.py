@@ -205,7 +205,7 @@ def _numbers(estimator: LatentModel, data: Data, table: pd.DataFrame | None) -> 
     }
     if table is not None:
         found |= {
-            "above_mean_rate": float(table["vs_mean_rate"].iloc[0]),
+            "above_mean_rate": float(table["vs_mean_rate"].iloc[-1]),  # the model comes last
             "nonlinear": table.attrs.get("nonlinear"),
             "verdict": table.attrs.get("verdict"),
         }

@@ -42,19 +42,7 @@ def inspect_folder(uri: str, *, follow_links: bool, say: Callable[[str], object]
 
 def event_of(recording: Recording) -> dict[str, Any]:
     """Return what is in a recording, for machines."""
-    fields = (
-        "name",
-        "path",
-        "kind",
-        "neurodata_type",
-        "shape",
-        "n_units",
-        "units",
-        "rate",
-        "duration",
-        "call",
-        "reason",
-    )
+    shown = "name path kind neurodata_type shape n_units units rate duration call reason".split()
     return {
         "event": "recording",
         "uri": recording.uri,

@@ -144,6 +144,15 @@ def _logging(verbose: bool) -> Iterator[None]:
         logger.setLevel(level)
 
 
+@contextmanager
+def _wrong_use() -> Iterator[None]:
+    """Let what is wrong with a study or a folder be wrong use: what is wrong with a recording is an outcome."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        raise click.UsageError(str(error)) from error
+
+
 def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
         import nwb_lrrnn
@@ -315,7 +324,7 @@ def batch(settings: SharedOptions, **options: Any) -> int:
     """
     from nwb_lrrnn.cli.batch import say_batch
 
-    with _logging(settings.verbose):
+    with _logging(settings.verbose), _wrong_use():
         return say_batch(**options)
 
 

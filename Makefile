@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m py
 	--no-loadscope-reorder
 PIP    := $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test coverage test-slow test-cuda lint build clean
+.PHONY: demo test coverage test-slow test-cuda pipelines lint build clean
 
 demo: $(VENV)/.installed
 	$(PY) -m nwb_lrrnn demo
@@ -29,6 +29,21 @@ test-slow: $(VENV)/.installed-test
 
 test-cuda: $(VENV)/.installed-test
 	$(PY) -m pytest -m cuda $(PYTEST_ARGS)
+
+# The Snakefile of the examples, by snakemake itself, on two recordings; a second run has nothing to do.
+PIPELINE := $(VENV)/pipeline
+pipelines: $(VENV)/.installed $(VENV)/.installed-snakemake
+	rm -rf $(PIPELINE) && mkdir -p $(PIPELINE)/recordings
+	$(PY) -c "import runpy, pathlib; \
+		runpy.run_path('examples/many_recordings.py')['make_recordings'](pathlib.Path('$(PIPELINE)/recordings'))"
+	cd $(PIPELINE) && for turn in 1 2; do PATH="$(CURDIR)/$(VENV)/bin:$$PATH" ../snakemake/bin/snakemake --cores 2 --quiet \
+		--snakefile $(CURDIR)/examples/pipelines/Snakefile --config options="--model linear --rank 2 --bin-size 0.05"; done
+	test "$$(wc -l < $(PIPELINE)/summary.csv)" -eq 3
+
+$(VENV)/.installed-snakemake: $(VENV)/bin/python
+	$(PYTHON) -m venv $(VENV)/snakemake
+	$(VENV)/snakemake/bin/python -m pip install -q --disable-pip-version-check "snakemake>=9,<10"
+	touch $@
 
 lint: $(VENV)/.installed-test
 	$(PY) -m ruff check .

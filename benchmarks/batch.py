@@ -2,7 +2,7 @@
 
 python benchmarks/batch.py faults [N]       N assets (60) of a loopback archive on two dask workers; one worker is
                                             killed every 20 s, the driver twice, 5 % of the requests fail
-python benchmarks/batch.py overhead [S]     wall time against the fits' own seconds / workers, fits of about S (5) seconds
+python benchmarks/batch.py overhead [S]     wall time against the fits' own seconds / workers, fits of about S (5) s
 python benchmarks/batch.py rows [N]         N rows (10,000) of a manifest, fits stubbed: memory and start of the driver
 """
 
@@ -82,7 +82,9 @@ def faults(n_assets: int = 60) -> None:
     print(f"{n_assets} assets in {took:.0f} s; killed: {n_workers_killed} workers, {n_drivers_killed} drivers")
     print(f"healthy with a result: {len(done & healthy)} of {len(healthy)}; broken with one: {len(done & broken)}")
     print(f"broken with a sentence: {sum(bool(s) for s in failed['sentence'])} of {len(broken)}")
-    print(f"results in the folder: {len(results)}; left partial: {len(list((folder / 'out' / 'runs').glob('*.partial')))}")
+    print(
+        f"results in the folder: {len(results)}; left partial: {len(list((folder / 'out' / 'runs').glob('*.partial')))}"
+    )
     for name, row in failed.iterrows():
         print(f"  {name}: {row['sentence']}")
     _compare(table, folder)
@@ -184,7 +186,13 @@ def overhead(seconds: float = 5.0) -> None:
         planted_recording(folder / "data" / f"{k}.nwb", KINDS[0], seed=k, n_trials=60)
     study = {
         "reading": {"bin_size": 0.02},
-        "estimator": {"model": "lowrank", "rank": 2, "n_neurons": 60, "max_epochs": int(8 * seconds), "patience": 10**6},
+        "estimator": {
+            "model": "lowrank",
+            "rank": 2,
+            "n_neurons": 60,
+            "max_epochs": int(8 * seconds),
+            "patience": 10**6,
+        },
         "evaluation": {"compare": False},
     }
     began = time.monotonic()
@@ -245,7 +253,9 @@ def rows(n: int = 10_000) -> None:
     took = time.monotonic() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     size = (folder / "out" / "ledger.jsonl").stat().st_size
-    print(f"{n} rows: first outcome after {first:.2f} s, all after {took:.1f} s, peak {peak:.0f} MB, ledger {size} bytes")
+    print(
+        f"{n} rows: first outcome after {first:.2f} s, all after {took:.1f} s, peak {peak:.0f} MB, ledger {size} bytes"
+    )
     if not os.environ.get("KEEP"):
         shutil.rmtree(folder)
 

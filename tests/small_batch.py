@@ -2,10 +2,10 @@
 
 import h5py
 import numpy as np
-from planted_systems import noisy_cycle
-from small_nwb import new_nwb
 
 from nwb_lrrnn.io.writing.recording_file import write_recording
+from planted_systems import noisy_cycle
+from small_nwb import new_nwb
 
 KINDS = ("cycle", "points")
 
@@ -19,7 +19,7 @@ def two_points(rng, n_trials, n_bins):
     return z
 
 
-def planted_recording(path, kind, seed, n_trials=30, n_bins=60, n_units=20):
+def planted_recording(path, kind, seed, n_trials=30, n_bins=60, n_units=20, overwrite=False):
     """Write counts driven by latents of a kind through loadings of their own; return the path."""
     rng = np.random.default_rng(seed)
     z = noisy_cycle(rng, n_trials, n_bins) if kind == "cycle" else two_points(rng, n_trials, n_bins)
@@ -28,9 +28,8 @@ def planted_recording(path, kind, seed, n_trials=30, n_bins=60, n_units=20):
     counts = rng.poisson(0.4 * np.exp(z @ loadings))
     subject = {"subject_id": f"m{seed % 5}", "species": "Mus musculus"}
     session = {"session_id": f"day-{seed}"}
-    return write_recording(
-        path, counts, bin_size=0.02, unit_kind="unit", subject=subject, session=session, random_state=seed
-    )
+    about = {"unit_kind": "unit", "subject": subject, "session": session}
+    return write_recording(path, counts, bin_size=0.02, random_state=seed, overwrite=overwrite, **about)
 
 
 def broken_files(folder):

@@ -1,5 +1,7 @@
 """The command line for its tests: a folder of small recordings, its exit code, and its one sentence."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -57,3 +59,8 @@ def sentence(capsys, *args, code=1):
     assert len(lines) == 1
     assert lines[0].startswith("Error: ")
     return lines[0]
+
+
+def lines_of(capsys):
+    """Return the lines of JSON that a command has printed."""
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -64,6 +64,40 @@ def test_connectivity_and_dimension(tmp_path, capsys):
     )
 
 
+def test_many_recordings(tmp_path):
+    example = load("many_recordings")
+    example["make_recordings"](tmp_path)
+    (tmp_path / "turns_1.nwb").unlink()
+    batch, loop = example["main"](tmp_path)
+    assert list(batch["subject"]) == ["mouse-2"]
+    assert batch["score"][0] > loop["score"][0] - 2.0
+    assert (tmp_path / "turns_2.nwb").exists()
+
+
+def test_datajoint_make(tmp_path):
+    """A table of the example inserts what its fit found, and finds it again after a rollback."""
+    make = runpy.run_path(str(FOLDER / "pipelines" / "datajoint_make.py"))["LatentDynamicsMake"]
+    load("many_recordings")["make_recordings"](tmp_path)
+    study = '[reading]\nbin_size = 0.05\n[estimator]\nmodel = "linear"\nmax_iter = 5\n[evaluation]\ncompare = false'
+
+    class Table(make):
+        store, rows = tmp_path / "fits", []
+
+        def fetch_source(self, key):
+            return str(tmp_path / "turns_1.nwb"), study
+
+        def insert1(self, row):
+            self.rows.append(row)
+
+    for _ in range(2):
+        Table().make({"recording": 1, "parameters": 2})
+    first, again = Table.rows
+    assert first == again
+    assert first["recording"] == 1
+    assert len(first["run_key"]) == 16
+    assert Path(first["results"]).is_file()
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
 def test_every_example_is_run_here(path):
     assert f'load("{path.stem}")' in Path(__file__).read_text()

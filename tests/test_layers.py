@@ -218,6 +218,7 @@ def test_loggers_are_named_by_module():
 
     # those of the whole package, of urllib3 and of the client of DANDI, whose filters and handlers are set
     assert every(others) == {
+        "batch.process": ["'nwb_lrrnn'"],
         "cli": ["'nwb_lrrnn'"],
         "io.files.network.web": ["_name"],
         "io.files.dandi.client": ["'dandi'"],

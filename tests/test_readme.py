@@ -109,10 +109,17 @@ def test_options_named_in_the_readme_exist():
 
     known = {option for command in cli.commands.values() for p in command.params for option in p.opts} | {"--help"}
     commands = re.findall(r"nwb-lrrnn (\w+)", README)
-    assert set(commands) <= {"demo", "inspect", "fit", "dimension"}
+    assert set(commands) <= {"demo", "inspect", "fit", "dimension", "batch"}
     shown = [line for line in README.splitlines() if "nwb-lrrnn" in line or line.startswith("`--")]
     named = {option for line in shown for option in re.findall(r"(?<![\w-])--[a-z][\w-]+", line)}
     assert named - {"--index-url", "--no-deps"} <= known
+
+
+def test_the_study_is_one():
+    from nwb_lrrnn.batch.study import read_study
+
+    (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    assert read_study(tomllib.loads(block)).n_runs == 4
 
 
 def test_targets_named_in_the_readme_exist():

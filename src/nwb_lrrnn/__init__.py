@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from nwb_lrrnn.analysis.theory.given_matrix import predicted_covariance
     from nwb_lrrnn.analysis.theory.mean_field import mean_field
     from nwb_lrrnn.analysis.theory.random_modes import RandomModeModel
+    from nwb_lrrnn.batch.run import run_batch
+    from nwb_lrrnn.batch.summary import read_batch
     from nwb_lrrnn.compare import compare_baselines, select_rank
     from nwb_lrrnn.dynamics import LowRankDynamics
     from nwb_lrrnn.groups import compare_disentanglement, group_stability, judge_groups, select_groups
@@ -78,7 +80,9 @@ __all__ = [
     "mean_field",
     "open_nwb",
     "predicted_covariance",
+    "read_batch",
     "read_results",
+    "run_batch",
     "select_groups",
     "select_rank",
     "smallest_network",
@@ -123,7 +127,9 @@ _HOMES = {
     "mean_field": "analysis.theory.mean_field",
     "open_nwb": "io.reading.recording",
     "predicted_covariance": "analysis.theory.given_matrix",
+    "read_batch": "batch.summary",
     "read_results": "results",
+    "run_batch": "batch.run",
     "select_groups": "groups",
     "select_rank": "compare",
     "smallest_network": "models.least_squares.smallest",

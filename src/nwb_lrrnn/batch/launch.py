@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nwb_lrrnn.batch.child import STOPPED
 from nwb_lrrnn.batch.failures import DETERMINISTIC, LOST, MEMORY, TIMEOUT
 from nwb_lrrnn.batch.failures import STOPPED as WAS_STOPPED
 from nwb_lrrnn.batch.folder import LOG, FitFolder
+from nwb_lrrnn.batch.process import STOPPED
 
 _GRACE = 20.0  # seconds from SIGTERM, at which a fit writes its checkpoint, to SIGKILL
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NUMEXPR_MAX_THREADS")
@@ -109,10 +109,8 @@ def _environment(n_sharing: int, gpu: str | None) -> dict[str, str]:
         found[name] = str(max(1, n_cores() // max(1, n_sharing)))
     if gpu is not None:
         found["CUDA_VISIBLE_DEVICES"] = gpu
-    import nwb_lrrnn
-
-    where = str(Path(str(nwb_lrrnn.__file__)).parents[1])
-    found["PYTHONPATH"] = os.pathsep.join([where, *filter(None, [found.get("PYTHONPATH")])])
+    here = str(Path(__file__).parents[2])  # the package that this process has, wherever the child would find one
+    found["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [found.get("PYTHONPATH")])])
     found["PYTHONUNBUFFERED"] = "1"
     return found
 

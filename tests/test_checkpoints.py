@@ -133,7 +133,8 @@ def test_more_epochs_go_on_from_an_end_without_convergence(name, waves, uninterr
         make(checkpoint=path, max_epochs=full - 1).fit(waves)
 
 
-@pytest.mark.parametrize("name", ["low_rank", pytest.param("smc", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["low_rank", "smc"])
+@pytest.mark.slow
 def test_a_killed_process_loses_the_last_seconds_only(name, waves, uninterrupted, tmp_path):
     path, owner = tmp_path / "fit.npz", "ShootingObjective" if name == "low_rank" else "FilterObjective"
     code = (

@@ -23,7 +23,7 @@ def gains(others, unit, **settings):
     return found
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("noise", ["readout", "recurrent"])
 @pytest.mark.parametrize("sd", [0.2, 1.0])
 def test_the_default_tells_most_of_a_unit_left_out(noise, sd, seed):

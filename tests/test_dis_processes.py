@@ -59,6 +59,7 @@ def assert_equal_bits(one, other):
     assert [name for name in one if one[name].tobytes() != other[name].tobytes()] == []
 
 
+@pytest.mark.slow
 def test_densities_are_the_same_bits_compiled_loaded_and_after_others(tmp_path):
     compiled = numbers(ENTROPY, tmp_path, "compiled")
     assert_equal_bits(compiled, numbers(ENTROPY, tmp_path, "loaded"))

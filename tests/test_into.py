@@ -153,6 +153,7 @@ def test_pynwb_and_pynapple_accept_the_file(path, model, X):
     assert data["latents"].shape == (180, 1)
 
 
+@pytest.mark.slow
 def test_the_inspector_finds_no_more_than_before(path, found_before, model, X):
     write_results(model=model, latents=model.transform(X), into=path, source=path)
     assert inspected(path) - found_before == {"check_processing_module_name"}

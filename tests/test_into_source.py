@@ -174,6 +174,7 @@ def test_a_recording_that_is_called_module(two, tmp_path, monkeypatch):
     assert read_module(path)["info"]["model"]["rank"] == 2
 
 
+@pytest.mark.slow
 def test_threads_do_not_meet(two):
     barrier = threading.Barrier(2)
 

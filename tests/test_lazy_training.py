@@ -21,7 +21,9 @@ def _waves(n_trials: int, n_steps: int = 40) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("fraction", "epochs"), [(0.25, 15), (0.0, 25)], ids=["with held-out trials", "without held-out trials"]
+    ("fraction", "epochs"),
+    [(0.25, 15), pytest.param(0.0, 25, marks=pytest.mark.slow)],
+    ids=["with held-out trials", "without held-out trials"],
 )
 def test_all_blocks_teach_more_than_a_sample(monkeypatch, fraction, epochs):
     values, test = _waves(64)[:48], _waves(64)[48:]

@@ -52,7 +52,9 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize(("gaps", "chunk"), [(False, 1999), (True, 1999), (True, 150)])
+@pytest.mark.parametrize(
+    ("gaps", "chunk"), [pytest.param(False, 1999, marks=pytest.mark.slow), (True, 1999), (True, 150)]
+)
 @pytest.mark.parametrize("step", [*FILTERS, *OTHERS], ids=repr)
 def test_any_chunks_give_the_numbers_of_the_whole(step, gaps, chunk, rng):
     X = recording(rng, gaps=gaps, offset=1000.0)

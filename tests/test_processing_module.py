@@ -126,6 +126,7 @@ def test_validator_and_inspector(tmp_path):
     assert told == ["check_processing_module_name"]
 
 
+@pytest.mark.slow
 def test_validator_and_inspector_where_nothing_is_known_of_the_source(tmp_path):
     from nwbinspector import inspect_nwbfile
     from pynwb import validate

@@ -40,7 +40,7 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize("most", [1, 2, 5])
+@pytest.mark.parametrize("most", [1, pytest.param(2, marks=pytest.mark.slow), 5])
 @pytest.mark.parametrize("name", TRAINED)
 def test_no_fit_has_more_epochs_than_it_may(name, most, waves):
     model = clone(TRAINED[name]).set_params(max_epochs=most).fit(waves)

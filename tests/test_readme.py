@@ -49,6 +49,11 @@ SHORTER = {  # what the blocks show does not need more
     "LeastSquaresRNN(rank=2, r": "LeastSquaresRNN(rank=2, n_neurons=30, max_epochs=1, r",
     "LowRankRNN(rank=2, n_neurons=40, p": "LowRankRNN(max_epochs=15, rank=2, n_neurons=40, p",
     "n_surrogates=50": "n_surrogates=10",
+    "DisRNN(rank=2, n_groups=2, r": "DisRNN(rank=2, n_groups=2, n_bootstraps=5, r",
+    "equivalent_networks(quick, train, r": "equivalent_networks(quick, train, n_networks=6, r",
+    "max_size=4": "max_size=2",
+    "LinearStateSpace(rank=2, likelihood": "LinearStateSpace(rank=2, max_iter=20, likelihood",
+    "X_train=train)\nprint(table)": "X_train=train, larger_ranks=(4,))\nprint(table)",
 }
 
 
@@ -59,7 +64,7 @@ def shortened(block):
 
 
 @pytest.mark.usefixtures("archive")
-@pytest.mark.filterwarnings("ignore:(SMC)?LowRankRNN:sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:(SMC)?(LowRankRNN|LinearStateSpace):sklearn.exceptions.ConvergenceWarning")
 def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # they write session.nwb and more where they are
     names = {}

@@ -69,6 +69,7 @@ def test_loaded_model_gives_the_same_numbers(result, model, X):
     assert loaded.likelihood_ == "poisson"
 
 
+@pytest.mark.slow
 def test_loads_in_another_process(tmp_path, result, model, X):
     np.save(tmp_path / "x.npy", X.values)
     code = (

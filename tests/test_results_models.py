@@ -139,6 +139,7 @@ def test_a_model_of_groups_comes_back(tmp_path, X, case, n_inputs):
         assert loaded.sub_connectivity(group).identical(model.sub_connectivity(group))
 
 
+@pytest.mark.slow
 def test_validators_accept_a_model_of_groups(tmp_path, recording, X):
     from pynwb import validate
 

@@ -206,6 +206,7 @@ def test_inputs_of_samples_enter_the_neurons_or_the_latents():
 # --- distilled -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_gated_integrator_of_many_neurons_needs_few():
     net, inputs = gated_integrator(80), conditions(levels=(0.1, 0.5), steps=(8, 16, 4))
     options = {"inputs": inputs, "n_candidates": 200, "n_init": 1, "n_samples": 800, "random_state": 0}

@@ -19,7 +19,7 @@ STUDENTS = {
     "poisson": {"n_neurons": 40},
 }
 N_TRIALS = {"gaussian": 60, "poisson": 150}
-CASES = ["gaussian", pytest.param("poisson", marks=pytest.mark.slow)]
+CASES = [pytest.param(name, marks=pytest.mark.slow) for name in N_TRIALS]
 
 
 @pytest.fixture(scope="module", params=CASES)

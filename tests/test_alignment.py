@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from matplotlib import pyplot as plt
 from sklearn.metrics import adjusted_rand_score
 
 import nwb_lrrnn as lr
 from nwb_lrrnn.align import Gauge, change_gauge
 from nwb_lrrnn.dynamics import LowRankDynamics
+from nwb_lrrnn.plotting import plot_fits
 
 OVERLAPS = {
     "cycle": [[1.8, -0.8], [0.8, 1.8]],
@@ -161,3 +163,16 @@ def test_a_flow_that_runs_away_and_another_rank_have_their_place():
     assert np.isfinite(found.distance).all()
     assert found.distance[3, :3].min() > 5 * found.distance[:3, :3].max()
     assert np.isnan(found.alignment_error[3])
+
+
+def test_the_picture_parts_the_kinds():
+    table = lr.compare_fits([*networks("cycle", 6), *networks("two states", 6)])
+    page = plot_fits(table)
+    names = [label.get_text() for label in page[1].get_yticklabels()]
+    first = {table.cluster.values[list(table.fit.values).index(name)] for name in names[:6]}
+    assert len(first) == 1
+    assert page[1].get_title() == "Distances: 2 kinds"
+    assert len(page[1].lines) == 2
+    plt.close(page.figure)
+    with pytest.raises(ValueError, match="wanted what compare_fits returns"):
+        plot_fits(xr.Dataset())

@@ -72,6 +72,19 @@ def test_a_few_fits_are_never_several_kinds():
     assert "too few to tell kinds" in found.text
 
 
+def test_fits_of_one_recording_count_once():
+    fits = [
+        net.replace(latent_noise=None, latent_mean=net.latent_mean + 0.01 * k)
+        for net in networks("cycle", 6)
+        for k in range(5)
+    ]
+    found = lr.compare_fits(fits, recordings=np.repeat(list("abcdef"), 5))
+    assert found.n_clusters == 1
+    assert found.text.startswith("30 fits of 6 recordings")
+    twos = lr.compare_fits([*networks("cycle", 6), *networks("two states", 6)] * 2, recordings=[*range(12)] * 2)
+    assert twos.cluster.values.tolist() == ([0] * 6 + [1] * 6) * 2
+
+
 def test_the_same_network_is_at_no_distance_in_other_latents_and_bins():
     net = network("cycle", 0)
     turn = np.array([[0.6, -0.8], [0.8, 0.6]])
@@ -105,18 +118,19 @@ def test_order_and_seed_change_no_kind():
     assert adjusted_rand_score(first.cluster.values[order], second.cluster.values) == 1.0
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_table_of_a_batch_is_read(tmp_path):
     X = network("cycle", 0).simulate(6, 40, random_state=0)["observations"].assign_coords(cue=("trial", list("ababab")))
     X.attrs["bin_size"] = 0.02
-    model = lr.LeastSquaresRNN(2, n_neurons=20, max_epochs=1, random_state=0).fit(X)
+    model = lr.LinearStateSpace(2, max_iter=3).fit(X)
     rows = []
     for name in ("a", "b"):
         path = lr.write_results(tmp_path / f"{name}.nwb", model, latents=model.transform(X))
-        rows.append({"results": str(path), "status": "done", "species": "mouse", "subject": name})
-    rows.append({"results": None, "status": "failed", "species": "mouse", "subject": "c"})
+        rows.append({"results": str(path), "status": "done", "recording": f"ses-{name}.nwb", "subject": name})
+    rows.append({"results": None, "status": "failed", "recording": "ses-c.nwb", "subject": "c"})
     found = lr.compare_fits(pd.DataFrame(rows), condition="cue")
     assert list(found.subject.values) == ["a", "b"]
-    assert list(found.fit.values) == ["a", "b"]
+    assert list(found.fit.values) == ["ses-a.nwb", "ses-b.nwb"]
     assert float(found.distance.max()) == 0.0
     assert "1 row is left out" in found.text
     np.testing.assert_allclose(found.canonical_correlation[0, 1].values, 1.0)
@@ -142,6 +156,12 @@ def test_latents_of_shared_conditions_correlate_and_others_do_not():
 @pytest.mark.parametrize(
     ("fits", "options", "error", "message"),
     [
+        (
+            networks("cycle", 2),
+            {"recordings": ["a"]},
+            ValueError,
+            "recordings: got 1 names, wanted one for each of the 2",
+        ),
         ([], {}, ValueError, "fits: got 0, wanted at least 2"),
         ("a.nwb", {}, TypeError, "fits: got a str, wanted a list of result files"),
         ([network("cycle", 0), 3], {}, TypeError, "fits: number 1: model: got a int"),

@@ -27,6 +27,7 @@ _N_BANDS, _REACH, _MOST_STEPS = 12, 64.0, 20_000
 def compare_fits(
     fits: Sequence[str | os.PathLike[str] | object] | pd.DataFrame,
     *,
+    recordings: Sequence[object] | None = None,
     horizon: float | None = None,
     condition: str | None = None,
     latents: Sequence[xr.DataArray | None] | None = None,
@@ -43,13 +44,17 @@ def compare_fits(
 
     Kinds are a cut of the average-linkage tree. There are several only where the mean silhouette of the best cut is at
     least 0.75 and one Gaussian kind has as good a cut in at most 5 % of draws (Liu et al. 2008); otherwise one. A kind
-    has three fits or more, and a twentieth of all.
+    has three recordings or more, and a twentieth of all. Fits of one recording (other seeds, folds or settings) count
+    once, by the mean of their laws: alike as they are, they would be taken for a kind.
 
     Parameters
     ----------
     fits : list of paths of result files or of fitted models, or DataFrame
         The table of a batch has a column `results` (path); rows whose `status`, where there is one, is not "done" are
         left out, and all other columns become labels of the fits.
+    recordings : sequence, optional
+        Name of the recording of each fit (after rows were left out); None: by the columns `recording` and `series` of
+        the table, and in a list each fit is of another recording.
     horizon : float, optional
         Longest time in s; None: 64 of the widest bins. The shortest is the widest bin.
     condition : str, optional
@@ -92,22 +97,24 @@ def compare_fits(
     >>> compare_fits(points + turned).cluster.values
     array([0, 0, 0, 1, 1, 1])
     """
-    given = as_fits(fits)
+    given = as_fits(fits, recordings)
     bands = _bands(given, horizon)
     signatures = np.stack([flow_signature(fit.network, bands, random_state=random_state) for fit in given.fits])
     points = signatures.reshape(len(signatures), -1)
     points = points / np.sqrt(points.shape[1])
     distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
-    kinds = kinds_of(points, np.random.default_rng([random_state, 1]))
-    central = medoids(distance, kinds.labels)
+    means = np.stack([points[given.recordings == k].mean(0) for k in range(given.n_recordings)])
+    kinds = kinds_of(means, np.random.default_rng([random_state, 1]))
+    cluster = kinds.labels[given.recordings]
+    central = medoids(distance, cluster)
     correlations, shared = _correlations(given, condition, latents)
     names = np.array([fit.name for fit in given.fits], dtype=object)
     return FitComparison(
         {
             "distance": (("fit", "fit_"), distance),
-            "cluster": ("fit", kinds.labels),
+            "cluster": ("fit", cluster),
             "medoid": ("kind", names[central]),
-            **_maps(given, central[kinds.labels], random_state),
+            **_maps(given, central[cluster], random_state),
             "canonical_correlation": (("fit", "fit_", "latent"), correlations),
             "signature": (("fit", "table", "band", "quantile"), signatures),
         },
@@ -120,7 +127,7 @@ def compare_fits(
             **{_label(name): ("fit", as_labels(given.labels[name])) for name in given.labels},
         },
         attrs={
-            "text": said(given, kinds, distance, float(bands[-1]), central, shared),
+            "text": said(given, kinds, cluster, distance, float(bands[-1]), central, shared),
             "silhouette": kinds.silhouette,
             "p_value": kinds.p_value,
             "horizon": float(bands[-1]),

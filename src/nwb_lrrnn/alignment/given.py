@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from nwb_lrrnn.analysis.fixed_points import dynamics_of
 from nwb_lrrnn.results import load_model, read_results
@@ -17,7 +18,9 @@ from nwb_lrrnn.results import load_model, read_results
 if TYPE_CHECKING:
     from nwb_lrrnn.dynamics import LowRankDynamics
 
-PATH, STATUS, DONE = "results", "status", "done"  # columns of the table of a batch, and the status of what finished
+# columns of the table of a batch, the status of what finished, and the columns that tell populations apart
+PATH, STATUS, DONE = "results", "status", "done"
+RECORDING, OF_ONE = "recording", ("recording", "series")
 
 
 class Fit(NamedTuple):
@@ -34,10 +37,16 @@ class Given(NamedTuple):
     fits: list[Fit]
     labels: pd.DataFrame  # (fit,), as many columns as there are labels
     n_left_out: int  # rows that are not done
+    recordings: NDArray[np.int64]  # (fit,), which recording each is of: 0, 1, ...
+
+    @property
+    def n_recordings(self) -> int:
+        """How many recordings there are."""
+        return int(self.recordings.max()) + 1
 
 
-def as_fits(fits: Any) -> Given:
-    """Return the fits that were given, at least two."""
+def as_fits(fits: Any, recordings: Sequence[object] | None) -> Given:
+    """Return the fits that were given, at least two, and which are of one recording."""
     labels, n_left_out = pd.DataFrame(), 0
     if isinstance(fits, pd.DataFrame):
         paths, labels, n_left_out = _of_table(fits)
@@ -52,9 +61,25 @@ def as_fits(fits: Any) -> Given:
         left = f" ({n_left_out} rows are not {DONE!r})" if n_left_out else ""
         raise ValueError(f"fits: got {len(items)}{left}, wanted at least 2 to compare")
     found = [_fit(k, item) for k, item in enumerate(items)]
-    names = _distinct([fit.name for fit in found])
+    names = _distinct(list(map(str, labels[RECORDING])) if RECORDING in labels else [fit.name for fit in found])
     found = [fit._replace(name=name) for fit, name in zip(found, names, strict=True)]
-    return Given(found, labels if len(labels.columns) else pd.DataFrame(index=range(len(found))), n_left_out)
+    if not len(labels.columns):
+        labels = pd.DataFrame(index=range(len(found)))
+    return Given(found, labels, n_left_out, _codes(recordings, labels, len(found)))
+
+
+def _codes(recordings: Sequence[object] | None, labels: pd.DataFrame, n: int) -> NDArray[np.int64]:
+    """Return which recording each fit is of, (fit,): as given, else as the table says, else each of its own."""
+    if recordings is not None:
+        if len(recordings) != n:
+            raise ValueError(f"recordings: got {len(recordings)} names, wanted one for each of the {n} fits")
+        named = [str(name) for name in recordings]
+    elif RECORDING in labels:
+        columns = [map(str, labels[name]) for name in OF_ONE if name in labels]
+        named = ["\n".join(row) for row in zip(*columns, strict=True)]
+    else:
+        return np.arange(n)
+    return pd.factorize(np.array(named, dtype=object))[0].astype(np.int64)
 
 
 def latents_of(given: Given, latents: Sequence[Any] | None) -> list[xr.DataArray | None]:

@@ -128,7 +128,7 @@ def main() -> None:
         linear[kind] = sum(model.stayed_linear_ for model in models)
         print(f"fitted {kind}: {linear[kind]} of {n_recordings} stayed linear", flush=True)
     rng = np.random.default_rng(0)
-    sizes = [n for n in (12, 24, 60) if n <= n_recordings]
+    sizes = [n for n in (12, 24, 36, 60) if n <= n_recordings]
     print("\nfits  one kind     several           largest silhouette")
     for n in sizes:
         one_kind(points, n, rng)

@@ -76,11 +76,11 @@ def test_fits_of_one_recording_count_once():
     fits = [
         net.replace(latent_noise=None, latent_mean=net.latent_mean + 0.01 * k)
         for net in networks("cycle", 6)
-        for k in range(5)
+        for k in range(3)
     ]
-    found = lr.compare_fits(fits, recordings=np.repeat(list("abcdef"), 5))
+    found = lr.compare_fits(fits, recordings=np.repeat(list("abcdef"), 3))
     assert found.n_clusters == 1
-    assert found.text.startswith("30 fits of 6 recordings")
+    assert found.text.startswith("18 fits of 6 recordings")
     twos = lr.compare_fits([*networks("cycle", 6), *networks("two states", 6)] * 2, recordings=[*range(12)] * 2)
     assert twos.cluster.values.tolist() == ([0] * 6 + [1] * 6) * 2
 

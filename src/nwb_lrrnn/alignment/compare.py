@@ -43,7 +43,7 @@ def compare_fits(
     fits is the root mean square, over bands of time and both tables, of the Wasserstein-2 distances of these laws.
 
     Kinds are a cut of the average-linkage tree. There are several only where the mean silhouette of the best cut is at
-    least 0.75 and one Gaussian kind has as good a cut in at most 5 % of draws (Liu et al. 2008); otherwise one. A kind
+    least 0.78 and one Gaussian kind has as good a cut in at most 5 % of draws (Liu et al. 2008); otherwise one. A kind
     has three recordings or more, and a twentieth of all. Fits of one recording (other seeds, folds or settings) count
     once, by the mean of their laws: alike as they are, they would be taken for a kind.
 

@@ -147,6 +147,5 @@ def as_labels(column: Any) -> np.ndarray:
     values = np.asarray(column)
     if values.dtype.kind in "biufM":
         return values
-    return np.array(
-        ["" if value is None or value is pd.NA or value != value else str(value) for value in values], dtype=object
-    )
+    texts = ["" if value is None else str(value) for value in values]
+    return np.array(["" if text in ("nan", "NaT", "<NA>") else text for text in texts], dtype=object)

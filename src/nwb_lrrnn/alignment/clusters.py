@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 
-# calibrated on fits of planted networks (benchmarks/compare_fits.py): within a kind the best cut of 12 to 24 fits reaches
-# .78 in 1 to 4 % of draws, where some fits missed what the others found; between kinds it is .8 or more
+# calibrated on fits of planted networks (benchmarks/compare_fits.py): within a kind the best cut of 12 to 24 fits
+# reaches .78 in 1 to 4 % of draws, where some fits missed what the others found; between kinds it is .8 or more
 ENOUGH, CHANCE, N_NULL = 0.78, 0.05, 59
 FEWEST = 3  # fits of a kind, below which it may as well be a pair of fits that failed
 _MOST = 8  # kinds looked for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -138,7 +139,7 @@ def _stored_latents(path: str) -> xr.DataArray | None:
 
 def _distinct(names: list[str]) -> list[str]:
     """Return names of which no two are equal: files of one name in many folders get their number."""
-    counts = pd.Series(names).value_counts()
+    counts = Counter(names)
     return [f"{name}#{k}" if counts[name] > 1 else name for k, name in enumerate(names)]
 
 
@@ -147,5 +148,5 @@ def as_labels(column: Any) -> np.ndarray:
     values = np.asarray(column)
     if values.dtype.kind in "biufM":
         return values
-    texts = ["" if value is None else str(value) for value in values]
+    texts = ["" if value is None else str(value) for value in values.tolist()]
     return np.array(["" if text in ("nan", "NaT", "<NA>") else text for text in texts], dtype=object)

@@ -172,7 +172,7 @@ def _compare(table, folder: Path) -> None:
     planted = table[(table["status"] == "done") & table.index.str.contains("|".join(KINDS))]
     found = compare_fits(planted.reset_index())
     kinds = [name.split("/")[1].split("_")[0] for name in planted.index]
-    print(f"adjusted Rand index of the clusters: {adjusted_rand_score(kinds, found.labels):.3f}")
+    print(f"adjusted Rand index of the clusters: {adjusted_rand_score(kinds, found.cluster.values):.3f}")
 
 
 def overhead(seconds: float = 5.0) -> None:

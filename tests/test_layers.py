@@ -26,7 +26,7 @@ LEVELS = {
     ),
     1: ("io", "preprocessing", "models", "analysis"),
     2: ("results", "plotting", "compare"),
-    3: ("report", "groups", "pipeline"),
+    3: ("report", "groups", "pipeline", "alignment"),
     4: ("batch", "demo"),
     5: ("__init__", "__main__", "cli"),
 }

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from nwb_lrrnn.models import ESTIMATORS
 
 if TYPE_CHECKING:
+    from nwb_lrrnn.alignment import compare_fits
     from nwb_lrrnn.analysis.dimension import dimension_of_recording, effective_rank
     from nwb_lrrnn.analysis.fixed_points import find_fixed_points
     from nwb_lrrnn.analysis.theory.activity import dimension_of_activity
@@ -65,6 +66,7 @@ __all__ = [
     "chop",
     "compare_baselines",
     "compare_disentanglement",
+    "compare_fits",
     "diagnose",
     "dimension_of_activity",
     "dimension_of_recording",
@@ -112,6 +114,7 @@ _HOMES = {
     "chop": "preprocessing",
     "compare_baselines": "compare",
     "compare_disentanglement": "groups",
+    "compare_fits": "alignment",
     "diagnose": "analysis.theory.diagnosis.report",
     "dimension_of_activity": "analysis.theory.activity",
     "dimension_of_recording": "analysis.dimension",

@@ -17,6 +17,7 @@ from nwb_lrrnn.analysis.fixed_points import dynamics_of
 from nwb_lrrnn.plotting.canvas import Page, finished, new_axes, new_figure, page_of, save
 from nwb_lrrnn.plotting.courses import courses_of
 from nwb_lrrnn.plotting.dimension import draw_autocorrelations, draw_spectrum
+from nwb_lrrnn.plotting.fits import draw_distances, draw_tree
 from nwb_lrrnn.plotting.panels import (
     draw_activity,
     draw_courses,
@@ -41,6 +42,7 @@ __all__ = [
     "Page",
     "plot_comparison",
     "plot_dimension",
+    "plot_fits",
     "plot_flow",
     "plot_history",
     "plot_latents",
@@ -238,6 +240,31 @@ def plot_dimension(table: xr.Dataset) -> Page:
     left, right = figure.subplots(1, 2)
     draw_spectrum(left, table)
     draw_autocorrelations(right, table)
+    return page_of([left, right])
+
+
+def plot_fits(table: xr.Dataset) -> Page:
+    """Return a page of how alike many fits are: the tree of their distances, and the distances in its order.
+
+    Parameters
+    ----------
+    table : what `compare_fits` returns
+
+    Returns
+    -------
+    axes : array (2,) of matplotlib Axes
+        Lines part the kinds.
+
+    Raises
+    ------
+    ValueError
+        If `table` is no such table.
+    """
+    if not {"distance", "cluster", "medoid"} <= set(getattr(table, "data_vars", ())):
+        raise ValueError(f"table: got {type(table).__name__}, wanted what compare_fits returns")
+    figure = new_figure(8.4, 3.8)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 2))
+    draw_distances(right, table, draw_tree(left, table))
     return page_of([left, right])
 
 

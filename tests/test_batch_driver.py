@@ -223,6 +223,8 @@ def test_what_failed_leaves_no_result(tmp_path):
         (AccessDeniedError("https://lab.org/a.nwb: refused"), "deterministic"),
         (MemoryError(), "memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "memory"),
+        (ImportError("libtorch.so: failed to map segment: Cannot allocate memory"), "memory"),
+        (OSError(12, "Cannot allocate memory"), "memory"),
         (RuntimeError("something else"), "deterministic"),
         (ValueError("wrong"), "deterministic"),
         (FileNotFoundError(2, "gone"), "deterministic"),

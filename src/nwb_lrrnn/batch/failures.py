@@ -40,7 +40,7 @@ def class_of(error: BaseException) -> str:
     """Return which class of failures an error belongs to."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return MEMORY
-    if isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)):
+    if isinstance(error, (RuntimeError, ImportError, OSError)) and _NO_MEMORY.search(str(error)):
         return MEMORY
     if isinstance(error, (UnreachableError, RecordingInUseError, ConnectionError, TimeoutError)):
         return TRANSIENT

@@ -71,7 +71,8 @@ def run_batch(
     executor : {"local", "dask", "none"}
         Processes of this machine, the workers of a dask cluster, or nothing: then the table is of what is there.
     scheduler : str, optional
-        Address of a dask scheduler, whose workers see the same `out`. By default a cluster on this machine.
+        Address of a dask scheduler, whose workers see the same `out`. By default a cluster on this machine, which a
+        script starts below ``if __name__ == "__main__":``, since its processes import the script.
     n_workers : int, optional
         Fits side by side on this machine. By default as many as it has cores; each computes with its share of them.
     resume : bool

@@ -161,7 +161,7 @@ def result_path(output: Path | None, uri: str, overwrite: bool) -> Path:
         raise FileNotFoundError(f"--output: the folder {str(path.absolute().parent)!r} does not exist; make it first")
     if path.exists() and not overwrite:
         raise FileExistsError(f"--output: {str(path)!r} exists; choose another name with -o, or pass --overwrite")
-    from nwb_lrrnn.io.writing.processing_module import is_result_file
+    from nwb_lrrnn.io.writing.own_files import is_result_file
 
     if path.exists() and not is_result_file(path):
         raise FileExistsError(

@@ -63,7 +63,7 @@ def fit_recording(
     estimator = _estimator(model, rank=rank, max_epochs=max_epochs, seed=seed, device=device, assignments=assignments)
     output = result_path(output, uri, overwrite)
 
-    from nwb_lrrnn.io.reading.memory import check_memory
+    from nwb_lrrnn.io.files.memory import check_memory
     from nwb_lrrnn.io.reading.recording import open_nwb
 
     with open_nwb(uri, follow_links=follow_links) as recording:

@@ -64,6 +64,50 @@ def test_a_damaged_file_is_told_in_one_sentence(tmp_path, damage):
     assert path.read_bytes() == spoilt
 
 
+def change_header(path, **changes):
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    header = json.loads(str(arrays["nwb_lrrnn_checkpoint"])) | changes
+    arrays["nwb_lrrnn_checkpoint"] = np.array(json.dumps(header))
+    np.savez(path, **arrays)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"entropy": -1},
+        {"entropy": "x"},
+        {"steps": [1]},
+        {"identity": {"parameters": 3}},
+        {"arrays": None},
+        {"digests": {"a/x": "another"}},
+        {"digests": {"gone": ""}},
+        {"digests": 3},
+    ],
+)
+def test_a_file_that_was_changed_is_told_in_one_sentence(tmp_path, changes):
+    filled(tmp_path / "fit.npz")
+    change_header(tmp_path / "fit.npz", **changes)
+    with pytest.raises(ValueError, match="cannot be read: it is truncated, damaged or of another kind; give another"):
+        Checkpoint(tmp_path / "fit.npz")
+
+
+def test_arrays_are_those_that_were_written(tmp_path):
+    path = tmp_path / "fit.npz"
+    filled(path)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays["a/x"][3] = np.inf
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match="cannot be read"):
+        Checkpoint(path, {"parameters": {"rank": 1}, "data": {}})
+    with np.load(path) as file:  # as files of before, which note no digests
+        header = json.loads(str(file["nwb_lrrnn_checkpoint"]))
+    del header["digests"]
+    np.savez(path, **(arrays | {"nwb_lrrnn_checkpoint": np.array(json.dumps(header))}))
+    Checkpoint(path, {"parameters": {"rank": 1}, "data": {}})
+
+
 def test_another_layout_is_refused(tmp_path, monkeypatch):
     filled(tmp_path / "fit.npz")
     monkeypatch.setattr(checkpoints, "LAYOUT", 2)

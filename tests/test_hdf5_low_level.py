@@ -103,5 +103,5 @@ def test_a_damaged_object_is_said_and_not_left_out(tmp_path):
     with path.open("r+b") as raw:
         raw.seek(at)
         raw.write(bytes(8))
-    with pytest.raises(TruncatedFileError, match="a part of this HDF5 file cannot be read"):
+    with pytest.raises(TruncatedFileError, match="damaged"):
         open_nwb(path)

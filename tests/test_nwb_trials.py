@@ -136,7 +136,7 @@ def test_repeated_ids_go_by_row(tmp_path):
     assert X.trial.values.tolist() == [0, 1]
     assert X.unit_id.values.tolist() == [5, 5, 6]
     assert X.id.values.tolist() == [1, 1]
-    assert sum("ids repeat" in text for text in recording.problems) == 2
+    assert sum("ids repeat or" in text for text in recording.problems) == 2
 
 
 def test_columns_whose_names_are_taken(tmp_path):

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from nwb_lrrnn.io.writing.processing_module import is_result_file, read_module, write_module
+from nwb_lrrnn.io.writing.own_files import is_result_file
+from nwb_lrrnn.io.writing.processing_module import read_module, write_module
 from nwb_lrrnn.io.writing.recording_file import write_recording
 from small_module import BIN, INFO, everything, make_latents, make_loadings, make_rates
 

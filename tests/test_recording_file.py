@@ -1,5 +1,6 @@
 """Writing a population as an NWB recording."""
 
+import os
 from datetime import date
 
 import h5py
@@ -9,6 +10,7 @@ import pytest
 import xarray as xr
 
 from nwb_lrrnn.binning import count_spikes, observed_bins
+from nwb_lrrnn.io.writing.processing_module import write_module
 from nwb_lrrnn.io.writing.recording_file import write_recording
 
 BIN = 0.02
@@ -188,6 +190,35 @@ def test_an_existing_file_is_kept(tmp_path):
     assert (tmp_path / "a.nwb").read_text() == "precious"
     with pytest.raises(FileNotFoundError, match="does not exist"):
         write_recording(tmp_path / "no" / "a.nwb", population())
+
+
+def test_only_own_files_are_replaced(tmp_path):
+    X, own = population(), tmp_path / "own.nwb"
+    write_recording(own, X, random_state=0)
+    write_recording(own, X, random_state=1, overwrite=True)
+    write_module(tmp_path / "result.nwb", info=[("model", "rank", 2)])
+    write_recording(tmp_path / "result.nwb", X, overwrite=True)
+    text, labs, theirs = tmp_path / "text.nwb", tmp_path / "labs.nwb", tmp_path / "theirs.nwb"
+    text.write_text("precious")
+    for path, mark in ((labs, None), (theirs, [["nwb_lrrnn", "1"], ["lab", "1"]])):  # the second was worked on
+        path.write_bytes(own.read_bytes())
+        with h5py.File(path, "a") as file:
+            del file["general/was_generated_by"]
+            if mark is not None:
+                file["general/was_generated_by"] = np.array(mark, dtype=object)
+    for path in (text, labs, theirs):
+        before = path.read_bytes()
+        with pytest.raises(FileExistsError, match="was not written by nwb_lrrnn"):
+            write_recording(path, X, overwrite=True)
+        assert path.read_bytes() == before
+    link, pipe = tmp_path / "link.nwb", tmp_path / "pipe.nwb"
+    link.symlink_to(own)
+    os.mkfifo(pipe)
+    for path in (link, pipe):
+        with pytest.raises(FileExistsError, match="link, pipe or device"):
+            write_recording(path, X, overwrite=True)
+    assert link.is_symlink()
+    assert pipe.is_fifo()
 
 
 X3 = np.zeros((2, 3, 4))

@@ -97,6 +97,57 @@ def test_what_is_wrong_is_named(whole, tmp_path):
         load_model(path)
 
 
+def replace_info(path, key, text):
+    """Write another value, as JSON, into the row of a key."""
+    with h5py.File(path, "r+") as file:
+        table = file["processing/lrrnn/fit_info"]
+        row = table["key"].asstr()[()].tolist().index(key)
+        table["value"][row] = text
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "said"),
+    [
+        ("n_neurons", "-3", "the parameter n_neurons is -3, which no fit has"),
+        ("n_init", "1.5", "the parameter n_init is 1.5"),
+        ("learning_rate", "NaN", "the parameter learning_rate is nan"),
+        ("learning_rate", "Infinity", "the parameter learning_rate is inf"),
+        ("nonlinearity", '"tahn"', "wanted one of"),
+        ("bin_size_", "3.0", "bin_size_ is 3.0, 1.0 in the network"),
+        ("n_iter_", "-1", "the parameter n_iter_ is -1"),
+    ],
+)
+def test_parameters_that_no_fit_has_are_refused(whole, tmp_path, key, text, said):
+    path = shutil.copy(whole, tmp_path / "a.nwb")
+    replace_info(path, key, text)
+    for read in (load_model, read_results):
+        with pytest.raises(DamagedResultsError, match=said):
+            read(path)
+
+
+def test_numbers_that_are_not_finite_and_series_of_no_name_are_refused(whole, tmp_path):
+    path = shutil.copy(whole, tmp_path / "a.nwb")
+    with h5py.File(path, "r+") as file:
+        file["processing/lrrnn/model_state/values"][3] = np.nan
+    for read in (load_model, read_results):
+        with pytest.raises(DamagedResultsError, match="of the model has numbers that are not finite"):
+            read(path)
+    path = shutil.copy(whole, tmp_path / "b.nwb")
+    for name in ("latents_0", "latents_1", "latents_-1"):
+        with h5py.File(path, "r+") as file:
+            file["processing/lrrnn/latent_trials/series"][0] = name
+        with pytest.raises(DamagedResultsError, match=f"`series` names '{name}', wanted latents, latents_2"):
+            read_results(path)
+
+
+def test_names_in_a_result_file_do_not_act_on_the_terminal(whole, tmp_path):
+    path = shutil.copy(whole, tmp_path / "a.nwb")
+    replace_info(path, "estimator", '"' + chr(92) + 'u001b[31mRed"')
+    with pytest.raises(ValueError, match="31mRed") as refusal:
+        load_model(path)
+    assert str(refusal.value).isprintable()
+
+
 def order_of(path):
     with h5py.File(path) as file:
         return file["processing/lrrnn/latent_trials/trial_order"][()]
@@ -106,6 +157,10 @@ def test_rows_of_trials():
     two = np.array([0, 1])
     check_rows(two, np.zeros(2, int), np.array([3, 0]), np.array([2, 3]), [5])
     check_rows(two, two, np.zeros(2, int), np.array([2, 3]), [2, 3])
-    for order, first, count in ([(0, 0), (0, 2), (2, 2)], [(0, 1), (0, 1), (2, 2)], [(0, 1), (0, 2), (2, 9)]):
+    with pytest.raises(ValueError, match="names no series of 1"):
+        check_rows(two, np.array([-1, 0]), np.array([0, 2]), np.array([2, 3]), [5])
+    with pytest.raises(ValueError, match="leaves 1 of 5 rows of a series to no trial"):
+        check_rows(two, np.zeros(2, int), np.array([0, 2]), np.array([2, 2]), [5])
+    for order, first, count in ([(0, 0), (0, 2), (2, 2)], [(0, 1), (0, 1), (2, 3)], [(0, 1), (0, 2), (2, 9)]):
         with pytest.raises(ValueError, match="trial|rows"):
             check_rows(np.array(order), np.zeros(2, int), np.array(first), np.array(count), [5])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nwb_lrrnn as lr
-from nwb_lrrnn.io.reading import memory
+from nwb_lrrnn.io.files import memory
 from small_nwb import add_series, add_trials, add_units, new_nwb
 
 SECONDS = 900.0
@@ -122,7 +122,7 @@ def test_series_in_bins_that_fill_the_memory_are_refused(tmp_path, rng, monkeypa
 def test_free_memory_heeds_the_limit_of_the_process():
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30));"
-        "from nwb_lrrnn.io.reading.memory import free_memory; print(free_memory())"
+        "from nwb_lrrnn.io.files.memory import free_memory; print(free_memory())"
     )
     pytest.importorskip("resource")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

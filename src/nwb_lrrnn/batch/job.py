@@ -95,7 +95,7 @@ def _estimator(task: Mapping[str, Any], folder: Path) -> LatentModel:
 
 def read_data(recording: Recording, task: Mapping[str, Any]) -> Data:
     """Return what is fitted of a recording, preprocessed by steps that have not seen what is held out."""
-    from nwb_lrrnn.io.reading.memory import check_memory
+    from nwb_lrrnn.io.files.memory import check_memory
 
     steps = task["steps"]
     reading = steps["reading"]

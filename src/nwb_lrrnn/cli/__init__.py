@@ -17,7 +17,9 @@ from nwb_lrrnn.cli.output import PrintableFormatter, json_line, say
 from nwb_lrrnn.cli.suggestion import suggested
 
 # What users cause, with a message of one sentence; anything else is a bug, and its traceback is wanted.
-_USER_ERRORS = (ValueError, OSError, ImportError, ArithmeticError, MemoryError, RuntimeError)
+_USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError, MemoryError)
+
+_NO_MEMORY = "the memory does not suffice; take fewer trials, fewer units or larger bins"
 
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
@@ -74,7 +76,10 @@ def main(args: Sequence[str] | None = None) -> None:
     except _USER_ERRORS as error:
         if settings.debug:
             raise
-        say(f"Error: {_in_options(_one_sentence(error))}", err=True)
+        if isinstance(error, MemoryError):
+            say(f"Error: {_NO_MEMORY} ({_one_sentence(error)})", err=True)
+        else:
+            say(f"Error: {_in_options(_one_sentence(error))}", err=True)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -61,7 +61,7 @@ def fit_recording(
     estimator = _estimator(model, rank=rank, max_epochs=max_epochs, seed=seed, device=device, assignments=assignments)
     output = result_path(output, uri, overwrite)
 
-    from nwb_lrrnn.io.reading.memory import check_memory
+    from nwb_lrrnn.io.files.memory import check_memory
     from nwb_lrrnn.io.reading.recording import open_nwb
 
     with open_nwb(uri, follow_links=follow_links) as recording:
@@ -156,7 +156,7 @@ def result_path(output: Path | None, uri: str, overwrite: bool) -> Path:
         raise FileNotFoundError(f"--output: the folder {str(path.absolute().parent)!r} does not exist; make it first")
     if path.exists() and not overwrite:
         raise FileExistsError(f"--output: {str(path)!r} exists; choose another name with -o, or pass --overwrite")
-    from nwb_lrrnn.io.writing.processing_module import is_result_file
+    from nwb_lrrnn.io.writing.own_files import is_result_file
 
     if path.exists() and not is_result_file(path):
         raise FileExistsError(

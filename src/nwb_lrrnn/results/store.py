@@ -20,15 +20,18 @@ from nwb_lrrnn.io.writing.processing_module import read_module, write_module
 from nwb_lrrnn.io.writing.writable import writable
 from nwb_lrrnn.results.dimension_tables import dimension_tables
 from nwb_lrrnn.results.provenance import as_recording, check_source, is_same_file, provenance, session_of
+from nwb_lrrnn.results.soundness import check_model
 from nwb_lrrnn.results.source_units import described_loadings, plain_text, units_of_source, units_within
 from nwb_lrrnn.results.tree import model_dataset, results_tree
 from nwb_lrrnn.results.trial_arrays import as_array
+from nwb_lrrnn.showing import printable_errors
 
 if TYPE_CHECKING:
     from nwb_lrrnn.io.writing.module_pieces import GivenPieces
     from nwb_lrrnn.models.base import LatentModel
 
 
+@printable_errors()
 def write_results(
     path: str | os.PathLike[str] | None = None,
     model: LatentModel | None = None,
@@ -164,6 +167,7 @@ def write_results(
     return write_module(os.fspath(path or ""), **pieces, module=module, session=session, overwrite=overwrite)
 
 
+@printable_errors()
 def read_results(path: str | os.PathLike[str], module: str | None = None) -> xr.DataTree:
     """Return what a result file holds as a DataTree that prints as an outline of it.
 
@@ -205,9 +209,12 @@ def read_results(path: str | os.PathLike[str], module: str | None = None) -> xr.
     """
     pieces = read_module(path, module)
     with intact(path, module):
+        if pieces["state"]:
+            check_model(pieces, model_dataset(pieces))
         return results_tree(Path(path).stem, pieces)
 
 
+@printable_errors()
 def load_model(path: str | os.PathLike[str], module: str | None = None) -> LatentModel:
     """Return the model of a result file: the same parameters, and on CPU the same numbers to the last bit.
 
@@ -249,7 +256,9 @@ def load_model(path: str | os.PathLike[str], module: str | None = None) -> Laten
             f"({version('nwb-lrrnn')}) knows {', '.join(models.STORED)}; update nwb-lrrnn"
         )
     with intact(path, module):
-        model = getattr(models, kind).from_dataset(model_dataset(pieces))
+        dataset = model_dataset(pieces)
+        check_model(pieces, dataset)
+        model = getattr(models, kind).from_dataset(dataset)
     history = pieces["tables"].get("history")
     if history is not None:
         model.history_ = history

@@ -7,10 +7,20 @@ from typing import Any
 import h5py
 
 from nwb_lrrnn.io.errors import ElsewhereError
+from nwb_lrrnn.io.files.damage import check_size, taken_shape
 from nwb_lrrnn.io.files.hdf5 import H5
 from nwb_lrrnn.io.files.links import Reach, check_storage, check_way
 
 _KINDS = (h5py.Dataset, h5py.Group, h5py.Datatype)
+
+
+class MeasuredDataset(h5py.Dataset):
+    """A dataset whose size is looked at before memory is taken for it."""
+
+    def __getitem__(self, args: Any, new_dtype: Any = None) -> Any:
+        if args is Ellipsis or isinstance(args, tuple | slice):  # other keys take no more than they have themselves
+            check_size(taken_shape(args, self.shape), self.dtype.itemsize, str(self.name))
+        return super().__getitem__(args, new_dtype)
 
 
 class _Guarded:
@@ -50,7 +60,9 @@ class _Guarded:
                 check_storage(found.id, self.reach)
             except ElsewhereError as error:
                 raise ElsewhereError(f"{name if isinstance(name, str) else found.name} {error}") from error
-        return GuardedGroup(found.id, self.reach) if isinstance(found, h5py.Group) else found
+        if isinstance(found, h5py.Group):
+            return GuardedGroup(found.id, self.reach)
+        return MeasuredDataset(found.id) if isinstance(found, h5py.Dataset) else found
 
     def __contains__(self, name: Any) -> bool:
         try:

@@ -79,6 +79,13 @@ def plain(value: Any) -> Any:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
 
 
+def is_text(dataset: H5) -> bool:
+    """Return whether a dataset holds text of any length."""
+    import h5py
+
+    return h5py.check_string_dtype(dataset.dtype) is not None
+
+
 def open_hdf5(path: str) -> H5:
     """Return a local file open for reading, or raise one sentence that says what the file is.
 

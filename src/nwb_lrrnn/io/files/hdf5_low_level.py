@@ -117,11 +117,13 @@ class LowLevelDataset:
     def __getitem__(self, key: Any) -> Any:
         import h5py
 
+        from nwb_lrrnn.io.files.guarded import MeasuredDataset
+
         if key == () and self.shape == () and self.dtype.kind == "f":
             value = np.zeros((), dtype=self.dtype)
             self.id.read(h5py.h5s.ALL, h5py.h5s.ALL, value)
             return value[()]
-        return h5py.Dataset(self.id)[key]
+        return MeasuredDataset(self.id)[key]
 
 
 def _number_type(stored: Any) -> np.dtype[Any] | None:

@@ -17,6 +17,7 @@ from nwb_lrrnn.io.errors import (
     TruncatedFileError,
     UnreadableZarrError,
 )
+from nwb_lrrnn.io.files.damage import told_damage
 from nwb_lrrnn.io.files.hdf5 import H5, missing_hint, open_hdf5, open_remote_hdf5
 from nwb_lrrnn.io.files.links import Reach
 from nwb_lrrnn.io.files.secrets import is_address
@@ -75,7 +76,8 @@ class Source:
             from nwb_lrrnn.io.files.zarr.file import ZarrFile
             from nwb_lrrnn.io.files.zarr.store import local_store, remote_store
 
-            yield ZarrFile(remote_store(self.uri, self.version_tag) if self.is_remote else local_store(self.uri))
+            with told_damage(self.uri):
+                yield ZarrFile(remote_store(self.uri, self.version_tag) if self.is_remote else local_store(self.uri))
         elif self.is_remote:
             from nwb_lrrnn.io.files.connection import connect
 
@@ -183,19 +185,15 @@ def _remote_zarr(location: Location) -> Source:
 
 @contextmanager
 def _readable(uri: str, raw: RangeFile | None = None) -> Iterator[None]:
-    """Turn what HDF5 says of a part that it cannot read into one sentence; what the network said goes first."""
+    """Turn what h5py says of a part that it cannot read into one sentence; what the network said goes first."""
     try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        with told_damage(uri):
+            yield
+    except Exception as error:
         # HDF5 says "no such object" and the like of a part that the network did not bring.
         if raw is not None and raw.failure is not None:
             raise raw.failure from error
-        if type(error) is not OSError:  # what HDF5 raises; its subclasses come from somewhere else
-            raise
-        raise TruncatedFileError(
-            f"{uri}: a part of this HDF5 file cannot be read ({error}); it is damaged or was cut off while it was "
-            "copied: copy or download it again"
-        ) from error
+        raise
     if raw is not None and raw.failure is not None:
         raise raw.failure  # whoever read took what is not there for nothing at all
 

@@ -169,7 +169,7 @@ def _units(source: Source, catalog: Catalog, entry: SeriesEntry) -> tuple[Rows, 
         return Rows(numbers, {}), "", nothing, [f"{odd}, so that these carry no metadata"]
     known = Rows(ids, columns) if table is None else read_units(source, table).rows.take(places)
     if len(np.unique(known.ids)) < len(known):
-        known = Rows(numbers, {**known.columns, "id": known.ids}, ids_repeat=True)
+        known = Rows(numbers, {**known.columns, "id": known.ids}, ids_fail=True)
     return known, "" if table is None else table.path, nothing if table is None else places, []
 
 

@@ -21,6 +21,7 @@ from nwb_lrrnn.io.reading.entries import (
     series_entry,
     table_entry,
 )
+from nwb_lrrnn.io.reading.marks import type_of
 
 # Subject, session and the like are read by name; `specifications` holds cached schemas, thousands of objects of no use.
 _NOT_WALKED = ("specifications", "general")
@@ -235,7 +236,7 @@ def _walk(
         if not is_group(child):
             continue
         file = getattr(child, "elsewhere", None) or elsewhere
-        kind = str(plain(child.attrs.get("neurodata_type")) or "")
+        kind = type_of(child)
         if "colnames" in child.attrs:
             yield table_entry(child, here, kind, file)
         elif kind and any(key in child for key in ("data", "timestamps", "starting_time")):

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.io.errors import ChangedFileError, InvalidTimestampsError
 from nwb_lrrnn.io.files.hdf5 import H5
+from nwb_lrrnn.io.files.memory import tell_memory
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.entries import SeriesEntry
-from nwb_lrrnn.io.reading.memory import tell_memory
 
 logger = logging.getLogger(__name__)
 

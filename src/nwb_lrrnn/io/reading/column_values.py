@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.io.files.guarded import root_of
-from nwb_lrrnn.io.files.hdf5 import H5, is_dataset, plain
+from nwb_lrrnn.io.files.hdf5 import H5, is_dataset
+from nwb_lrrnn.io.reading.marks import type_of
 
 
 def column_values(file: H5, group: H5, name: str) -> NDArray[Any]:
     """Return a column of the table in a group as a native numpy array; that of an EnumData holds its labels."""
     dataset = group[name]
     values = read_values(file, dataset)
-    if values.dtype.kind not in "iu" or plain(dataset.attrs.get("neurodata_type")) != "EnumData":
+    if values.dtype.kind not in "iu" or type_of(dataset) != "EnumData":
         return values
     reference = dataset.attrs.get("elements")
     elements = referred(root_of(dataset, file), reference) if reference else None

@@ -9,6 +9,7 @@ import numpy as np
 
 from nwb_lrrnn.io.errors import ElsewhereError
 from nwb_lrrnn.io.files.hdf5 import H5, is_dataset, plain
+from nwb_lrrnn.io.reading.marks import column_names, type_of
 
 PHOTONS = re.compile("Photon|MicroscopySeries|VoltageImag")  # types of movies of cells, those of extensions too
 _EVENT_TABLES = ("AnnotatedEventsTable", "AnnotatedEvents")
@@ -181,7 +182,7 @@ def table_entry(group: H5, path: str, kind: str, elsewhere: str | None = None) -
         except ElsewhereError as error:
             faults.append(f"{path}: `{name}`{str(error).removeprefix(name)}")
     names = [name for name in found if is_dataset(found[name]) and not _are_labels(group, name)]
-    written = [str(plain(name)) for name in group.attrs["colnames"]]
+    written = column_names(group)
     ordered = [name for name in written if name in names] + [name for name in names if name not in written]
     ragged = () if "start_time" not in names else tuple(name for name in ordered if _is_ragged(group, name))
     rows, _ = find_dataset(group, "id")
@@ -206,7 +207,7 @@ def _are_labels(group: H5, name: str) -> bool:
     if coded == name or coded not in group:
         return False
     column, _ = find_dataset(group, coded)
-    return column is not None and plain(column.attrs.get("neurodata_type")) == "EnumData"
+    return column is not None and type_of(column) == "EnumData"
 
 
 def _is_ragged(group: H5, name: str) -> bool:

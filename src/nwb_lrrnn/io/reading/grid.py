@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.binning import EDGE_TOLERANCE, positive_bin_size, window_bins
+from nwb_lrrnn.io.files.memory import check_memory
 from nwb_lrrnn.io.reading.catalog import listed
-from nwb_lrrnn.io.reading.memory import check_memory
 from nwb_lrrnn.io.reading.tables import Rows
 
 if TYPE_CHECKING:

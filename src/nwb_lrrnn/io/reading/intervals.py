@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.io.files.hdf5 import H5, plain
+from nwb_lrrnn.io.files.hdf5 import H5
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.catalog import Catalog, choose, listed
 from nwb_lrrnn.io.reading.entries import TableEntry
 from nwb_lrrnn.io.reading.event_times import EventColumn, Events, event_entries, find_events, read_event_times
 from nwb_lrrnn.io.reading.grid import Grid, all_one_window, looks_padded, looks_relative, session_grid, trial_grid
+from nwb_lrrnn.io.reading.marks import type_of
 from nwb_lrrnn.io.reading.ragged import read_ragged
 from nwb_lrrnn.io.reading.selection import select_rows
 from nwb_lrrnn.io.reading.tables import Rows, free_names, is_split, read_rows, trial_rows
@@ -152,7 +153,7 @@ def left_out_columns(group: H5, entry: TableEntry) -> list[tuple[str, str]]:
             found.append((name, "lists of lists"))
         elif f"{name}_index" in group:
             continue
-        elif plain(column.attrs.get("neurodata_type")) == "DynamicTableRegion":
+        elif type_of(column) == "DynamicTableRegion":
             found.append((name, "rows of another table"))
         elif column.ndim > 1 and not is_split(column):
             found.append((name, f"arrays of shape {column.shape[1:]} in each row"))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_lrrnn.io.files.hdf5 import H5, low_h5py
+from nwb_lrrnn.io.files.hdf5 import H5, is_dataset, low_h5py
 from nwb_lrrnn.io.reading.column_values import column_values
 
 
@@ -64,6 +64,10 @@ def _stored_ends(group: H5, path: str, name: str) -> NDArray[np.int64]:
     import h5py
 
     index = group[f"{name}_index"]
+    if not is_dataset(index):
+        raise ValueError(
+            f"{path}/{name}_index: this is a group, wanted the end of each row; repair the file with pynwb"
+        )
     if index.ndim == 1 and h5py.check_ref_dtype(index.dtype) is h5py.RegionReference:
         return _ends_of_regions(group[name], index, f"{path}/{name}_index")
     stored = index[()] if index.ndim == 1 and index.dtype.kind in "iuf" else None

@@ -94,7 +94,7 @@ def _column_rows(file: H5, group: H5, entry: SeriesEntry, n_columns: int, known:
     if entry.region == "rois":
         columns |= _plane(table, n_columns)
     if len(np.unique(ids)) < len(ids):
-        return Rows(numbers, {**columns, "id": ids}, ids_repeat=True)
+        return Rows(numbers, {**columns, "id": ids}, ids_fail=True)
     return Rows(ids, columns)
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_lrrnn.binning import observed_bins, outside_intervals
+from nwb_lrrnn.io.files.hdf5 import is_dataset
+from nwb_lrrnn.io.files.memory import check_memory
 from nwb_lrrnn.io.files.source import Source
 from nwb_lrrnn.io.reading.assembly import assemble, origin, report_dropped
 from nwb_lrrnn.io.reading.catalog import Catalog, listed
@@ -20,7 +22,6 @@ from nwb_lrrnn.io.reading.intervals import Request, main_table, read_intervals, 
 from nwb_lrrnn.io.reading.invalid_times import invalid_times
 from nwb_lrrnn.io.reading.kinds import Content, Extent, Population
 from nwb_lrrnn.io.reading.lazy import SpikeCounts, lazy_blocks
-from nwb_lrrnn.io.reading.memory import check_memory
 from nwb_lrrnn.io.reading.observed import UnitRates, in_seconds, trials_outside, unit_rates
 from nwb_lrrnn.io.reading.selection import select_rows
 from nwb_lrrnn.io.reading.spike_table import SpikeTable
@@ -225,8 +226,9 @@ def _estimated(catalog: Catalog, entry: TableEntry) -> tuple[float, float, float
     n_spikes, n_rows = entry.n_spikes or 0, entry.n_rows
     with catalog.source.open() as file:
         group = file[entry.path]
-        if "obs_intervals" in group and group["obs_intervals"].ndim == 2 and len(group["obs_intervals"]):
-            intervals = group["obs_intervals"][()]
+        observed = group.get("obs_intervals")
+        if is_dataset(observed) and observed.ndim == 2 and len(observed) and observed.dtype.kind in "fiu":
+            intervals = observed[()]
             intervals = intervals[np.isfinite(intervals).all(axis=1)]
             start, stop = float(intervals.min()), float(intervals.max())
             duration = float(np.diff(intervals, axis=1).sum()) / n_rows

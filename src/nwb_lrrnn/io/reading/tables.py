@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.io.errors import ChangedFileError
 from nwb_lrrnn.io.files.guarded import root_of
-from nwb_lrrnn.io.files.hdf5 import H5, plain
+from nwb_lrrnn.io.files.hdf5 import H5, is_text
 from nwb_lrrnn.io.reading.column_values import column_values, read_values, referred
 from nwb_lrrnn.io.reading.entries import TableEntry, table_entry
+from nwb_lrrnn.io.reading.marks import type_of
 from nwb_lrrnn.io.reading.ragged import read_ends
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Rows:
     ids: NDArray[Any]
     columns: dict[str, NDArray[Any]]
     dropped: tuple[tuple[Any, str], ...] = ()
-    ids_repeat: bool = False
+    ids_fail: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,8 +72,8 @@ def free_names(names: Iterable[str], dim: str, taken: Set[str]) -> list[str]:
 
 
 def repeated_ids(path: str, rows: Rows) -> list[str]:
-    """Return the problem that the ids of a table repeat, where they do."""
-    return [f"{path}: ids repeat; rows go by their numbers instead"] if rows.ids_repeat else []
+    """Return the problem that the ids of a table are none, where it is so."""
+    return [f"{path}: ids repeat or are no numbers; rows go by their own numbers instead"] if rows.ids_fail else []
 
 
 def read_rows(file: H5, entry: TableEntry) -> Rows:
@@ -94,14 +95,17 @@ def _rows(file: H5, group: H5, entry: TableEntry) -> Rows:
         if name in _NEVER_METADATA or f"{name}_index" in group or group[name].ndim > 2:
             continue
         columns.update(_column(file, group, name, entry.n_rows))
-    ids = group["id"][()] if "id" in group else np.arange(entry.n_rows)
+    stored = group["id"] if "id" in group else None
+    if stored is not None and (stored.ndim != 1 or not (stored.dtype.kind in "iufbSU" or is_text(stored))):
+        return Rows(np.arange(entry.n_rows), columns, ids_fail=True)
+    ids = np.arange(entry.n_rows) if stored is None else stored[()]
     if len(ids) != entry.n_rows:
         raise ChangedFileError(
             f"{file.filename}: {entry.path} has {len(ids)} rows, {entry.n_rows} when the file was opened; open it again"
         )
     if len(np.unique(ids)) == len(ids):
         return Rows(ids, columns)
-    return Rows(np.arange(len(ids)), {**columns, "id": ids}, ids_repeat=True)
+    return Rows(np.arange(len(ids)), {**columns, "id": ids}, ids_fail=True)
 
 
 def region_columns(
@@ -193,8 +197,10 @@ def trial_rows(rows: Rows) -> Rows:
     """
     start = rows.columns.get("start_time")
     if start is None or start.dtype.kind not in "fiu":
-        return rows.take(np.zeros(0, dtype=int), [(id_, "the table has no start_time") for id_ in rows.ids.tolist()])
+        return _no_trials(rows, "the table has no start_time")
     stop = rows.columns.get("stop_time", np.full(len(rows), np.nan))
+    if stop.dtype.kind not in "fiu":
+        return _no_trials(rows, "stop_time is no number")
     instants = bool((np.isnan(stop) | (stop == start)).all())
     reasons: list[tuple[NDArray[np.bool_], str]] = [(~np.isfinite(start), "start_time is NaN")]
     if not instants:
@@ -209,10 +215,20 @@ def trial_rows(rows: Rows) -> Rows:
     return rows.take(keep, dropped)
 
 
+def _no_trials(rows: Rows, reason: str) -> Rows:
+    """Return no rows, all dropped for one reason; whatever stood for their times are no times."""
+    columns = {
+        name: np.full(len(rows), np.nan) if name in ("start_time", "stop_time") else values
+        for name, values in rows.columns.items()
+    }
+    none = replace(rows, columns=columns)
+    return none.take(np.zeros(0, dtype=int), [(id_, reason) for id_ in rows.ids.tolist()])
+
+
 def _column(file: H5, group: H5, name: str, n_rows: int) -> dict[str, NDArray[Any]]:
     """Return a column as {name: values}, as name_0, name_1, ... where it holds a few numbers a row, or as nothing."""
     dataset = group[name]
-    kind = plain(dataset.attrs.get("neurodata_type"))
+    kind = type_of(dataset)
     if not dataset.ndim or dataset.shape[0] != n_rows or dataset.dtype.names or kind == "DynamicTableRegion":
         return {}
     if dataset.ndim == 1:

@@ -39,13 +39,19 @@ def check_rows(order: NDArray, series: NDArray, first: NDArray, count: NDArray, 
     """
     if sorted(order.tolist()) != list(range(len(order))):
         raise ValueError(f"`trial_order` is no order of {len(order)} trials: {order[:10].tolist()}")
+    if len(series) and not 0 <= series.min() <= series.max() < len(n_rows):
+        raise ValueError(f"`series` names no series of {len(n_rows)}: {series[:10].tolist()}")
     for number, n in enumerate(n_rows):
         here = series == number
         begins, ends = first[here].astype(np.int64), first[here].astype(np.int64) + count[here].astype(np.int64)
         by_begin = np.argsort(begins, kind="stable")
         begins, ends = begins[by_begin], ends[by_begin]
+        if not here.any():
+            raise ValueError("a series has rows of no trial")
         if ((begins < 0) | (ends < begins) | (ends > n)).any():
             raise ValueError(f"`start_index` and `count` lead out of the {n} rows of a series")
+        if count[here].sum() < n:
+            raise ValueError(f"`count` leaves {n - int(count[here].sum())} of {n} rows of a series to no trial")
         if (begins[1:] < ends[:-1]).any():
             raise ValueError("`start_index` and `count` give rows to two trials")
 

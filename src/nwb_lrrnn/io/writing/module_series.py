@@ -82,7 +82,10 @@ def read_series(group: Any, key: str, coordinates: Mapping[str, NamedArray]) -> 
         return None
     trials = group["latent_trials"]
     names = [str(text) for text in read_column(trials, "series")]
-    number = np.array([int(name.rpartition("_")[2]) - 1 if "_" in name else 0 for name in names])
+    number = np.array([int(name.rpartition("_")[2]) - 1 if "_" in name else 0 for name in names], dtype=np.int64)
+    wrong = [name for name, k in zip(names, number, strict=True) if k < 0 or name != _series_name("latents", int(k))]
+    if wrong or not names:
+        raise ValueError(f"`series` names {(wrong or ['no series'])[0]!r}, wanted latents, latents_2, ...")
     series = [group[_series_name(key, k)]["data"][()] for k in range(int(number.max()) + 1)]
     columns = [trials[name][()] for name in ("trial_order", "start_index", "count")]
     check_rows(columns[0], number, columns[1], columns[2], [len(rows) for rows in series])

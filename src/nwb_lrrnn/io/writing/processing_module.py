@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Unpack
 
-from nwb_lrrnn.io.files.hdf5 import H5, plain
+from nwb_lrrnn.io.files.hdf5 import H5
 from nwb_lrrnn.io.files.source import resolve
 from nwb_lrrnn.io.schemas import import_pynwb
 from nwb_lrrnn.io.writing.atomic import replacing
@@ -23,6 +23,7 @@ from nwb_lrrnn.io.writing.module_pieces import (
 )
 from nwb_lrrnn.io.writing.module_series import read_series, series_and_trials
 from nwb_lrrnn.io.writing.module_tables import dataset_table, read_table, read_unit_tables, unit_tables
+from nwb_lrrnn.io.writing.own_files import is_result_file
 from nwb_lrrnn.io.writing.session import new_nwbfile
 from nwb_lrrnn.io.writing.whole_file import write_file
 from nwb_lrrnn.parameters import closest
@@ -137,23 +138,6 @@ def build_module(
     for key, table in pieces["tables"].items():
         module.add(dataset_table(key, table))
     return module
-
-
-def is_result_file(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file is a stand-alone result file of this package; never true of a recording."""
-    try:
-        with resolve(path).open() as file:
-            processing: Any = file.get("processing", {})
-            ours: Any = file["general/was_generated_by"]
-            recorded = [name for name in ("units", "acquisition", "stimulus/presentation") if len(file.get(name, ()))]
-            return (
-                plain(ours[0, 0]) == "nwb_lrrnn"
-                and not recorded
-                and len(processing) > 0
-                and all("fit_info" in processing[name] for name in processing)
-            )
-    except (ValueError, KeyError, OSError):  # not NWB, or without a mark of its maker
-        return False
 
 
 def _chosen(file: H5, path: str | os.PathLike[str], module: str | None) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from nwb_lrrnn.io.schemas import import_pynwb
 from nwb_lrrnn.io.writing.atomic import replacing
 from nwb_lrrnn.io.writing.columns import as_column, as_ragged_column, compressed
+from nwb_lrrnn.io.writing.own_files import check_own
 from nwb_lrrnn.io.writing.recording_layout import (
     RecordingLayout,
     clock_step,
@@ -98,7 +99,7 @@ def write_recording(
     random_state : int, SeedSequence or Generator, optional
         Seed of the spike times.
     overwrite : bool
-        Replace a file that is there already.
+        Replace a file that this package wrote; one that anything else wrote is never replaced.
 
     Returns
     -------
@@ -108,7 +109,7 @@ def write_recording(
     Raises
     ------
     FileExistsError
-        If the file exists and `overwrite` is False.
+        If the file exists and `overwrite` is False, or it was not written by this package.
     FileNotFoundError
         If its directory does not exist.
     TypeError
@@ -127,6 +128,8 @@ def write_recording(
     ):
         if value is not None:
             metadata[name] = value
+    if overwrite:
+        check_own(Path(path))
     with replacing(path, overwrite=overwrite) as temporary:
         import_pynwb()
         nwbfile = new_nwbfile(metadata, _DEFAULTS)

@@ -64,6 +64,7 @@ class Checkpoint:
         self.path = None if path is None else _checked(path)
         self.identity = json.loads(json.dumps(_plain(identity or {})))
         self._steps: dict[str, tuple[str, Arrays]] = {}
+        self._digests: dict[str, str] = {}  # of the arrays by their names in the file
         self._entropy = np.random.SeedSequence().entropy
         self._written, self._pause, self._is_dirty = time.monotonic(), INTERVAL, False
         if self.path is not None and os.path.lexists(self.path):
@@ -92,6 +93,7 @@ class Checkpoint:
 
     def _store(self, name: str, key: str, arrays: Arrays) -> None:
         self._steps[name] = key, arrays
+        self._digests |= {f"{name}/{part}": fingerprint(array) for part, array in arrays.items()}
         self._is_dirty = True
         if time.monotonic() - self._written >= self._pause:
             self._write()
@@ -105,7 +107,8 @@ class Checkpoint:
         keys = {name: key for name, (key, _) in self._steps.items()}
         arrays = {f"{name}/{part}": array for name, (_, parts) in self._steps.items() for part, array in parts.items()}
         header = {"layout": LAYOUT, "identity": self.identity, "entropy": self._entropy, "steps": keys}
-        arrays[_HEADER] = np.array(json.dumps(header | {"arrays": sorted(arrays)}))
+        told = {"arrays": sorted(arrays), "digests": {name: self._digests[name] for name in arrays}}
+        arrays[_HEADER] = np.array(json.dumps(header | told))
         temporary = self.path.with_name(f".{self.path.stem}.{uuid.uuid4().hex[:8]}.tmp.npz")
         try:
             with open(temporary, "wb") as file:
@@ -130,6 +133,7 @@ class Checkpoint:
                 "own (inside cross_val_score and GridSearchCV: checkpoint=None), or delete the file to start afresh"
             )
         self._entropy = header["entropy"]
+        self._digests = header.get("digests") or {name: fingerprint(array) for name, array in arrays.items()}
         for name, key in header["steps"].items():
             prefix = f"{name}/"
             parts = {k.removeprefix(prefix): array for k, array in arrays.items() if k.startswith(prefix)}
@@ -251,6 +255,8 @@ def _checked(path: str | os.PathLike[str]) -> Path:
         )
     if target.is_dir():
         raise FileExistsError(f"checkpoint: got {str(target)!r}, which is a directory, wanted the name of a file in it")
+    if target.exists() and not target.is_file():
+        raise FileExistsError(f"checkpoint: got {str(target)!r}, which is a pipe, socket or device, wanted a file")
     return target
 
 
@@ -269,12 +275,35 @@ def _load(path: Path) -> tuple[dict[str, Any], Arrays]:
                 raise FileExistsError(foreign)
             arrays = {name: file[name] for name in file.files}
         header = json.loads(str(arrays.pop(_HEADER)[()]))
-        lost = {"layout", "identity", "entropy", "steps", "arrays"} - set(header)
-        if lost or sorted(arrays) != header["arrays"]:
-            raise ValueError(f"it lacks {sorted(lost) or 'arrays'}")
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        _check_header(header, arrays)
+    except FileExistsError:
+        raise
+    except _ODD as error:
         raise ValueError(damaged) from error
     return header, arrays
+
+
+# What zip, zlib, numpy and JSON say of bytes that are not what was written.
+_ODD = (
+    zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, TypeError, OSError, MemoryError, OverflowError,
+    NotImplementedError, RuntimeError, AttributeError, SyntaxError,
+)  # fmt: skip
+
+
+def _check_header(header: Any, arrays: Arrays) -> None:
+    """Raise ValueError where a header is none, or the arrays are not those that it speaks of, bit for bit."""
+    if not isinstance(header, dict) or (lost := {"layout", "identity", "entropy", "steps", "arrays"} - set(header)):
+        raise ValueError(f"it lacks {sorted(lost) if isinstance(header, dict) else 'a header'}")
+    if sorted(arrays) != header["arrays"]:
+        raise ValueError("it lacks arrays")
+    identity, steps = header["identity"], header["steps"]
+    parts = [identity, steps, *(identity.get(name, {}) for name in ("parameters", "data"))]
+    if not all(isinstance(part, dict) for part in parts) or not all(isinstance(key, str) for key in steps.values()):
+        raise ValueError("its header has another form")
+    np.random.SeedSequence(header["entropy"])  # ValueError or TypeError where no seed
+    for name, digest in header.get("digests", {}).items():  # files of before have none
+        if fingerprint(arrays[name]) != digest:
+            raise ValueError(f"{name} is not what was written")
 
 
 def _plain(value: Any) -> Any:

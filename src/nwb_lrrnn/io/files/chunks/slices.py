@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -20,8 +19,10 @@ from nwb_lrrnn.io.errors import ChangedFileError, TruncatedFileError
 from nwb_lrrnn.io.files.chunks.dataset_map import MOST_CHUNKS, DatasetMap, map_dataset
 from nwb_lrrnn.io.files.chunks.decode import DamagedChunkError, decode_chunk
 from nwb_lrrnn.io.files.chunks.pieces import Pieces, pieces_of, selection
+from nwb_lrrnn.io.files.damage import check_size, told_damage
 from nwb_lrrnn.io.files.hdf5 import H5, low_h5py
 from nwb_lrrnn.io.files.source import Source
+from nwb_lrrnn.locks import ThreadLock
 
 # In a remote file their index is scattered over it: HDF5 finds the few it needs with fewer requests than all.
 _MOST_REMOTE_CHUNKS = 2**13
@@ -64,7 +65,10 @@ def read_slices(source: Source, found: DatasetMap, key: Any) -> NDArray[Any]:
     Only chunks that overlap with the slice are fetched, at most eight ranges of up to 8 MiB at once.
     """
     taken, squeeze = selection(key, found.shape)
-    out = np.empty([len(positions) for positions in taken], dtype=found.dtype)
+    shape = tuple(len(positions) for positions in taken)
+    with told_damage(source.uri):
+        check_size(shape, found.dtype.itemsize, found.path)
+    out = np.empty(shape, dtype=found.dtype)
     if out.size:
         if (found.offsets < 0).all():
             out[...] = found.fill_value
@@ -170,9 +174,9 @@ def _pool(process: int) -> ThreadPoolExecutor:
 
 
 @functools.lru_cache(maxsize=256)
-def _mapping(process: int, source: Source, path: str) -> threading.Lock:
-    """Return the lock of one map in this process: a forked one cannot wait for its parent's threads."""
-    return threading.Lock()
+def _mapping(process: int, source: Source, path: str) -> ThreadLock:
+    """Return the lock of one map in this process."""
+    return ThreadLock()
 
 
 @functools.lru_cache(maxsize=64)

@@ -5,7 +5,6 @@ import itertools
 import logging
 import posixpath
 import re
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from nwb_lrrnn.io.errors import AccessDeniedError, AddressError, MissingRemoteFi
 from nwb_lrrnn.io.files.dandi.address import ArchiveAddress
 from nwb_lrrnn.io.files.dandi.client import Archive, connected
 from nwb_lrrnn.io.files.network.location import Location
+from nwb_lrrnn.locks import ThreadLock
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class _Signed:
     """The signed URL of this moment; never pickled."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = ThreadLock()
         self.url = ""
         self.until = 0.0  # s of the monotonic clock
 

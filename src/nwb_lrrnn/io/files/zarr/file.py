@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nwb_lrrnn.io.errors import TruncatedFileError, UnreadableZarrError
 from nwb_lrrnn.io.files.chunks.dataset_map import DatasetMap
 from nwb_lrrnn.io.files.chunks.pieces import pieces_of, selection
+from nwb_lrrnn.io.files.damage import check_size
 from nwb_lrrnn.io.files.network import web
 from nwb_lrrnn.io.files.zarr.array_format import ArrayFormat
 from nwb_lrrnn.io.files.zarr.metadata import Reference
@@ -186,7 +187,9 @@ class ZarrDataset(_Node):
         if self.dtype.names and self.dtype.hasobject:
             raise UnreadableZarrError(f"{stored.where}: compound values with text or references are not read")
         taken, squeeze = selection(() if key is Ellipsis else key, stored.shape)
-        out = np.empty([len(positions) for positions in taken], dtype=stored.dtype)
+        shape = tuple(len(positions) for positions in taken)
+        check_size(shape, stored.dtype.itemsize, self.name)
+        out = np.empty(shape, dtype=stored.dtype)
         if out.size:
             self._read(taken, out)
         return out[squeeze]

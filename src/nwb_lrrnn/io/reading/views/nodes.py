@@ -15,6 +15,7 @@ from nwb_lrrnn.io.reading.clock import check_times, read_clock
 from nwb_lrrnn.io.reading.entries import LostEntry, SeriesEntry, TableEntry, table_entry
 from nwb_lrrnn.io.reading.intervals import interval_variables
 from nwb_lrrnn.io.reading.lazy import SampledSeries
+from nwb_lrrnn.io.reading.marks import type_of
 from nwb_lrrnn.io.reading.populations import population_of
 from nwb_lrrnn.io.reading.ragged import read_ends
 from nwb_lrrnn.io.reading.series import read_series
@@ -213,4 +214,4 @@ def entries(file: H5, catalog: Catalog) -> tuple[Entry, ...]:
 
 def _electrodes(group: H5) -> TableEntry:
     """Return the table of electrodes, which the catalogue leaves to the series that name it."""
-    return table_entry(group, ELECTRODES, str(plain(group.attrs.get("neurodata_type")) or "DynamicTable"))
+    return table_entry(group, ELECTRODES, type_of(group) or "DynamicTable")

@@ -1,0 +1,1 @@
+"""Damaged recordings by the thousand, and what inspecting, reading and fitting make of them."""

@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m py
 	--no-loadscope-reorder
 PIP    := $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test coverage test-slow test-cuda pipelines lint build clean
+.PHONY: demo test coverage test-slow test-cuda fuzz pipelines lint build clean
 
 demo: $(VENV)/.installed
 	$(PY) -m nwb_lrrnn demo
@@ -29,6 +29,10 @@ test-slow: $(VENV)/.installed-test
 
 test-cuda: $(VENV)/.installed-test
 	$(PY) -m pytest -m cuda $(PYTEST_ARGS)
+
+# FUZZ="--number 500 --calls spikes" for less; lists what is neither a reading nor a sentence
+fuzz: $(VENV)/.installed-test
+	cd tests && ../$(PY) -m fuzz --workers $(WORKERS) $(FUZZ)
 
 # The Snakefile of the examples, by snakemake itself, on two recordings; a second run has nothing to do.
 PIPELINE := $(VENV)/pipeline

@@ -244,6 +244,7 @@ def test_an_array_of_a_queue_runs_the_lines_of_a_manifest(batch, tmp_path, capsy
     assert events[-1] == {"event": "end", "fits": 3, "failed": 1, "done": 1, "missing": 1, "out": str(tmp_path / "out")}
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(batch, tmp_path, capsys):
     _, _, out = batch
     (tmp_path / "study.toml").write_text("[estimator]\nmodel = 'linear'\n[grid]\nrank = [1, 2]\n")

@@ -35,7 +35,11 @@ CLOSE = {"rtol": 0, "atol": 1e-6}
 
 def of_kinds(names):
     """Return the pairs of models and kinds of X that tests try."""
-    pairs = [(name, kind) for name in names for kind in (KINDS if name in ALL_KINDS else SOME_KINDS)]
+    pairs = [
+        pytest.param(name, kind, marks=[] if name in ALL_KINDS or kind == "lazy" else pytest.mark.slow)
+        for name in names
+        for kind in (KINDS if name in ALL_KINDS else SOME_KINDS)
+    ]
     return pytest.mark.parametrize(("name", "kind"), pairs)
 
 

@@ -74,6 +74,7 @@ def test_many_recordings(tmp_path):
     assert (tmp_path / "turns_2.nwb").exists()
 
 
+@pytest.mark.slow
 def test_datajoint_make(tmp_path):
     """A table of the example inserts what its fit found, and finds it again after a rollback."""
     make = runpy.run_path(str(FOLDER / "pipelines" / "datajoint_make.py"))["LatentDynamicsMake"]

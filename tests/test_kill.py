@@ -25,7 +25,7 @@ def outcomes(folder, **steps):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    return outcomes(tmp_path_factory.mktemp("killed"), kill=5, full=8)
+    return outcomes(tmp_path_factory.mktemp("killed"), kill=5, full=4)
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def test_training_reads_each_block_once_an_epoch(monkeypatch, model):
     assert counted.counts[2:].min() >= epochs
 
 
-@pytest.mark.parametrize("name", ["LowRankRNN", "SMCLowRankRNN"])
+@pytest.mark.parametrize("name", ["LowRankRNN", pytest.param("SMCLowRankRNN", marks=pytest.mark.slow)])
 def test_an_interrupted_fit_on_blocks_ends_like_one_that_was_not(monkeypatch, tmp_path, name):
     values = _waves(24, 20)
     hold(monkeypatch, values, 8)

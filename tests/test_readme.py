@@ -52,6 +52,9 @@ SHORTER = {  # what the blocks show does not need more
     "DisRNN(rank=2, n_groups=2, r": "DisRNN(rank=2, n_groups=2, n_bootstraps=5, r",
     "equivalent_networks(quick, train, r": "equivalent_networks(quick, train, n_networks=6, r",
     "max_size=4": "max_size=2",
+    "[1, 2, 3], cv=2": "[1, 2], cv=2",
+    "n_bootstraps=3": "n_bootstraps=2",
+    "n_draws=20": "n_draws=3",
     "LinearStateSpace(rank=2, likelihood": "LinearStateSpace(rank=2, max_iter=20, likelihood",
     "X_train=train)\nprint(table)": "X_train=train, larger_ranks=(4,))\nprint(table)",
 }

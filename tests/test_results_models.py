@@ -104,7 +104,17 @@ OF_GROUPS = {
 }
 
 
-@pytest.mark.parametrize(("case", "n_inputs"), [*((case, 1) for case in OF_GROUPS), ("recurrent", 0), ("poisson", 0)])
+SLOWER = ("unequal groups", "lags", "negative binomial", "readout")  # what the others store too
+
+
+@pytest.mark.parametrize(
+    ("case", "n_inputs"),
+    [
+        *(pytest.param(case, 1, marks=pytest.mark.slow if case in SLOWER else []) for case in OF_GROUPS),
+        ("recurrent", 0),
+        pytest.param("poisson", 0, marks=pytest.mark.slow),
+    ],
+)
 def test_a_model_of_groups_comes_back(tmp_path, X, case, n_inputs):
     data = X + 0.5 if case == "recurrent" else X
     inputs = np.random.default_rng(1).normal(size=(*X.shape[:2], n_inputs)) if n_inputs else None

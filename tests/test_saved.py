@@ -102,6 +102,7 @@ def save(data, path, engine):
         data.to_netcdf(path, engine=engine)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(UNSTABLE)
 def test_everything_returned_can_be_saved(recording, X, models, results, tmp_path):
     given = returned(recording, X, models, results)

@@ -79,10 +79,12 @@ class Worker:
         return code
 
 
-def attack(numbers: Iterable[int], calls: list[str], folder: Path, n_workers: int = 2) -> Iterator[Ending]:
+def attack(
+    numbers: Iterable[int], calls: list[str], folder: Path, n_workers: int = 2, longest: float = _LONGEST
+) -> Iterator[Ending]:
     """Yield how each call on each mutant ended."""
     idle: Queue[Worker] = Queue()
-    workers = [Worker(calls) for _ in range(n_workers)]
+    workers = [Worker(calls, longest) for _ in range(n_workers)]
     for worker in workers:
         idle.put(worker)
 
@@ -92,7 +94,7 @@ def attack(numbers: Iterable[int], calls: list[str], folder: Path, n_workers: in
         path.write_bytes(content)
         worker = idle.get()
         try:
-            return [_ending(worker, name, call, path) for call in calls]
+            return list(_endings(worker, name, calls, path))
         finally:
             idle.put(worker)
             path.unlink()
@@ -106,11 +108,19 @@ def attack(numbers: Iterable[int], calls: list[str], folder: Path, n_workers: in
             worker.end()
 
 
-def _ending(worker: Worker, name: str, call: str, path: Path) -> Ending:
-    told = worker.ask(call, path)
-    if told["kind"] == "dead":
-        alone = Worker(["hdf5"])
-        is_hdf5 = alone.ask("hdf5", path)["kind"] == "dead"
-        alone.end()
-        return Ending(name, call, "hdf5" if is_hdf5 else "else", told["text"])
-    return Ending(name, call, told["kind"], told["text"])
+def _endings(worker: Worker, name: str, calls: list[str], path: Path) -> Iterator[Ending]:
+    """Yield how each call ended; what HDF5 alone does not survive is not asked for again."""
+    fault = ""
+    for call in calls:
+        told = {"kind": "hdf5", "text": fault} if fault else worker.ask(call, path)
+        if told["kind"] == "dead":
+            alone = Worker(["hdf5"], worker.longest)
+            if alone.ask("hdf5", path)["kind"] == "dead":
+                fault = told["text"]
+                told = {"kind": "hdf5", "text": fault}
+            else:  # the machine may have been busy
+                patient = Worker(calls, 8 * worker.longest)
+                told = patient.ask(call, path)
+                patient.end()
+            alone.end()
+        yield Ending(name, call, "else" if told["kind"] == "dead" else told["kind"], told["text"])

@@ -9,7 +9,9 @@ import json
 import logging
 import os
 import resource
+import signal
 import sys
+import time
 import traceback
 import warnings
 from pathlib import Path
@@ -74,7 +76,22 @@ def hdf5(path: str) -> None:
         file.visititems(look)
 
 
-_CALLS = {"inspect": inspect, "spikes": spikes, "fit": fit, "hdf5": hdf5}
+def die(_: str) -> None:
+    """Die, for the tests of those who wait for this."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(_: str) -> None:
+    """Never end."""
+    time.sleep(3600)
+
+
+def fail(_: str) -> None:
+    """Raise what is no sentence."""
+    raise KeyError("a mistake of ours")
+
+
+_CALLS = {"inspect": inspect, "spikes": spikes, "fit": fit, "hdf5": hdf5, "die": die, "hang": hang, "fail": fail}
 
 
 def is_sentence(error: BaseException) -> bool:

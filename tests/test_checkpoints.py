@@ -90,7 +90,12 @@ def interrupt(monkeypatch, owner, method, after, error=KeyboardInterrupt):
     return calls
 
 
-@pytest.mark.parametrize("place", PLACES)
+ONCE_MORE = ("low_rank, first epoch", "smc, first round")  # later ones go on from more
+
+
+@pytest.mark.parametrize(
+    "place", [pytest.param(name, marks=pytest.mark.slow if name in ONCE_MORE else []) for name in PLACES]
+)
 def test_an_interrupted_fit_goes_on_and_ends_bit_equal(place, waves, uninterrupted, tmp_path, monkeypatch):
     make, owner, method, after = PLACES[place]
     path, expected = tmp_path / "fit.npz", uninterrupted[make.__name__]

@@ -136,7 +136,7 @@ def test_the_result_holds_model_latents_scores_and_source(folder, fitted):
     assert results["metrics"].attrs["nonlinear"] == "undecided"  # two held-out trials decide nothing
     assert results["metrics"].attrs["verdict"].startswith("nonlinear dynamics undecided: 2 held-out trials, and fewer")
     source = results["source"].attrs
-    assert source["uri"] == (folder / "spikes.nwb").as_posix()
+    assert source["uri"] == "spikes.nwb"
     assert source["nwb_path"] == "/units"
 
 

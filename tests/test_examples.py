@@ -48,6 +48,7 @@ def test_independent_groups(capsys):
     assert "two groups: factorisable into groups of rank 2 + 2" in out
 
 
+@pytest.mark.slow
 def test_smallest_network(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("NWB_LRRNN_DATA", raising=False)
     path = load("smallest_network")["main"](8, 3, 1, tmp_path / "flow.png")
@@ -56,6 +57,7 @@ def test_smallest_network(tmp_path, capsys, monkeypatch):
     assert "nats per bin on held-out trials" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_connectivity_and_dimension(tmp_path, capsys):
     page = load("connectivity_and_dimension")["main"](tmp_path / "page.png", None, 40, 1, 14.0, 1, 19)
     assert page.stat().st_size > 20_000

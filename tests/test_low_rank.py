@@ -164,7 +164,10 @@ def test_restarts_run_side_by_side_and_the_best_is_kept(waves):
     assert model.history_.validation.max() == model.restart_scores_.max()
 
 
-@pytest.mark.parametrize("nonlinearity", ["tanh", "erf", "relu", "clipped_relu", "softplus", "identity"])
+SLOW_ONES = [pytest.param(name, marks=pytest.mark.slow) for name in ("erf", "clipped_relu", "softplus")]
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "identity", *SLOW_ONES])
 def test_every_nonlinearity_fits(waves, nonlinearity):
     model = small(nonlinearity=nonlinearity, max_epochs=8).fit(waves)
     assert model.score(waves) > MeanRate().fit(waves).score(waves)

@@ -204,7 +204,9 @@ LONG = [
 ]
 
 
-@pytest.mark.parametrize("step", LONG, ids=repr)
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, marks=pytest.mark.slow if k % 2 else []) for k, step in enumerate(LONG)], ids=repr
+)
 def test_a_long_recording_is_never_in_memory_as_a_whole(step):
     block = np.random.default_rng(0).gamma(2.0, size=(2000, 16)) + 1.0  # 256 kB
     data = da.map_blocks(lambda: block.copy(), dtype=float, chunks=((2000,) * 50, (16,)))

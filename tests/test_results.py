@@ -1,5 +1,6 @@
 """A fitted model to an NWB file and back."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -112,7 +113,15 @@ def test_provenance(result, recording):
     assert results["provenance"].attrs["software"].startswith("nwb_lrrnn ")
     assert results["provenance"].attrs["date"].endswith("+00:00")
     assert {"numpy", "torch", "pynwb"} <= set(results["versions"].attrs)
-    assert results["source"].attrs["uri"] == recording.uri
+    place = Path(recording.uri)
+    source = results["source"].attrs
+    assert (result.parent / source["uri"]).resolve() == place.resolve()
+    assert not Path(source["uri"]).is_absolute()
+    assert str(place.parent).encode() not in result.read_bytes()  # tells of users and machines
+    content = place.read_bytes()
+    ends = content if len(content) <= 2**21 else content[: 2**20] + content[-(2**20) :]
+    assert source["sha256_of_first_and_last_MiB"] == hashlib.sha256(ends).hexdigest()
+    assert (source["name"], source["size_in_bytes"]) == (place.name, len(content))
     assert results["source"].attrs["version_tag"] == recording.version_tag
     assert results["source"].attrs["identifier"] == recording.session["identifier"]
     assert results["source"].attrs["nwb_path"] == "/units"

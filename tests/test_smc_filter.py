@@ -271,7 +271,11 @@ def increments_with(sites, net, data, plan, noise):
 
 
 @pytest.mark.parametrize(
-    ("reading", "when"), [*((k, "low_ess") for k in range(len(READINGS))), *((0, w) for w in WHEN if w != "low_ess")]
+    ("reading", "when"),
+    [
+        *(pytest.param(k, "low_ess", marks=pytest.mark.slow if k % 2 else []) for k in range(len(READINGS))),
+        *((0, w) for w in WHEN if w != "low_ess"),
+    ],
 )
 def test_torch_filter_runs_on_the_meta_device_without_a_host_sync(reading, when):
     likelihood, link, readout, proposal = READINGS[reading]

@@ -56,7 +56,7 @@ def gap(dynamics, X, u=None, n_runs=8, **parameters):
         ("bootstrap", "systematic", "every_step"),
     ],
 )
-@pytest.mark.parametrize("readout", ["latents", "currents"])
+@pytest.mark.parametrize("readout", ["latents", pytest.param("currents", marks=pytest.mark.slow)])
 def test_score_of_a_linear_network_equals_kalman(proposal, scheme, when, readout):
     dynamics = linear_dynamics(readout=readout)
     X, _ = draw_trials(dynamics)

@@ -78,6 +78,10 @@ class DaskExecutor:
 
     def submit(self, task: Mapping[str, Any]) -> Future[dict[str, Any]]:
         """Return the future outcome of a fit."""
+        if self._client.status != "running":
+            raise ConnectionError(
+                "scheduler: the connection to the dask scheduler is lost; start it again, and go on with resume=True"
+            )
         return self._executor.submit(run_child, dict(task), self._n_sharing())
 
     def n_slots(self) -> int:

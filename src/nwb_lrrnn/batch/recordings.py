@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nwb_lrrnn.io.files.ends import digest_of_ends
 from nwb_lrrnn.io.files.secrets import is_address, without_secrets
 
-_WHOLE = 64 * 2**20  # bytes: a file up to here is known by all of its content
-_END = 2**20  # of a larger one the first and the last so many bytes, its size and its time of change
+_WHOLE = 64 * 2**20  # bytes: a file up to here is known by all of its content, a larger one by its ends
 _URI_COLUMNS = ("uri", "path", "url", "file")
 
 
@@ -64,11 +64,7 @@ def _digest(path: Path, version_tag: str) -> str:
         size = os.fstat(file.fileno()).st_size
         if size <= _WHOLE:
             return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-        digest = hashlib.sha256(file.read(_END))
-        file.seek(-_END, os.SEEK_END)
-        digest.update(file.read(_END))
-        digest.update(version_tag.encode())
-    return f"ends:{digest.hexdigest()}"
+    return f"ends:{digest_of_ends(path)}:{version_tag}"
 
 
 def recordings_of(source: str | os.PathLike[str], *, glob: str | None = None) -> list[BatchRecording]:

@@ -19,7 +19,7 @@ from nwb_lrrnn.io.writing.module_into import write_module_into
 from nwb_lrrnn.io.writing.processing_module import read_module, write_module
 from nwb_lrrnn.io.writing.writable import writable
 from nwb_lrrnn.results.dimension_tables import dimension_tables
-from nwb_lrrnn.results.provenance import as_recording, check_source, is_same_file, provenance, session_of
+from nwb_lrrnn.results.provenance import as_recording, check_source, is_same_file, place_of, provenance, session_of
 from nwb_lrrnn.results.soundness import check_model
 from nwb_lrrnn.results.source_units import described_loadings, plain_text, units_of_source, units_within
 from nwb_lrrnn.results.tree import model_dataset, results_tree
@@ -142,6 +142,10 @@ def write_results(
     if model is not None:
         latents = as_array("latents", latents, "latent", dataset, model)
         rates = as_array("rates", rates, "unit", dataset, model)
+    target = os.fspath((path if into is None else into) or "")
+    for array in (latents, rates):
+        if array is not None and isinstance(array.attrs.get("source"), str):
+            array.attrs["source"] = place_of(array.attrs["source"], target)
     nwb_path = None if latents is None else latents.attrs.get("nwb_path")
     links = None
     if into is not None and (source is None or is_same_file(source, into)):
@@ -154,7 +158,7 @@ def write_results(
         "state": {str(name): plain_text(variable.values) for name, variable in dataset.variables.items()},
         "info": [
             *([] if model is None else _model_info(kind, model, dataset)),
-            *provenance(model, recording, source, latents),
+            *provenance(model, recording, source, latents, target),
             *scores,
         ],
         "loadings": None if model is None else described_loadings(_with_loadings(dataset, model), units),
@@ -164,7 +168,7 @@ def write_results(
         write_module_into(into, **pieces, module=module, units=links, if_exists=if_exists)
         return Path(into)
     session = None if recording is None else session_of(recording)
-    return write_module(os.fspath(path or ""), **pieces, module=module, session=session, overwrite=overwrite)
+    return write_module(target, **pieces, module=module, session=session, overwrite=overwrite)
 
 
 @printable_errors()

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lrrnn.io.files.secrets import without_secrets
 from nwb_lrrnn.trials import as_frame
 
 if TYPE_CHECKING:
@@ -32,10 +31,7 @@ def as_array(argument: str, given: Any, last: str, dataset: xr.Dataset, model: L
         )
     if "bin_size" in array.attrs or model.bin_size_is_known_:
         _check_step(argument, array, bin_size)
-    array = array.assign_attrs(bin_size=array.attrs.get("bin_size", bin_size))
-    if isinstance(array.attrs.get("source"), str):
-        array.attrs["source"] = without_secrets(array.attrs["source"])
-    return array
+    return array.assign_attrs(bin_size=array.attrs.get("bin_size", bin_size))
 
 
 def _check_step(argument: str, array: xr.DataArray, bin_size: float) -> None:

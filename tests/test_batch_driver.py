@@ -225,6 +225,7 @@ def test_what_failed_leaves_no_result(tmp_path):
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "memory"),
         (ImportError("libtorch.so: failed to map segment: Cannot allocate memory"), "memory"),
         (OSError(12, "Cannot allocate memory"), "memory"),
+        (RuntimeError("no compiled object yet for <Library 'newton_step'>"), "transient"),
         (RuntimeError("something else"), "deterministic"),
         (ValueError("wrong"), "deterministic"),
         (FileNotFoundError(2, "gone"), "deterministic"),

@@ -28,6 +28,7 @@ _PASSING = {
     errno.ECONNRESET,
     errno.ECONNREFUSED,
 }
+_HALF_COMPILED = "no compiled object yet"  # numba, of a kernel that another process was compiling when it was killed
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|unable to allocate", re.IGNORECASE)
 
 
@@ -44,7 +45,7 @@ def class_of(error: BaseException) -> str:
         return MEMORY
     if isinstance(error, (UnreachableError, RecordingInUseError, ConnectionError, TimeoutError)):
         return TRANSIENT
-    if type(error).__name__ == "BusyError":
+    if type(error).__name__ == "BusyError" or _HALF_COMPILED in str(error):
         return TRANSIENT
     if isinstance(error, AccessDeniedError):  # a signature of an archive that has expired comes out like this
         return TRANSIENT if "dandi://" in str(error) else DETERMINISTIC

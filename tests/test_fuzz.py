@@ -16,7 +16,7 @@ from fuzz.worker import is_sentence
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
 
 CALLS = ["inspect", "spikes"]
-LONGEST = 3.0  # s; what takes longer is asked of h5py alone, and given eight times as long where that ends
+LONGEST = 10.0  # s; what takes longer is asked of h5py alone, and given eight times as long where that ends
 
 
 def test_damaged_recordings_end_in_a_reading_or_a_sentence(tmp_path):

@@ -50,6 +50,8 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
             )
+            assert self.process.stdout is not None
+            self.process.stdout.readline()  # it has imported what it needs, which takes as long as it takes
         stdin, stdout = self.process.stdin, self.process.stdout
         assert stdin is not None
         assert stdout is not None

@@ -23,7 +23,7 @@ def mutant(number: int) -> tuple[str, bytes]:
             name, replace = _BY_PARTS[rng.integers(len(_BY_PARTS))]
             try:
                 done.append(f"{name} {replace(file, rng)}")
-            except (KeyError, ValueError, OSError, RuntimeError, TypeError) as error:  # what an earlier part undid
+            except (KeyError, ValueError, OSError, RuntimeError, TypeError, MemoryError) as error:  # what an earlier part undid
                 done.append(f"{name}: {error}")
     return f"{number}: {'; '.join(done)}", memory.getvalue()
 

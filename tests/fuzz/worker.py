@@ -141,6 +141,7 @@ def main() -> None:
     else:
         resource.setrlimit(resource.RLIMIT_AS, (limit + 2**33, limit + 2**33))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    print("ready", file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps(outcome(*json.loads(line))), file=answers, flush=True)
 

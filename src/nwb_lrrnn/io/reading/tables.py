@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nwb_lrrnn.io.errors import ChangedFileError
 from nwb_lrrnn.io.files.guarded import root_of
-from nwb_lrrnn.io.files.hdf5 import H5, is_text
+from nwb_lrrnn.io.files.hdf5 import H5, is_dataset, is_text
 from nwb_lrrnn.io.reading.column_values import column_values, read_values, referred
 from nwb_lrrnn.io.reading.entries import TableEntry, table_entry
 from nwb_lrrnn.io.reading.marks import type_of
@@ -96,6 +96,8 @@ def _rows(file: H5, group: H5, entry: TableEntry) -> Rows:
             continue
         columns.update(_column(file, group, name, entry.n_rows))
     stored = group["id"] if "id" in group else None
+    if stored is not None and not is_dataset(stored):
+        return Rows(np.arange(entry.n_rows), columns, ids_fail=True)
     if stored is not None and (stored.ndim != 1 or not (stored.dtype.kind in "iufbSU" or is_text(stored))):
         return Rows(np.arange(entry.n_rows), columns, ids_fail=True)
     ids = np.arange(entry.n_rows) if stored is None else stored[()]

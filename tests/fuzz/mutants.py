@@ -23,7 +23,8 @@ def mutant(number: int) -> tuple[str, bytes]:
             name, replace = _BY_PARTS[rng.integers(len(_BY_PARTS))]
             try:
                 done.append(f"{name} {replace(file, rng)}")
-            except (KeyError, ValueError, OSError, RuntimeError, TypeError, MemoryError) as error:  # what an earlier part undid
+            # what an earlier part undid, or made too large
+            except (KeyError, ValueError, OSError, RuntimeError, TypeError, MemoryError) as error:
                 done.append(f"{name}: {error}")
     return f"{number}: {'; '.join(done)}", memory.getvalue()
 

@@ -76,7 +76,7 @@ def _every_kernel_is_compiled_once(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Dispatcher, "compile", compile_in_turn)
-        patch.setattr(threads, "_n_cores", lambda: 1)  # of a worker; results do not depend on it, see test_threads.py
+        patch.setattr(threads, "n_cores", lambda: 1)  # of a worker; results do not depend on it, see test_threads.py
         yield
 
 

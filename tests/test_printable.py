@@ -9,8 +9,7 @@ import pytest
 
 from nwb_lrrnn import open_nwb
 from nwb_lrrnn.cli import main
-from nwb_lrrnn.cli.output import PrintableFormatter
-from nwb_lrrnn.showing import printable, printable_errors
+from nwb_lrrnn.showing import PrintableFormatter, printable, printable_errors
 from small_nwb import new_nwb
 
 NAMES = (

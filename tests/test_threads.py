@@ -43,7 +43,7 @@ def test_a_fit_is_the_same_in_any_number_of_threads(name, counts, monkeypatch):
     said = []
     monkeypatch.setattr(threads, "WORTH_A_THREAD", 0)
     for n in (1, 3):
-        monkeypatch.setattr(threads, "_n_cores", lambda n=n: n)
+        monkeypatch.setattr(threads, "n_cores", lambda n=n: n)
         model = clone(MODELS[name]).fit(X)
         said.append((model.score(X), model.transform(X).values, model.loadings_))
     assert said[0][0] == said[1][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,14 @@ def printable(text: str, *, lines: bool = False) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or (lines and c == "\n") else repr(c)[1:-1] for c in text)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Makes lines of a log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return what is printed of a record."""
+        return printable(super().format(record), lines=True)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from nwb_lrrnn.batch.failures import DETERMINISTIC, LOST, MEMORY, STOPPED, TIMEO
 from nwb_lrrnn.batch.folder import FitFolder
 from nwb_lrrnn.batch.ledger import Ledger
 from nwb_lrrnn.batch.plan import Fit
+from nwb_lrrnn.batch.recordings import Identities
 from nwb_lrrnn.batch.study import Study
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Attempts:
     """A fit that is under way, and what has happened to it."""
 
     fit: Fit
-    task: dict[str, Any] | None = None
+    task: dict[str, Any]
     failed: dict[str, int] = field(default_factory=dict)
     n_innocent: int = 0
     n_begun: int = 0  # as the folder knows them, when it was submitted
@@ -104,7 +105,7 @@ class Driver:
         self._again: deque[Attempts] = deque()
         self._alone: deque[Attempts] = deque()  # after all others, one at a time
         self._number = itertools.count()
-        self._identified: tuple[str, tuple[str, str]] | None = None
+        self._identities = Identities()
 
     def __iter__(self) -> Iterator[Outcome]:
         are_more = True
@@ -172,21 +173,17 @@ class Driver:
         return None
 
     def _identify(self, fit: Fit) -> tuple[str, str]:
-        """Return digest and version tag of a recording; the fits of one come one after the other."""
-        if self._identified is None or self._identified[0] != fit.recording.uri:
-            for attempt in range(MOST_ATTEMPTS[TRANSIENT]):
-                try:
-                    self._identified = fit.recording.uri, fit.recording.identified()
-                    break
-                except Exception as error:  # noqa: BLE001 - sorted by class below
-                    if failure_of(error)["class"] != TRANSIENT or attempt + 1 == MOST_ATTEMPTS[TRANSIENT]:
-                        raise
-                    self._sleep(min(1.0, pause(attempt)))
-        assert self._identified is not None
-        return self._identified[1]
+        """Return digest and version tag of a recording; a server that does not answer is asked again."""
+        for attempt in range(MOST_ATTEMPTS[TRANSIENT] - 1):
+            try:
+                return self._identities.of(fit.recording)
+            except Exception as error:  # noqa: BLE001 - sorted by class
+                if failure_of(error)["class"] != TRANSIENT:
+                    raise
+                self._sleep(min(1.0, pause(attempt)))
+        return self._identities.of(fit.recording)
 
     def _submit(self, one: Attempts) -> None:
-        assert one.task is not None
         assert self._executor is not None
         one.n_begun = FitFolder(one.task["runs"], one.task["key"]).n_attempts()
         self._ledger.note("submitted", fit=one.fit.label, key=one.task["key"])
@@ -195,7 +192,6 @@ class Driver:
     def _ended(self, future: Future[dict[str, Any]]) -> Outcome | None:
         """Return the outcome of a fit, or None where it is tried again."""
         one = self._running.pop(future)
-        assert one.task is not None
         key = one.task["key"]
         folder = FitFolder(one.task["runs"], key)
         try:

@@ -14,7 +14,7 @@ from typing import Any
 from nwb_lrrnn.batch.folder import FitFolder
 from nwb_lrrnn.batch.launch import run_child
 from nwb_lrrnn.batch.plan import Fit
-from nwb_lrrnn.batch.recordings import BatchRecording
+from nwb_lrrnn.batch.recordings import BatchRecording, Identities
 from nwb_lrrnn.batch.study import Study
 
 _PROBE = 120.0  # seconds that the trial fit may take
@@ -77,12 +77,10 @@ def _done(fits: Sequence[Fit], study: Study, out: Path) -> list[dict[str, Any]]:
     """Return the numbers of fits that are complete."""
     if not (out / "runs").is_dir():
         return []
-    found, identified = [], {}
+    found, identities = [], Identities()
     for fit in fits:
         try:
-            if fit.recording.uri not in identified:
-                identified[fit.recording.uri] = fit.recording.identified()
-            task = fit.task(study, out, *identified[fit.recording.uri])
+            task = fit.task(study, out, *identities.of(fit.recording))
         except Exception:  # noqa: BLE001 - said when it is fitted
             continue
         numbers = FitFolder(task["runs"], task["key"]).metrics()

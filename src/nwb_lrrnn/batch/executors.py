@@ -10,7 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from nwb_lrrnn.batch.launch import n_cores, run_child, stop_children
+from nwb_lrrnn.batch.launch import run_child, stop_children
+from nwb_lrrnn.models.training.threads import n_cores
 
 
 class Executor(Protocol):

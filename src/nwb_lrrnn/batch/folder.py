@@ -158,10 +158,14 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    """Write JSON at once: the old file or the new one is there, never half of it."""
+    write_at_once(path, json.dumps(value, indent=1, default=str))
+
+
+def write_at_once(path: Path, text: str) -> None:
+    """Write a file of text: the old one or the new one is there, never half of it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with draft.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, default=str)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, path)

@@ -15,6 +15,7 @@ from nwb_lrrnn.batch.folder import CHECKPOINT, PICTURE, RESULT
 from nwb_lrrnn.io.errors import ChangedFileError
 from nwb_lrrnn.pipeline.estimators import estimator_class, parameters_of
 from nwb_lrrnn.pipeline.held_out import check_trials, held_out, trials_of
+from nwb_lrrnn.pipeline.outcome import held_out_table, part_of, write_fit
 from nwb_lrrnn.pipeline.population import described, driving_inputs, population
 
 if TYPE_CHECKING:
@@ -45,12 +46,11 @@ class Data:
     X: xr.DataArray
     inputs: xr.DataArray | None
     held: np.ndarray
-    is_cut: bool
     shortage: str
 
     def part(self, which: np.ndarray) -> tuple[xr.DataArray, xr.DataArray | None]:
         """Return X and inputs of some trials."""
-        return self.X[which], None if self.inputs is None else self.inputs[which]
+        return self.X[which], part_of(self.inputs, which)
 
 
 def run_job(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -72,9 +72,13 @@ def run_job(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         estimator.fit(X, inputs=u)
         fitted = time.perf_counter()
         logger.info("fitted in %.3g s, %d iterations", fitted - began, estimator.n_iter_)
-        table = _table(estimator, data, task["seed"]) if steps["compare"] else None
+        table = None
+        if steps["compare"]:
+            table = held_out_table(estimator, data.X, data.inputs, data.held, task["seed"], data.shortage)
         numbers = _numbers(estimator, data, table)
-        _write(folder / RESULT, estimator, data, table, recording)
+        if hasattr(estimator, "checkpoint"):
+            estimator.set_params(checkpoint=None)  # a file that ends with this fit
+        write_fit(folder / RESULT, estimator, data.X, data.inputs, data.held, table, recording, overwrite=True)
         about = {name: str(recording.session[key]) for name, key in _SESSION.items() if recording.session.get(key)}
         about["areas"] = _areas(data.X)
     _draw(folder / PICTURE, estimator, data)
@@ -119,7 +123,7 @@ def read_data(recording: Recording, task: Mapping[str, Any]) -> Data:
     held = _held(trials, task, is_cut)
     made = _steps(steps["preprocessing"])
     if not made:
-        return Data(trials.load(), inputs, held, is_cut, shortage)
+        return Data(trials.load(), inputs, held, shortage)
     if is_cut:
         duration = trials.sizes["time"] * float(trials.attrs["bin_size"])
         whole = X.load()
@@ -128,13 +132,11 @@ def read_data(recording: Recording, task: Mapping[str, Any]) -> Data:
         for step in made:
             whole = step.fit(whole[_within(whole, times)]).transform(whole)
         trials, inputs, _ = trials_of(whole, u, duration, steps["test_fraction"], logger.info)
-        if trials.sizes["trial"] < len(held):
-            held = held[: trials.sizes["trial"]]
-        return Data(trials.load(), inputs, held, is_cut, shortage)
+        return Data(trials.load(), inputs, held[: trials.sizes["trial"]], shortage)
     trials = trials.load()
     for step in made:
         trials = step.fit(trials[~held]).transform(trials)
-    return Data(trials, inputs, held, is_cut, shortage)
+    return Data(trials, inputs, held, shortage)
 
 
 def _steps(given: Any) -> list[Any]:
@@ -175,20 +177,6 @@ def _within(X: xr.DataArray, times: np.ndarray) -> slice:
 # --- what is found --------------------------------------------------------------------------------------------------
 
 
-def _table(estimator: LatentModel, data: Data, seed: int) -> pd.DataFrame:
-    """Return the table of held-out scores of the model and of simpler ones."""
-    from nwb_lrrnn.compare import compare_baselines
-
-    X, u = data.part(data.held)
-    X_train, u_train = data.part(~data.held)
-    table = compare_baselines(
-        estimator, X, cv="prefit", inputs=u, X_train=X_train, inputs_train=u_train, random_state=seed
-    )
-    if data.shortage and table.attrs.get("nonlinear") == "undecided":
-        table.attrs["verdict"] += f" {data.shortage[:1].upper()}{data.shortage[1:]}."
-    return table
-
-
 def _numbers(estimator: LatentModel, data: Data, table: pd.DataFrame | None) -> dict[str, Any]:
     """Return what the summary says of a fit."""
     X, u = data.part(data.held)
@@ -220,17 +208,6 @@ def _areas(X: xr.DataArray) -> str:
     return ""
 
 
-def _write(path: Path, estimator: LatentModel, data: Data, table: Any, recording: Recording) -> None:
-    from nwb_lrrnn.results import write_results
-
-    if hasattr(estimator, "checkpoint"):
-        estimator.set_params(checkpoint=None)  # a file that ends with this fit
-    latents = estimator.transform(data.X, inputs=data.inputs).assign_coords(held_out=("trial", data.held))
-    kept = ("nwb_path", "neurodata_type", "object_id", "preprocessing")
-    latents.attrs |= {key: data.X.attrs[key] for key in kept if key in data.X.attrs}
-    write_results(path, estimator, latents=latents, metrics=table, source=recording, overwrite=True)
-
-
 def _draw(path: Path, estimator: LatentModel, data: Data) -> None:
     """Draw the latents of some held-out trials; a picture that cannot be drawn fails no fit."""
     try:
@@ -239,6 +216,6 @@ def _draw(path: Path, estimator: LatentModel, data: Data) -> None:
         return
     try:
         X, u = data.part(data.held)
-        save(plot_latents(estimator.transform(X[:8], inputs=None if u is None else u[:8])), path)
+        save(plot_latents(estimator.transform(X[:8], inputs=part_of(u, slice(8)))), path)
     except (ValueError, TypeError, ArithmeticError, ImportError) as error:
         logger.info("no picture: %s", error)

@@ -18,6 +18,7 @@ from nwb_lrrnn.batch.failures import DETERMINISTIC, LOST, MEMORY, TIMEOUT
 from nwb_lrrnn.batch.failures import STOPPED as WAS_STOPPED
 from nwb_lrrnn.batch.folder import LOG, FitFolder
 from nwb_lrrnn.batch.process import STOPPED
+from nwb_lrrnn.models.training.threads import n_cores
 
 _GRACE = 20.0  # seconds from SIGTERM, at which a fit writes its checkpoint, to SIGKILL
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NUMEXPR_MAX_THREADS")
@@ -95,11 +96,6 @@ def _wait(child: subprocess.Popen[bytes], task: Mapping[str, Any]) -> bool:
             child.wait()
         return True
     return False
-
-
-def n_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _environment(n_sharing: int, gpu: str | None) -> dict[str, str]:

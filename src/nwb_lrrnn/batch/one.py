@@ -15,11 +15,11 @@ from typing import Any
 
 from nwb_lrrnn.batch.driver import MOST_ATTEMPTS, pause
 from nwb_lrrnn.batch.failures import STOPPED, TRANSIENT, failure_of
-from nwb_lrrnn.batch.folder import FitFolder
+from nwb_lrrnn.batch.folder import FitFolder, write_at_once
 from nwb_lrrnn.batch.launch import run_child, stop_children
 from nwb_lrrnn.batch.ledger import LEDGER, Ledger
 from nwb_lrrnn.batch.plan import fits_of
-from nwb_lrrnn.batch.recordings import recordings_of
+from nwb_lrrnn.batch.recordings import Identities, recordings_of
 from nwb_lrrnn.batch.study import Study, read_study
 
 MANIFEST, SCRIPT = "fits.jsonl", "submit.sh"
@@ -101,10 +101,10 @@ def write_slurm_array(
     `n_workers` is how many tasks of the array run at once, by default as many as the queue likes.
     """
     study = read_study(config)
-    tasks = []
+    tasks, identities = [], Identities()
     for fit in fits_of(recordings_of(source, glob=glob), study):
         try:
-            task = fit.task(study, out, *fit.recording.identified())
+            task = fit.task(study, out, *identities.of(fit.recording))
         except Exception as error:  # noqa: BLE001 - whatever a file is, the others go on
             tasks.append({"label": fit.label, "failure": failure_of(error)})
             continue
@@ -113,7 +113,7 @@ def write_slurm_array(
     with Ledger(out / LEDGER) as ledger:
         ledger.note("manifest", fits=len(tasks))
     manifest = out / MANIFEST
-    _replace(manifest, "".join(json.dumps(task) + "\n" for task in tasks))
+    write_at_once(manifest, "".join(json.dumps(task) + "\n" for task in tasks))
     n_tasks = max(1, min(len(tasks), _MOST_OF_AN_ARRAY))
     at_once = f"%{n_workers}" if n_workers else ""
     command = f"{shlex.quote(sys.executable)} -m nwb_lrrnn fit-one {shlex.quote(str(manifest))}"
@@ -139,7 +139,7 @@ while kill -0 "$child" 2> /dev/null; do wait "$child"; code=$?; done
 [ "$code" -eq 75 ] && scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
 exit "$code"
 """
-    _replace(out / SCRIPT, script)
+    write_at_once(out / SCRIPT, script)
     (out / SCRIPT).chmod(0o755)
     return out / SCRIPT, len(tasks)
 
@@ -153,9 +153,3 @@ def _clock(seconds: float) -> str:
     """Return seconds as SLURM writes a time, with some to spare for start and end."""
     total = int(seconds * 1.1) + 300
     return f"{total // 3600}:{total % 3600 // 60:02d}:{total % 60:02d}"
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import html
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nwb_lrrnn.batch.folder import LOG, PICTURE, RESULT
+from nwb_lrrnn.batch.folder import LOG, PICTURE, RESULT, write_at_once
+from nwb_lrrnn.batch.summary import WHICH
 from nwb_lrrnn.showing import printable
 
 if TYPE_CHECKING:
@@ -17,21 +17,7 @@ if TYPE_CHECKING:
     from nwb_lrrnn.batch.study import Study
 
 NAME = "overview.html"
-_SHOWN = (
-    "recording",
-    "subject",
-    "species",
-    "session",
-    "areas",
-    "series",
-    "rank",
-    "fold",
-    "seed",
-    "score",
-    "above_mean_rate",
-    "nonlinear",
-    "seconds",
-)
+_SHOWN = (*WHICH, "rank", "fold", "seed", "score", "above_mean_rate", "nonlinear", "seconds")
 _STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; color: #222; }
 table { border-collapse: collapse; } th { text-align: left; position: sticky; top: 0; background: #fff; }
@@ -56,9 +42,7 @@ def write_overview(table: pd.DataFrame, out: Path, study: Study) -> Path:
         f"<style>{_STYLE}</style><h1>{study.model}</h1><p>{head}. Scores are nats per time bin of held-out trials.</p>"
         f"<table><thead><tr><th></th>{names}<th>result</th></tr></thead><tbody>\n{rows}\n</tbody></table></html>\n"
     )
-    draft = out / f".{NAME}.{os.getpid()}"
-    draft.write_text(page, encoding="utf-8")
-    os.replace(draft, out / NAME)
+    write_at_once(out / NAME, page)
     return out / NAME
 
 

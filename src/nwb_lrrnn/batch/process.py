@@ -15,7 +15,7 @@ from typing import Any
 
 from nwb_lrrnn.batch.failures import DETERMINISTIC, failure_of
 from nwb_lrrnn.batch.folder import FitFolder
-from nwb_lrrnn.showing import printable
+from nwb_lrrnn.showing import PrintableFormatter, printable
 
 STOPPED = 75  # EX_TEMPFAIL: what a queue takes for "run it again"
 _PATIENCE = 30.0  # seconds for another process that writes into the folder, such as one whose worker was killed
@@ -84,7 +84,7 @@ def _limit_memory(n_bytes: float | None) -> None:
 def _log(task: Mapping[str, Any]) -> Iterator[list[str]]:
     """Write what the package says from INFO on into the log, with times; yield the warnings meant for users."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
     package, warned = logging.getLogger("nwb_lrrnn"), []
     package.addHandler(handler)
     package.setLevel(logging.INFO)
@@ -105,11 +105,3 @@ def _log(task: Mapping[str, Any]) -> Iterator[list[str]]:
         finally:
             package.removeHandler(handler)
             handler.close()
-
-
-class _Lines(logging.Formatter):
-    """Makes lines of a log that no terminal acts upon."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return what is written of a record."""
-        return printable(super().format(record), lines=True)

@@ -58,6 +58,19 @@ class BatchRecording:
         return _digest(Path(source.uri), source.version_tag), source.version_tag
 
 
+class Identities:
+    """Digests and version tags, each found once: the fits of a recording come one after the other."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, tuple[str, str]] | None = None
+
+    def of(self, recording: BatchRecording) -> tuple[str, str]:
+        """Return what `identified` does."""
+        if self._last is None or self._last[0] != recording.uri:
+            self._last = recording.uri, recording.identified()
+        return self._last[1]
+
+
 def _digest(path: Path, version_tag: str) -> str:
     """Return the SHA-256 of a file; of a large one that of its ends, size and time of change."""
     with path.open("rb") as file:

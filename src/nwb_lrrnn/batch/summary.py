@@ -15,14 +15,10 @@ if TYPE_CHECKING:
     from nwb_lrrnn.batch.driver import Outcome
 
 NAMES = ("summary.parquet", "summary.csv")
+WHICH = ("recording", "subject", "species", "session", "areas", "series")
 FIRST = (
     "status",
-    "recording",
-    "subject",
-    "species",
-    "session",
-    "areas",
-    "series",
+    *WHICH,
     "model",
     "fold",
     "seed",

@@ -13,8 +13,9 @@ from typing import Any
 import click
 
 from nwb_lrrnn.cli.fit import fit_recording, models_text
-from nwb_lrrnn.cli.output import PrintableFormatter, json_line, say
+from nwb_lrrnn.cli.output import json_line, say
 from nwb_lrrnn.cli.suggestion import suggested
+from nwb_lrrnn.showing import PrintableFormatter
 
 # What users cause, with a message of one sentence; anything else is a bug, and its traceback is wanted.
 _USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError, MemoryError)

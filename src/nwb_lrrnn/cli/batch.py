@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from nwb_lrrnn.cli.output import json_line, say
 from nwb_lrrnn.showing import printable
 
@@ -154,10 +152,10 @@ def _say_table(table: pd.DataFrame, output: Path, seconds: float) -> None:
 
 def _say_estimate(source: str, config: Path, output: Path, glob: str | None, workers: int | None, as_json: bool) -> int:
     from nwb_lrrnn.batch.estimates import estimated
-    from nwb_lrrnn.batch.launch import n_cores
     from nwb_lrrnn.batch.plan import fits_of
     from nwb_lrrnn.batch.recordings import recordings_of
     from nwb_lrrnn.batch.study import read_study
+    from nwb_lrrnn.models.training.threads import n_cores
 
     study, recordings = read_study(config), recordings_of(source, glob=glob)
     fits = list(fits_of(recordings, study))
@@ -206,10 +204,3 @@ def _write_script(
     say(f"{n_fits} fits in {folder / MANIFEST}\nSubmit them with: sbatch {script}")
     say("Gather what they found, then or meanwhile, with the same command and --executor none --resume")
     return 0
-
-
-def check_output(value: Path) -> Path:
-    """Return the folder of a batch, refused before anything is done where it is a file."""
-    if value.exists() and not value.is_dir():
-        raise click.UsageError(f"--output: {str(value)!r} is a file, wanted a folder; choose another name")
-    return value

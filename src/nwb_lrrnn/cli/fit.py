@@ -14,13 +14,13 @@ from nwb_lrrnn.cli.output import json_line, say
 from nwb_lrrnn.io.files.secrets import is_address
 from nwb_lrrnn.pipeline.estimators import WORDS, closest, estimator_class, parameters_of
 from nwb_lrrnn.pipeline.held_out import check_trials, held_out, trials_of
+from nwb_lrrnn.pipeline.outcome import held_out_table, part_of, write_fit
 from nwb_lrrnn.pipeline.population import described, driving_inputs, population
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from nwb_lrrnn.io.reading.recording import Recording
     from nwb_lrrnn.models.base import LatentModel
 
 
@@ -83,7 +83,7 @@ def fit_recording(
         held = None if no_compare else held_out(X, test_fraction, seed, is_cut)
         estimator = _fitted(estimator, X, u, held, is_cut, tell)
         scores = None if held is None else _compared(estimator, X, u, held, seed, shortage, tell)
-        _write(output, estimator, X, u, held, scores, recording, overwrite)
+        write_fit(output, estimator, X, u, held, scores, recording, overwrite)
         if as_json:
             say(json_line(_as_event(output, estimator, X, held, scores, recording)))
     tell(f"Result: {output} (nwb_lrrnn.load_model gives the model, nwb_lrrnn.read_results the latents)")
@@ -168,10 +168,6 @@ def result_path(output: Path | None, uri: str, overwrite: bool) -> Path:
 # --- fit, compare, write --------------------------------------------------------------------------------------------
 
 
-def _part(X: Any, keep: Any) -> Any:
-    return X if X is None or keep is None else X[keep]
-
-
 def _fitted(
     estimator: "LatentModel", X: "xr.DataArray", inputs: Any, held: Any, is_cut: bool, tell: Callable[[str], None]
 ) -> "LatentModel":
@@ -182,7 +178,7 @@ def _fitted(
     split = f"all {noun}" if held is None else f"{int((~held).sum())} {noun}, {which}{int(held.sum())} held out"
     tell(f"Fit: {name} to {split}")
     begin = time.perf_counter()
-    estimator.fit(_part(X, train), inputs=_part(inputs, train))
+    estimator.fit(part_of(X, train), inputs=part_of(inputs, train))
     tell(f"     {estimator.likelihood_} likelihood, {estimator.n_iter_} iterations, {_took(begin)}")
     return estimator
 
@@ -226,41 +222,10 @@ def _compared(
     tell: Callable[[str], None],
 ) -> "pd.DataFrame":
     """Return the table of held-out scores, after printing it."""
-    from nwb_lrrnn.compare import compare_baselines, table_text
+    from nwb_lrrnn.compare import table_text
 
     begin = time.perf_counter()
-    table = compare_baselines(
-        estimator,
-        _part(X, held),
-        cv="prefit",
-        inputs=_part(inputs, held),
-        X_train=_part(X, ~held),
-        inputs_train=_part(inputs, ~held),
-        random_state=seed,
-    )
-    if shortage and table.attrs.get("nonlinear") == "undecided":
-        table.attrs["verdict"] += f" {shortage[:1].upper()}{shortage[1:]}."
+    table = held_out_table(estimator, X, inputs, held, seed, shortage)
     tell(f"Compared with baselines on what was held out, {_took(begin)}\n")
     tell(f"{table_text(table)}\n")
     return table
-
-
-def _write(
-    path: Path,
-    estimator: "LatentModel",
-    X: "xr.DataArray",
-    inputs: Any,
-    held: Any,
-    table: "pd.DataFrame | None",
-    recording: "Recording",
-    overwrite: bool,
-) -> None:
-    """Write the model and the latents of all trials, which say what was held out and where they come from."""
-    from nwb_lrrnn.results import write_results
-
-    latents = estimator.transform(X, inputs=inputs)
-    if held is not None:
-        latents = latents.assign_coords(held_out=("trial", held))
-    kept = ("nwb_path", "neurodata_type", "object_id", "preprocessing")
-    latents.attrs |= {key: X.attrs[key] for key in kept if key in X.attrs}
-    write_results(path, estimator, latents=latents, metrics=table, source=recording, overwrite=overwrite)

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import textwrap
-from html import escape
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
-_WIDTH = 110
+from nwb_lrrnn.analysis.spoken import SpokenDataset
 
 
-class RecordedDimension(xr.Dataset):
+class RecordedDimension(SpokenDataset):
     """A Dataset whose text is a paragraph; what is taken from it (variables, selections) is shown as xarray does.
 
     `text` is the paragraph, and `values_of(name)` a number with its interval.
     """
 
     __slots__ = ()
-
-    @property
-    def text(self) -> str:
-        """What the numbers say."""
-        return str(self.attrs.get("text", ""))
+    _of_whole = frozenset({"dimension", "effective_rank", "half_time"})
 
     def values_of(self, name: str) -> tuple[float, float, float]:
         """Return a number and both ends of its interval."""
         return tuple(float(np.asarray(self[key])) for key in (name, f"{name}_low", f"{name}_high"))  # type: ignore[return-value]
-
-    def __repr__(self) -> str:
-        return "\n".join(textwrap.wrap(self.text, _WIDTH)) if self._is_whole else super().__repr__()
-
-    def _repr_html_(self) -> str:
-        more = super()._repr_html_()
-        return f"<div><p>{escape(self.text)}</p>{more}</div>" if self._is_whole else more
-
-    @property
-    def _is_whole(self) -> bool:
-        return "text" in self.attrs and {"dimension", "effective_rank", "half_time"} <= set(map(str, self.data_vars))
 
 
 def number(value: float) -> str:

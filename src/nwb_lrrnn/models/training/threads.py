@@ -18,7 +18,7 @@ def over_ranges(
     about how many numbers all of them go through; few are left to the thread that asks. Threads of our own, not the
     compiler's: they survive a fork and never fight with those of torch.
     """
-    n_threads = min(_n_cores() if n_threads is None else n_threads, n_jobs)
+    n_threads = min(n_cores() if n_threads is None else n_threads, n_jobs)
     if n_threads <= 1 or n_numbers < WORTH_A_THREAD:
         function(0, n_jobs)
         return
@@ -41,5 +41,6 @@ def _pool(n_threads: int) -> ThreadPoolExecutor:
     return _pools[key]
 
 
-def _n_cores() -> int:
+def n_cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
